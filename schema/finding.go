@@ -56,8 +56,8 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s [%s %s]", s, f.Severity, f.Code)
 }
 
-// Denied says whether any finding stops what it is about.
-func Denied(fs []Finding) bool {
+// AnyDenied says whether any finding stops what it is about.
+func AnyDenied(fs []Finding) bool {
 	for _, f := range fs {
 		if f.Severity == Deny && f.Excepted == "" {
 			return true

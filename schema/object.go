@@ -1,0 +1,158 @@
+package schema
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Layer orders objects inside a partition: growing goes up, shrinking down.
+type Layer int
+
+// Layers from first built to last built.
+const (
+	LayerConfig   Layer = iota // what instances read or need: KV, service defaults, nodes
+	LayerInstance              // what runs: Nomad jobs
+	LayerRoute                 // what sends traffic: splitters, routers, proxy routes
+)
+
+// Object is one thing that a driver manages, compiled from definitions.
+// The whole Object is what the journal's content store keeps, so that going
+// back needs neither Git nor a render. Objects are immutable once compiled.
+type Object struct {
+	Key     Key             `json:"key"`
+	Spec    json.RawMessage `json:"spec"`              // canonical JSON; no members, no pacing, no commit
+	Digest  Digest          `json:"digest"`            // of Spec: equality and drift
+	Release Digest          `json:"release,omitempty"` // of the part whose change replaces members; count is not in it
+	Layer   Layer           `json:"layer"`
+	Rank    int             `json:"rank,omitempty"` // within the layer, lower first
+	Step    int             `json:"step,omitempty"` // stage and datacenter order of an instance, lower first
+	Apps    []string        `json:"apps,omitempty"` // the first owns it; several join their partitions
+	Group   string          `json:"group,omitempty"`
+	From    []Ref           `json:"from,omitempty"`   // definitions that it was compiled from
+	Serves  []string        `json:"serves,omitempty"` // groups that a route sends traffic to
+	Reads   []Key           `json:"reads,omitempty"`  // versioned configuration that an instance needs (KV by digest)
+	Paced   *Paced          `json:"paced,omitempty"`  // nil: applied at once
+}
+
+// Paced is what rollout needs to know of an object that has members.
+type Paced struct {
+	Count      int    `json:"count"`                // desired members; 0 for a system job: as many as nodes
+	Autoscaled bool   `json:"autoscaled,omitempty"` // live count inside [Min, Max] is not drift
+	Min        int    `json:"min,omitempty"`
+	Max        int    `json:"max,omitempty"`
+	Gated      bool   `json:"gated"`            // false: kinds without deployments (batch, periodic): registered, never rolled
+	System     bool   `json:"system,omitempty"` // one member per node, no surge
+	Checked    bool   `json:"checked"`          // members have health checks: passing is demanded
+	Routed     bool   `json:"routed,omitempty"`
+	NoSurge    bool   `json:"no_surge,omitempty"` // static port, distinct hosts ...
+	Storage    bool   `json:"storage,omitempty"`  // one member at a time, also going back
+	Pacing     Pacing `json:"pacing"`
+}
+
+// Entry is what a snapshot keeps of an object; Body is the digest under which
+// the content store holds the canonical Object.
+type Entry struct {
+	Digest  Digest `json:"digest"`
+	Release Digest `json:"release,omitempty"`
+	Body    Digest `json:"body"`
+}
+
+// Snapshot maps keys to entries; a key that is not in it is absent.
+type Snapshot map[Key]Entry
+
+// Seal fills Digest from Spec and gives the object's entry and stored body.
+func (o Object) Seal() (Object, Entry, []byte) {
+	o.Digest = DigestOf(o.Spec)
+	body := MustCanonical(o)
+	return o, Entry{Digest: o.Digest, Release: o.Release, Body: DigestOf(body)}, body
+}
+
+// Version is a backend's compare-and-set token (JobModifyIndex, ModifyIndex,
+// generation). Empty means must-not-exist.
+type Version string
+
+// State of an object as its driver sees it.
+type State string
+
+// States. Unknown never leads to a write.
+const (
+	StateUnknown State = "unknown" // not read, or read incompletely
+	StateAbsent  State = "absent"  // provably not there (or a job that is stopped)
+	StateSame    State = "same"    // equal to the wanted object
+	StateDiffers State = "differs"
+	StatePresent State = "present" // there and ours; not compared (Detail Versions)
+	StateForeign State = "foreign" // there, not ours
+	StateEjected State = "ejected" // handed over to a human: observe only
+)
+
+// Receipt is what a driver remembers of a successful write or comparison, so
+// that "same" costs no call: the version that was seen with a digest.
+type Receipt struct {
+	Version Version         `json:"version"`
+	Digest  Digest          `json:"digest"`
+	Extra   json.RawMessage `json:"extra,omitempty"` // opaque to all but the driver
+}
+
+// LiveObject is one object as read.
+type LiveObject struct {
+	Key      Key       `json:"key"`
+	State    State     `json:"state"`
+	Version  Version   `json:"version,omitempty"`
+	Receipt  *Receipt  `json:"receipt,omitempty"` // to be remembered: what this reading proved
+	Diff     []Change  `json:"diff,omitempty"`    // fields that differ, secrets masked
+	Progress *Progress `json:"progress,omitempty"`
+	Count    int       `json:"count,omitempty"`  // live desired count of a paced object
+	Reason   string    `json:"reason,omitempty"` // why unknown, foreign, differs ("mark lost", "stopped by hand")
+	Writer   string    `json:"writer,omitempty"` // who wrote it last, if the backend tells
+}
+
+// Change is one field's difference, secrets masked.
+type Change struct {
+	Field string `json:"field"`
+	Was   string `json:"was,omitempty"`
+	Is    string `json:"is,omitempty"`
+}
+
+// Progress is where a paced object's replacement stands, as the backend tells.
+type Progress struct {
+	Deployment string `json:"deployment,omitempty"`
+	Status     string `json:"status"` // none, running, successful, failed, cancelled
+	Parked     bool   `json:"parked"` // native update block: needs no approval from us
+	Desired    int    `json:"desired"`
+	Release    Digest `json:"release,omitempty"` // release of the live spec, as we marked it
+}
+
+// Member is one instance of a group.
+type Member struct {
+	ID       string         `json:"id"` // allocation id
+	Key      Key            `json:"key"`
+	Group    string         `json:"group"`
+	Index    int            `json:"index"` // allocation name index: the backend's order of replacement
+	Release  Digest         `json:"release"`
+	Node     string         `json:"node,omitempty"`
+	Host     string         `json:"host,omitempty"`
+	Address  string         `json:"address,omitempty"`
+	Ports    map[string]int `json:"ports,omitempty"`
+	Running  bool           `json:"running"`
+	Pending  bool           `json:"pending,omitempty"`
+	Failed   bool           `json:"failed,omitempty"`  // died, or restarts in a loop
+	Current  bool           `json:"current,omitempty"` // of the live job version
+	Approved *bool          `json:"approved,omitempty"`
+	Passing  *bool          `json:"passing,omitempty"` // all Consul checks; nil: no evidence
+	Restarts int            `json:"restarts,omitempty"`
+	Since    time.Time      `json:"since"` // of its present running or passing state
+	Created  time.Time      `json:"created"`
+	Serving  bool           `json:"serving,omitempty"` // really in rotation, filled by the loop
+	Why      string         `json:"why,omitempty"`     // last task event, when not running
+}
+
+// Live is one reading of one driver instance. Objects that a Query named and
+// that are missing from an incomplete reading are Unknown.
+type Live struct {
+	At       time.Time    `json:"at"`
+	Complete bool         `json:"complete"`
+	Missing  string       `json:"missing,omitempty"` // what could not be read, when incomplete
+	Objects  []LiveObject `json:"objects,omitempty"`
+	Members  []Member     `json:"members,omitempty"`
+	Held     []string     `json:"held,omitempty"` // nodes that the backend itself drains or marks ineligible
+}

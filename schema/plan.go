@@ -1,0 +1,53 @@
+package schema
+
+// Plan is intent: what a commit (or a pin, or drift) would change, in which
+// partitions and order, and why. It holds no live versions and no time, so
+// equal intents have equal digests.
+type Plan struct {
+	Commit     string      `json:"commit,omitempty"`
+	Partitions []Partition `json:"partitions"`
+	Awaits     []Await     `json:"awaits,omitempty"` // sets that need an approval
+	Notes      []Finding   `json:"notes,omitempty"`
+}
+
+// Digest identifies the plan by its partitions.
+func (p Plan) Digest() Digest { return DigestOf(MustCanonical(p.Partitions)) }
+
+// Empty says whether there is nothing to do.
+func (p Plan) Empty() bool { return len(p.Partitions) == 0 }
+
+// Partition is the unit that succeeds, brakes and goes back together: the
+// changed objects of one app, or of several that a changed route joins.
+type Partition struct {
+	ID    string   `json:"id"`   // its first app's name, or "kind:instance" for objects of no app
+	Apps  []string `json:"apps"` // sorted
+	Items []Item   `json:"items"`
+	After []string `json:"after,omitempty"` // partitions that come first if they change too
+}
+
+// Item is one object's step from From to To; a zero Entry means absent.
+// Items are sorted in the order in which they are carried out.
+type Item struct {
+	Key    Key      `json:"key"`
+	Verb   Verb     `json:"verb"` // Create, Update, Delete
+	From   Entry    `json:"from,omitzero"`
+	To     Entry    `json:"to,omitzero"`
+	Layer  Layer    `json:"layer"`
+	Rank   int      `json:"rank,omitempty"`
+	Step   int      `json:"step,omitempty"`
+	Group  string   `json:"group,omitempty"`
+	Reason Reason   `json:"reason"`
+	Diff   []Change `json:"diff,omitempty"`
+	// Free deletions are not charged to caps: tombstoned, approved, superseded
+	// configuration, or the undoing of a creation.
+	Free bool `json:"free,omitempty"`
+}
+
+// Await is a set of items that needs an operator's approval; Digest names it,
+// and an approval holds for every later set that is a subset of it.
+type Await struct {
+	Digest Digest   `json:"digest"`
+	Rule   string   `json:"rule"` // deletions, blast-radius, not-fast-forward, recompiled, stage
+	Why    string   `json:"why"`
+	Items  []string `json:"items"` // "<verb> <key> <to digest>", sorted
+}

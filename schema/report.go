@@ -1,0 +1,180 @@
+package schema
+
+import "time"
+
+// Report is the immutable picture of one fleet that API, CLI and pages show.
+// Every figure has its age.
+type Report struct {
+	At         time.Time          `json:"at"`
+	Owner      string             `json:"owner"`    // owner id of this daemon's fleet
+	Health     string             `json:"health"`   // HEALTHY, PROGRESSING, BRAKED, BLIND, OBSERVING, AWAITING, NOT LEADING, DEGRADED
+	Because    []Reason           `json:"because"`  // why not HEALTHY
+	Head       string             `json:"head"`     // newest commit fetched
+	InForce    string             `json:"in_force"` // commit whose definitions are targets
+	Fetched    time.Time          `json:"fetched,omitzero"`
+	FetchError string             `json:"fetch_error,omitempty"`
+	Turn       time.Time          `json:"turn,omitzero"`
+	Epoch      uint64             `json:"epoch"`
+	Leading    bool               `json:"leading"`
+	Observe    bool               `json:"observe"`
+	Backends   []Backend          `json:"backends"`
+	Findings   []Finding          `json:"findings,omitempty"`
+	Frozen     []Ref              `json:"frozen,omitempty"`
+	Brakes     []Brake            `json:"brakes,omitempty"`
+	Pins       []Pin              `json:"pins,omitempty"`
+	Holds      []HoldReport       `json:"holds,omitempty"`
+	Awaits     []Await            `json:"awaits,omitempty"`
+	Partitions []PartitionReport  `json:"partitions"` // not yet done, braked or failed
+	Objects    []ObjectReport     `json:"objects"`
+	Groups     []GroupReport      `json:"groups"`
+	Quarantine map[Digest]Verdict `json:"quarantine,omitempty"`
+}
+
+// Backend is one driver instance: how old its last whole reading is.
+type Backend struct {
+	Driver   string    `json:"driver"`
+	Instance string    `json:"instance"`
+	ReadAt   time.Time `json:"read_at,omitzero"`
+	Error    string    `json:"error,omitempty"`
+	Version  string    `json:"version,omitempty"`
+	Serves   []string  `json:"datacenters,omitempty"`
+}
+
+// Brake stops new disruptive dispatches in its scope until resume.
+type Brake struct {
+	Scope  string    `json:"scope"` // all, app:X, group:X, dc:X, team:X
+	Reason string    `json:"reason"`
+	By     string    `json:"by"`
+	At     time.Time `json:"at"`
+}
+
+// Pin is a target set without Git; newer commits to its app wait.
+type Pin struct {
+	App     string    `json:"app"`
+	Group   string    `json:"group,omitempty"`
+	What    string    `json:"what"` // rollback, release, count
+	Value   string    `json:"value"`
+	Reason  string    `json:"reason"`
+	By      string    `json:"by"`
+	At      time.Time `json:"at"`
+	Until   time.Time `json:"until,omitzero"` // alerts, never flips
+	Waiting string    `json:"waiting,omitempty"`
+}
+
+// HoldReport is one bit that is down.
+type HoldReport struct {
+	Scope string `json:"scope"` // member:, host: or group: and its name
+	Bit
+}
+
+// PartitionReport is one partition's rollout.
+type PartitionReport struct {
+	ID      string       `json:"id"`
+	Rollout string       `json:"rollout"`
+	Phase   string       `json:"phase"` // pending, rolling, braked, back, incomplete, failed, aborted, done
+	Back    bool         `json:"back,omitempty"`
+	Started time.Time    `json:"started,omitzero"`
+	Commit  string       `json:"commit,omitempty"`
+	Why     []Reason     `json:"why,omitempty"`
+	Items   []ItemReport `json:"items"`
+}
+
+// ItemReport is one item of a rollout.
+type ItemReport struct {
+	Key     Key    `json:"key"`
+	Verb    Verb   `json:"verb"`
+	State   string `json:"state"` // waiting, applying, batch 2, done, failed
+	Batch   int    `json:"batch,omitempty"`
+	Batches int    `json:"batches,omitempty"`
+	Why     Reason `json:"why,omitzero"`
+}
+
+// ObjectReport is one managed object: desired against live.
+type ObjectReport struct {
+	Key     Key       `json:"key"`
+	Group   string    `json:"group,omitempty"`
+	Apps    []string  `json:"apps,omitempty"`
+	From    []Ref     `json:"from,omitempty"`
+	State   State     `json:"state"`
+	Head    Digest    `json:"head,omitempty"`
+	Target  Digest    `json:"target,omitempty"`
+	ReadAt  time.Time `json:"read_at,omitzero"`
+	Since   time.Time `json:"since,omitzero"` // drift first seen
+	Diff    []Change  `json:"diff,omitempty"`
+	Why     []Reason  `json:"why,omitempty"` // empty only when as desired
+	Writer  string    `json:"writer,omitempty"`
+	Release Digest    `json:"release,omitempty"`
+}
+
+// GroupReport is one group's capacity and members.
+type GroupReport struct {
+	Name    string            `json:"name"`
+	App     string            `json:"app"`
+	Desired int               `json:"desired"`
+	Serving int               `json:"serving"`
+	Cap     int               `json:"cap"`
+	Free    int               `json:"free"` // members that may still be taken out now
+	Blind   string            `json:"blind,omitempty"`
+	Members []MemberReport    `json:"members"`
+	Goods   []GoodReport      `json:"goods,omitempty"`
+	Release string            `json:"release,omitempty"`
+	Extra   map[string]string `json:"extra,omitempty"`
+}
+
+// MemberReport is a member with the bits that hold it out.
+type MemberReport struct {
+	Member
+	Out []HoldReport `json:"out,omitempty"`
+}
+
+// GoodReport is a snapshot that can be gone back to.
+type GoodReport struct {
+	At      time.Time `json:"at"`
+	Commit  string    `json:"commit"`
+	Release Digest    `json:"release,omitempty"`
+	Version string    `json:"version,omitempty"` // the definition's release string
+}
+
+// Verdict is why a release digest failed, with the evidence.
+type Verdict struct {
+	Group  string    `json:"group"`
+	Gate   string    `json:"gate"` // start_timeout, crashed, checks, soak, backend
+	Why    string    `json:"why"`
+	At     time.Time `json:"at"`
+	Commit string    `json:"commit,omitempty"`
+}
+
+// HistoryEntry is one line of the timeline of all writers.
+type HistoryEntry struct {
+	At      time.Time `json:"at"`
+	Writer  string    `json:"writer"` // locktide, operator NAME, foreign NAME, nomad, autoscaler
+	What    string    `json:"what"`
+	Key     *Key      `json:"key,omitempty"`
+	App     string    `json:"app,omitempty"`
+	Group   string    `json:"group,omitempty"`
+	Node    string    `json:"node,omitempty"`
+	Commit  string    `json:"commit,omitempty"`
+	Author  string    `json:"author,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	Outcome string    `json:"outcome,omitempty"`
+}
+
+// Command is what an operator asks for, through the API or the CLI.
+type Command struct {
+	Verb   string        `json:"verb"` // approve adopt retry continue abort hold unhold brake resume rollback pin unpin scale drain undrain repair sync
+	Target string        `json:"target,omitempty"`
+	Value  string        `json:"value,omitempty"`
+	Number int           `json:"number,omitempty"`
+	For    time.Duration `json:"for,omitempty"`
+	Reason string        `json:"reason,omitempty"`
+	Force  bool          `json:"force,omitempty"` // the verb's own override, audited
+	By     string        `json:"by"`
+	From   string        `json:"from,omitempty"` // address or "socket"
+}
+
+// Answer is what the loop says to a command, at once.
+type Answer struct {
+	OK      bool     `json:"ok"`
+	Message string   `json:"message"`
+	Details []string `json:"details,omitempty"`
+}
