@@ -1,0 +1,129 @@
+// Package drivers is the contract between the engine and the backends that it
+// writes to. A driver translates; it decides nothing. Everything about order,
+// batches, budgets and repair belongs to the reconciler.
+package drivers
+
+import (
+	"context"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// Driver is one backend instance: one Nomad region, one Consul datacenter,
+// one proxy fleet. All methods may be called concurrently.
+type Driver interface {
+	// Name gives the driver ("nomad") and the instance's name ("dc1").
+	Name() (driver, instance string)
+	// Kinds lists what it manages.
+	Kinds() []KindSpec
+	// Compile gives the objects that a definition means here; none when this
+	// instance does not serve it. It is pure and never panics; what it cannot
+	// express is a Deny finding.
+	Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []schema.Finding)
+	// Observe reads; it never writes. An error means that nothing was read.
+	Observe(ctx context.Context, q Query) (schema.Live, error)
+	// Apply carries out what is ready together and gives outcomes of the same
+	// length and order. A bad item fails alone. Every write is conditional on
+	// Action.If (Create: must not exist), Action.Object is the body.
+	Apply(ctx context.Context, batch []schema.Action) []schema.Outcome
+}
+
+// KindSpec is what the engine must know of a kind.
+type KindSpec struct {
+	Kind     schema.Kind
+	Layer    schema.Layer
+	Rank     int           // order inside the layer
+	MaxBatch int           // actions per Apply; 0: no limit
+	Window   time.Duration // how long the loop may gather before Apply
+	Paced    bool          // understands Stage, Approve, Park, Move and has members
+	Prune    Prune
+	Generic  bool // a generated whole (proxy configuration): repaired at once
+}
+
+// Prune says how an object may be deleted when its definition is gone.
+type Prune string
+
+// Prune modes.
+const (
+	PruneCapped    Prune = "capped"    // under the deletion caps
+	PruneTombstone Prune = "tombstone" // only when the definition is named in remove
+	PruneFree      Prune = "free"      // superseded versioned configuration
+)
+
+// Query is one reading.
+type Query struct {
+	// Want names objects to compare. Nil: the whole scope, versions only: every
+	// object with our mark, as cheaply as one list call allows.
+	Want    []Want
+	Members bool // also list the members of all groups
+}
+
+// Want is an object to compare with live, and what was proven of it before.
+type Want struct {
+	Object schema.Object
+	Last   *schema.Receipt // same version and digest as live: Same without a further call
+}
+
+// Watcher is a driver that can tell early that something moved. Ring names
+// keys, or nil for "anything"; it is a hint, never truth. Watch returns when
+// ctx ends or the stream breaks; the loop calls it again with back-off.
+type Watcher interface {
+	Watch(ctx context.Context, ring func(keys []schema.Key)) error
+}
+
+// Feeder is a driver that wants to know who serves: proxies.
+type Feeder interface {
+	// Feed makes m effective (newest wins) and returns once it is confirmed,
+	// with the revision that is in force now.
+	Feed(ctx context.Context, m schema.Membership) (uint64, error)
+	// Serving gives the membership that is in force, as the proxy confirms it:
+	// group -> member ids. An error means blind.
+	Serving(ctx context.Context) (map[string][]string, error)
+}
+
+// Inventory is a driver that can list everything that carries an owner's mark
+// with the stored body, so that a lost journal is rebuilt without a write.
+type Inventory interface {
+	Inventory(ctx context.Context) ([]Owned, error)
+}
+
+// Owned is a marked live object: what it was compiled from, if the backend
+// stored that, and the receipt that proves equality.
+type Owned struct {
+	Object  schema.Object
+	Receipt schema.Receipt
+}
+
+// Lease is fenced, exclusive ownership of one fleet, held in a backend.
+type Lease interface {
+	// Acquire takes or renews the lease and gives its epoch, which never goes
+	// down for one fleet. held is false while another holder has it.
+	Acquire(ctx context.Context) (epoch uint64, held bool, holder string, err error)
+	// Release gives it up.
+	Release(ctx context.Context) error
+	// TTL is how long it holds without renewal.
+	TTL() time.Duration
+	// Brake reads the fleet-wide brake that `brake --all --direct` writes
+	// beside the lease; empty reason: none.
+	Brake(ctx context.Context) (reason string, err error)
+	// SetBrake writes it.
+	SetBrake(ctx context.Context, reason string) error
+}
+
+// Drainer is a driver that can drain a node of its own members.
+type Drainer interface {
+	// Drain starts (or, with on false, ends) a drain of the node with that name.
+	Drain(ctx context.Context, node string, on bool, deadline time.Duration) error
+}
+
+// Writer lists what others did to objects of ours since a time: job versions
+// that are not ours, reschedules, scaling, template restarts.
+type Writer interface {
+	Changes(ctx context.Context, since time.Time) ([]schema.HistoryEntry, error)
+}
+
+// Error gives a failure outcome.
+func Error(id schema.Digest, at time.Time, kind schema.FailureKind, message, next string) schema.Outcome {
+	return schema.Outcome{ID: id, At: at, Failure: &schema.Failure{Kind: kind, Message: message, Next: next}}
+}
