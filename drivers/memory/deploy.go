@@ -1,0 +1,231 @@
+package memory
+
+import (
+	"fmt"
+	"sort"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// job models a paced job as facts/nomad-consul.md 3.4 and 7 measured it:
+// replacement in order of the name index, blind to health, in a window of
+// Parallel that only approval moves; members whose release does not change
+// are updated in place and wait for approval too; a failed member keeps its
+// slot of the window.
+type job struct {
+	object   schema.Object
+	version  uint64
+	count    int
+	stopped  bool
+	hand     bool // last written by somebody else
+	parked   bool
+	parallel int
+	canary   int
+	promoted bool
+	deploy   int // number of the deployment, 0: none
+	status   string
+	allocs   []*alloc
+}
+
+type alloc struct {
+	id       string
+	index    int
+	version  uint64
+	release  schema.Digest
+	created  time.Time
+	behave   Behaviour
+	canary   bool
+	approved bool
+}
+
+func (a *alloc) ready(start time.Duration) time.Time {
+	if a.behave.Start > 0 {
+		start = a.behave.Start
+	}
+	return a.created.Add(start)
+}
+
+func (d *Driver) state(a *alloc, now time.Time) (running, passing, failed bool) {
+	ready := a.ready(d.opt.StartDelay)
+	if now.Before(ready) {
+		return false, false, false
+	}
+	died := a.behave.Dies > 0 && now.After(ready.Add(a.behave.Dies))
+	failed = a.behave.Crash || died
+	return !failed, !failed && !a.behave.Fail, failed
+}
+
+func (d *Driver) passing(j *job, now time.Time) int {
+	n := 0
+	for _, a := range j.allocs {
+		if _, passing, _ := d.state(a, now); passing {
+			n++
+		}
+	}
+	return n
+}
+
+// advance brings every job to the present: native (parked) deployments move
+// by themselves as soon as their members pass.
+func (d *Driver) advance() {
+	for _, k := range d.keysOfJobs() {
+		d.settle(k, d.jobs[k])
+	}
+}
+
+func (d *Driver) settle(_ schema.Key, j *job) {
+	now := d.opt.Now()
+	for range 10_000 { // each round makes progress or ends
+		if !d.settleOnce(j, now) {
+			return
+		}
+	}
+}
+
+func (d *Driver) settleOnce(j *job, now time.Time) bool {
+	if j.stopped {
+		moved := len(j.allocs) > 0
+		j.allocs = nil
+		if j.status == "running" {
+			j.status = "cancelled"
+		}
+		return moved
+	}
+	sort.SliceStable(j.allocs, func(a, b int) bool { return j.allocs[a].index < j.allocs[b].index })
+	if d.shrink(j) || d.inPlace(j) || d.nativeApproval(j, now) || d.place(j, now) || d.replace(j, now) {
+		return true
+	}
+	if j.status == "running" && d.whole(j) {
+		j.status = "successful"
+	}
+	return false
+}
+
+func (d *Driver) whole(j *job) bool {
+	if len(j.allocs) != j.count {
+		return false
+	}
+	for _, a := range j.allocs {
+		if a.version != j.version || !a.approved {
+			return false
+		}
+	}
+	return true
+}
+
+// shrink stops the highest indexes above count, once canaries are promoted.
+func (d *Driver) shrink(j *job) bool {
+	limit := j.count
+	if j.canary > 0 && !j.promoted {
+		limit += j.canary
+	}
+	if len(j.allocs) <= limit {
+		return false
+	}
+	if j.promoted && j.canary > 0 { // promotion stops an old member for the canary
+		for i, a := range j.allocs {
+			if a.release != j.object.Release {
+				j.allocs = append(j.allocs[:i], j.allocs[i+1:]...)
+				return true
+			}
+		}
+	}
+	j.allocs = j.allocs[:len(j.allocs)-1]
+	return true
+}
+
+func (d *Driver) inPlace(j *job) bool {
+	moved := false
+	for _, a := range j.allocs {
+		if a.version != j.version && a.release == j.object.Release {
+			a.version, moved = j.version, true
+			a.approved = j.status != "running"
+		}
+	}
+	return moved
+}
+
+func (d *Driver) nativeApproval(j *job, now time.Time) bool {
+	if !j.parked {
+		return false
+	}
+	moved := false
+	for _, a := range j.allocs {
+		if _, passing, _ := d.state(a, now); a.version == j.version && !a.approved && passing {
+			a.approved, moved = true, true
+		}
+	}
+	return moved
+}
+
+// place fills missing indexes: a first deployment places all at once.
+func (d *Driver) place(j *job, now time.Time) bool {
+	used := map[int]bool{}
+	old := 0
+	for _, a := range j.allocs {
+		if !a.canary || j.promoted {
+			used[a.index] = true
+		}
+		if a.release != j.object.Release {
+			old++
+		}
+	}
+	if j.canary > 0 && !j.promoted && old > 0 {
+		have := 0
+		for _, a := range j.allocs {
+			if a.canary {
+				have++
+			}
+		}
+		if have < j.canary {
+			d.start(j, have, now).canary = true
+			return true
+		}
+	}
+	missing := j.count - len(used)
+	for i := 0; i < j.count && missing > 0; i++ {
+		if !used[i] {
+			d.start(j, i, now)
+			return true
+		}
+	}
+	return false
+}
+
+// replace takes the next old member by index while the window has room.
+func (d *Driver) replace(j *job, now time.Time) bool {
+	if j.canary > 0 && !j.promoted {
+		return false
+	}
+	open, window := 0, j.parallel
+	if j.parked {
+		window = 1
+	}
+	victim := -1
+	for i, a := range j.allocs {
+		switch {
+		case a.release != j.object.Release:
+			if victim < 0 {
+				victim = i
+			}
+		case !a.approved:
+			open++
+		}
+	}
+	if victim < 0 || open >= max(1, window) {
+		return false
+	}
+	index := j.allocs[victim].index
+	j.allocs = append(j.allocs[:victim], j.allocs[victim+1:]...)
+	d.start(j, index, now)
+	return true
+}
+
+func (d *Driver) start(j *job, index int, now time.Time) *alloc {
+	d.allocSeq++
+	a := &alloc{id: fmt.Sprintf("alloc-%s-%06d", d.opt.Name, d.allocSeq), index: index, version: j.version,
+		release: j.object.Release, created: now, behave: d.opt.Behave(j.object, index), approved: j.status != "running"}
+	j.allocs = append(j.allocs, a)
+	return a
+}

@@ -1,0 +1,252 @@
+// Package memory is a whole backend in memory: configuration, paced jobs and
+// routes with members that start, pass, crash and are replaced the way Nomad
+// 1.11 was measured to do it. Simulation (`dev --simulate`) and the engine's
+// tests run on it. It has no goroutines: every call first brings the model to
+// the present time of Options.Now.
+package memory
+
+import (
+	"fmt"
+	"sort"
+	"sync"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/schema"
+)
+
+// Kinds of the memory driver.
+const (
+	KindConfig schema.Kind = "memory.config"
+	KindJob    schema.Kind = "memory.job"
+	KindRoute  schema.Kind = "memory.route"
+)
+
+// Options of one instance.
+type Options struct {
+	Name        string   // instance; also the name that routes use in `via`
+	Datacenters []string // that it serves; nil: all
+	Stages      map[string]schema.Stage
+	Owner       string
+	Now         func() time.Time
+	StartDelay  time.Duration // from placement to running and passing; default 1 s
+	// Behave says how a member of a release lives. Nil: all are healthy.
+	Behave func(o schema.Object, index int) Behaviour
+}
+
+// Behaviour of a member.
+type Behaviour struct {
+	Crash bool          // dies at start, again and again
+	Fail  bool          // runs, never passes its checks
+	Start time.Duration // overrides StartDelay
+	Dies  time.Duration // crashes that long after it passed; 0: never
+}
+
+// Driver implements drivers.Driver, Feeder, Inventory, Watcher and Drainer.
+type Driver struct {
+	opt Options
+
+	mu       sync.Mutex
+	version  uint64
+	plain    map[schema.Key]*plain
+	jobs     map[schema.Key]*job
+	feed     schema.Membership
+	held     map[string]bool
+	writes   []Write
+	faults   Faults
+	reads    int
+	allocSeq int
+	bells    map[int]func([]schema.Key)
+	bellSeq  int
+}
+
+type plain struct {
+	object  schema.Object
+	version uint64
+	foreign bool
+}
+
+// Write is one effect, as the backend's own log keeps it for oracles.
+type Write struct {
+	At      time.Time
+	Verb    schema.Verb
+	Key     schema.Key
+	Members []string
+	Serving int // passing members of the group right before the write took effect
+	Count   int
+}
+
+// Faults are what goes wrong on purpose.
+type Faults struct {
+	Down    bool                // every call fails: Unavailable
+	Slow    func()              // called at the start of every call
+	Partial bool                // readings are incomplete and list nothing
+	Broken  map[schema.Key]bool // writes to these are Invalid
+	Unclear int                 // the next n writes take effect but report Unclear
+	Stale   bool                // compare-and-set does not bite
+}
+
+// New gives an empty backend.
+func New(opt Options) *Driver {
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.StartDelay == 0 {
+		opt.StartDelay = time.Second
+	}
+	if opt.Behave == nil {
+		opt.Behave = func(schema.Object, int) Behaviour { return Behaviour{} }
+	}
+	return &Driver{opt: opt, plain: map[schema.Key]*plain{}, jobs: map[schema.Key]*job{},
+		held: map[string]bool{}, bells: map[int]func([]schema.Key){}}
+}
+
+// Name implements drivers.Driver.
+func (d *Driver) Name() (driver, instance string) { return "memory", d.opt.Name }
+
+// Kinds implements drivers.Driver.
+func (d *Driver) Kinds() []drivers.KindSpec {
+	return []drivers.KindSpec{
+		{Kind: KindConfig, Layer: schema.LayerConfig, MaxBatch: 64, Prune: drivers.PruneFree},
+		{Kind: KindJob, Layer: schema.LayerInstance, MaxBatch: 1, Paced: true, Prune: drivers.PruneCapped},
+		{Kind: KindRoute, Layer: schema.LayerRoute, Prune: drivers.PruneCapped, Generic: true},
+	}
+}
+
+// Set changes the faults.
+func (d *Driver) Set(f Faults) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.faults = f
+}
+
+// Writes gives a copy of the log of effects.
+func (d *Driver) Writes() []Write {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]Write(nil), d.writes...)
+}
+
+// Reads counts Observe calls.
+func (d *Driver) Reads() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.reads
+}
+
+// Contents gives every live managed object's spec by key, a stopped job left
+// out: what "reads back equal" compares.
+func (d *Driver) Contents() map[schema.Key]string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.advance()
+	out := map[schema.Key]string{}
+	for k, p := range d.plain {
+		out[k] = string(p.object.Spec)
+	}
+	for k, j := range d.jobs {
+		if !j.stopped {
+			out[k] = string(j.object.Spec)
+		}
+	}
+	return out
+}
+
+// Passing counts a group's passing members.
+func (d *Driver) Passing(group string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.advance()
+	n := 0
+	for _, j := range d.jobs {
+		if j.object.Group == group {
+			n += d.passing(j, d.opt.Now())
+		}
+	}
+	return n
+}
+
+// StopByHand is `nomad job stop` by somebody else.
+func (d *Driver) StopByHand(k schema.Key) { d.byHand(k, func(j *job) { j.stopped = true }) }
+
+// ScaleByHand sets a job's count as a human or an autoscaler would.
+func (d *Driver) ScaleByHand(k schema.Key, n int) { d.byHand(k, func(j *job) { j.count = n }) }
+
+func (d *Driver) byHand(k schema.Key, change func(*job)) {
+	d.mu.Lock()
+	j := d.jobs[k]
+	if j == nil {
+		d.mu.Unlock()
+		return
+	}
+	d.advance()
+	change(j)
+	j.hand = true
+	j.version = d.bump()
+	d.settle(k, j)
+	d.mu.Unlock()
+	d.ring(k)
+}
+
+// Kill fails one running member for good on its present release.
+func (d *Driver) Kill(id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.advance()
+	for _, j := range d.jobs {
+		for _, a := range j.allocs {
+			if a.id == id {
+				a.behave.Crash = true
+			}
+		}
+	}
+}
+
+// PutForeign places an object that is not ours under a key.
+func (d *Driver) PutForeign(o schema.Object) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.plain[o.Key] = &plain{object: o, version: d.bump(), foreign: true}
+}
+
+// Remove deletes a plain object behind the engine's back.
+func (d *Driver) Remove(k schema.Key) {
+	d.mu.Lock()
+	delete(d.plain, k)
+	d.mu.Unlock()
+	d.ring(k)
+}
+
+func (d *Driver) bump() uint64 {
+	d.version++
+	return d.version
+}
+
+func (d *Driver) ring(keys ...schema.Key) {
+	d.mu.Lock()
+	bells := make([]func([]schema.Key), 0, len(d.bells))
+	for _, b := range d.bells {
+		bells = append(bells, b)
+	}
+	d.mu.Unlock()
+	for _, b := range bells {
+		b(keys)
+	}
+}
+
+func (d *Driver) keysOfJobs() []schema.Key {
+	keys := make([]schema.Key, 0, len(d.jobs))
+	for k := range d.jobs {
+		keys = append(keys, k)
+	}
+	sort.Slice(keys, func(i, j int) bool { return keys[i].Compare(keys[j]) < 0 })
+	return keys
+}
+
+func (d *Driver) unavailable() error {
+	if d.faults.Down {
+		return &schema.Failure{Kind: schema.FailUnavailable,
+			Message: fmt.Sprintf("memory backend %s does not answer", d.opt.Name), Next: "wait until it is back"}
+	}
+	return nil
+}

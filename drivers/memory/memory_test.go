@@ -1,0 +1,104 @@
+package memory_test
+
+import (
+	"testing"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/drivers/drivertest"
+	"locktide.dev/drivers/memory"
+	"locktide.dev/schema"
+)
+
+type clock struct{ now time.Time }
+
+func (c *clock) read() time.Time { return c.now }
+
+func group(count int, release string) *schema.Fleet {
+	g := schema.Group{App: "shop.api", Stage: "prod", Datacenter: "dc1", Body: schema.Body{
+		Kind: "service", Release: release, Count: schema.Count{Number: count}, Config: map[string]string{"a": release}}}
+	return &schema.Fleet{Groups: map[string]schema.Group{"shop.api/prod.dc1": g},
+		Routes: map[string]schema.Route{"api": {Domains: []string{release + ".example"}, To: []schema.Target{{App: "shop.api"}}, Via: schema.StringList{"m"}}}}
+}
+
+func compile(t *testing.T, d *memory.Driver, f *schema.Fleet, kind schema.Kind) schema.Object {
+	t.Helper()
+	for _, ref := range []schema.Ref{"groups/shop.api/prod.dc1", "routes/api"} {
+		objects, findings := d.Compile(f, ref)
+		if len(findings) > 0 {
+			t.Fatal(findings)
+		}
+		for _, o := range objects {
+			if o.Key.Kind == kind {
+				return o
+			}
+		}
+	}
+	t.Fatalf("no %s compiled", kind)
+	return schema.Object{}
+}
+
+func TestConformance(t *testing.T) {
+	for _, kind := range []schema.Kind{memory.KindJob, memory.KindRoute} {
+		t.Run(string(kind), func(t *testing.T) {
+			d := memory.New(memory.Options{Name: "m"})
+			c := drivertest.Case{Driver: d, First: compile(t, d, group(3, "1"), kind), Second: compile(t, d, group(3, "2"), kind)}
+			c.Tamper = func(*testing.T) { d.Remove(c.First.Key) }
+			if kind == memory.KindJob {
+				c.Tamper = func(*testing.T) { d.StopByHand(c.First.Key) }
+			}
+			drivertest.Run(t, c)
+		})
+	}
+}
+
+// The window of a staged job moves by approval only, in order of the index.
+func TestReplacementIsGated(t *testing.T) {
+	at := &clock{now: time.Unix(1_700_000_000, 0)}
+	d := memory.New(memory.Options{Name: "m", Now: at.read})
+	one, two := compile(t, d, group(4, "1"), memory.KindJob), compile(t, d, group(4, "2"), memory.KindJob)
+	apply := func(a schema.Action) {
+		t.Helper()
+		live, err := d.Observe(t.Context(), drivers.Query{Want: []drivers.Want{{Object: *a.Object}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.If = live.Objects[0].Version
+		if out := d.Apply(t.Context(), []schema.Action{a.Sealed()}); out[0].Failure != nil {
+			t.Fatal(out[0].Failure)
+		}
+	}
+	members := func() (fresh []string) {
+		t.Helper()
+		live, err := d.Observe(t.Context(), drivers.Query{Members: true})
+		if err != nil || len(live.Members) != 4 {
+			t.Fatalf("%d members, error %v", len(live.Members), err)
+		}
+		for i, m := range live.Members {
+			if m.Index != i {
+				t.Fatalf("member %d has index %d", i, m.Index)
+			}
+			if m.Release == two.Release {
+				fresh = append(fresh, m.ID)
+			}
+		}
+		return fresh
+	}
+	apply(schema.Action{Key: one.Key, Verb: schema.VerbPark, Object: &one, Parallel: 1})
+	at.now = at.now.Add(time.Minute)
+	apply(schema.Action{Key: two.Key, Verb: schema.VerbStage, Object: &two, Parallel: 2})
+	at.now = at.now.Add(time.Hour)
+	batch := members()
+	if len(batch) != 2 {
+		t.Fatalf("%d of 4 were replaced without an approval, want 2", len(batch))
+	}
+	apply(schema.Action{Key: two.Key, Verb: schema.VerbApprove, Object: &two, Members: batch})
+	if n := len(members()); n != 4 {
+		t.Fatalf("after the approval %d are new, want 4", n)
+	}
+	apply(schema.Action{Key: one.Key, Verb: schema.VerbStage, Object: &one, Parallel: 1, Canary: 1})
+	live, err := d.Observe(t.Context(), drivers.Query{Members: true})
+	if err != nil || len(live.Members) != 5 {
+		t.Fatalf("a canary must be added, not exchanged: %d members, error %v", len(live.Members), err)
+	}
+}

@@ -1,0 +1,201 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/schema"
+)
+
+// Observe implements drivers.Driver.
+func (d *Driver) Observe(_ context.Context, q drivers.Query) (schema.Live, error) {
+	if slow := d.slow(); slow != nil {
+		slow()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reads++
+	if err := d.unavailable(); err != nil {
+		return schema.Live{}, err
+	}
+	now := d.opt.Now()
+	if d.faults.Partial {
+		return schema.Live{At: now, Missing: "half of the listing"}, nil
+	}
+	d.advance()
+	live := schema.Live{At: now, Complete: true}
+	if q.Want == nil {
+		live.Objects = d.list()
+	}
+	for _, w := range q.Want {
+		live.Objects = append(live.Objects, d.compare(w.Object))
+	}
+	if q.Members {
+		for _, k := range d.keysOfJobs() {
+			live.Members = append(live.Members, d.members(k, d.jobs[k], now)...)
+		}
+	}
+	for node := range d.held {
+		live.Held = append(live.Held, node)
+	}
+	return live, nil
+}
+
+func (d *Driver) list() []schema.LiveObject {
+	var out []schema.LiveObject
+	for k, p := range d.plain {
+		state := schema.StatePresent
+		if p.foreign {
+			state = schema.StateForeign
+		}
+		out = append(out, schema.LiveObject{Key: k, State: state, Version: d.versionOf(k)})
+	}
+	for _, k := range d.keysOfJobs() {
+		if j := d.jobs[k]; !j.stopped {
+			out = append(out, schema.LiveObject{Key: k, State: schema.StatePresent, Version: d.versionOf(k), Count: j.count})
+		}
+	}
+	return out
+}
+
+func (d *Driver) compare(o schema.Object) schema.LiveObject {
+	out := schema.LiveObject{Key: o.Key, State: schema.StateAbsent, Version: d.versionOf(o.Key)}
+	digest := schema.Digest("")
+	switch {
+	case d.foreign(o.Key):
+		out.State, out.Reason = schema.StateForeign, "it has no mark of ours"
+		return out
+	case d.jobs[o.Key] != nil:
+		j := d.jobs[o.Key]
+		out.Count = j.count
+		out.Progress = &schema.Progress{Deployment: fmt.Sprintf("deployment-%d", j.deploy), Status: j.status, Parked: j.parked,
+			Desired: j.count, Release: j.object.Release}
+		if j.stopped {
+			out.Reason = "stopped"
+			return out
+		}
+		digest = j.object.Digest
+		if p := o.Paced; p != nil && !p.Autoscaled && j.count != p.Count && digest == o.Digest {
+			out.State, out.Reason, out.Writer = schema.StateDiffers, "count edited", "a human"
+			out.Diff = []schema.Change{{Field: "count", Was: fmt.Sprint(p.Count), Is: fmt.Sprint(j.count)}}
+			return out
+		}
+	case d.plain[o.Key] != nil:
+		digest = d.plain[o.Key].object.Digest
+	default:
+		return out
+	}
+	if digest == o.Digest {
+		out.State = schema.StateSame
+		out.Receipt = &schema.Receipt{Version: out.Version, Digest: o.Digest}
+		return out
+	}
+	out.State = schema.StateDiffers
+	out.Diff = []schema.Change{{Field: "spec", Was: digest.Short(), Is: o.Digest.Short()}}
+	return out
+}
+
+func (d *Driver) members(k schema.Key, j *job, now time.Time) []schema.Member {
+	var out []schema.Member
+	for _, a := range j.allocs {
+		running, passing, failed := d.state(a, now)
+		approved := a.approved
+		m := schema.Member{ID: a.id, Key: k, Group: j.object.Group, Index: a.index, Release: a.release,
+			Node: fmt.Sprintf("node-%s-%d", d.opt.Name, a.index), Address: "127.0.0.1", Ports: map[string]int{"http": 20000 + a.index},
+			Running: running, Pending: !running && !failed, Failed: failed, Current: a.version == j.version,
+			Since: a.ready(d.opt.StartDelay), Created: a.created}
+		m.Host = m.Node
+		if approved {
+			m.Approved = &approved
+		}
+		if j.object.Paced != nil && j.object.Paced.Checked {
+			m.Passing = &passing
+		}
+		if failed {
+			m.Why, m.Restarts = "exit code 1", 1
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// Watch implements drivers.Watcher.
+func (d *Driver) Watch(ctx context.Context, ring func([]schema.Key)) error {
+	d.mu.Lock()
+	d.bellSeq++
+	id := d.bellSeq
+	d.bells[id] = ring
+	d.mu.Unlock()
+	<-ctx.Done()
+	d.mu.Lock()
+	delete(d.bells, id)
+	d.mu.Unlock()
+	return ctx.Err()
+}
+
+// Feed implements drivers.Feeder.
+func (d *Driver) Feed(_ context.Context, m schema.Membership) (uint64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.unavailable(); err != nil {
+		return 0, err
+	}
+	d.feed = m
+	return m.Revision, nil
+}
+
+// Serving implements drivers.Feeder.
+func (d *Driver) Serving(context.Context) (map[string][]string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.unavailable(); err != nil {
+		return nil, err
+	}
+	out := map[string][]string{}
+	for g, s := range d.feed.Groups {
+		ids := []string{}
+		for _, m := range s.Members {
+			ids = append(ids, m.ID)
+		}
+		out[g] = ids
+	}
+	return out, nil
+}
+
+// Inventory implements drivers.Inventory.
+func (d *Driver) Inventory(context.Context) ([]drivers.Owned, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.unavailable(); err != nil {
+		return nil, err
+	}
+	var out []drivers.Owned
+	add := func(o schema.Object) {
+		out = append(out, drivers.Owned{Object: o, Receipt: schema.Receipt{Version: d.versionOf(o.Key), Digest: o.Digest}})
+	}
+	for _, p := range d.plain {
+		if !p.foreign {
+			add(p.object)
+		}
+	}
+	for _, k := range d.keysOfJobs() {
+		if !d.jobs[k].stopped {
+			add(d.jobs[k].object)
+		}
+	}
+	return out, nil
+}
+
+// Drain implements drivers.Drainer: it marks the node.
+func (d *Driver) Drain(_ context.Context, node string, on bool, _ time.Duration) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if on {
+		d.held[node] = true
+	} else {
+		delete(d.held, node)
+	}
+	return d.unavailable()
+}
