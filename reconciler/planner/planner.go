@@ -1,0 +1,74 @@
+// Package planner decides what a commit means: the difference between the
+// compiled objects of the commit in force and the snapshot that the fleet is
+// driven at, cut into partitions, ordered by direction, with a reason on every
+// item. It is pure: it knows no batch, no time and no live version, and equal
+// inputs give equal plans whatever the order of their maps.
+package planner
+
+import (
+	"locktide.dev/drivers"
+	"locktide.dev/schema"
+)
+
+// Defaults of the blast radius.
+const (
+	DefaultBlastGroups  = 25 // groups whose members are replaced
+	DefaultBlastPercent = 10 // percent of a datacenter's members
+	blastFloor          = 50 // replaced members from which the percentage counts
+)
+
+// Rules of sets that await approval (schema.Await.Rule).
+const (
+	RuleDeletions      = "deletions"
+	RuleBlastRadius    = "blast-radius"
+	RuleNotFastForward = "not-fast-forward"
+	RuleRecompiled     = "recompiled"
+	RuleStage          = "stage"
+)
+
+// Wanted is one compiled object of the commit in force and its entry.
+type Wanted struct {
+	Object schema.Object
+	Entry  schema.Entry
+}
+
+// Input is all that a plan is made from.
+type Input struct {
+	Commit string
+	Owner  string                // owner id of the fleet
+	Head   map[schema.Key]Wanted // compiled objects of the commit in force
+	Target schema.Snapshot       // what the fleet is driven at now
+	Kinds  map[schema.Kind]drivers.KindSpec
+	// Complete: the whole commit rendered and nothing is frozen. Without it
+	// nothing is deleted.
+	Complete bool
+	// Frozen definitions are broken in this commit; objects that came from one
+	// are neither changed nor deleted.
+	Frozen map[schema.Ref]bool
+	// Readable names "driver:instance" whose last reading was complete;
+	// deletions are made only there.
+	Readable map[string]bool
+	// Tombstones are definitions named in remove.
+	Tombstones map[schema.Ref]bool
+	// Bodies gives the object that a target entry stands for: layer, group,
+	// apps and origin of what is to be deleted.
+	Bodies          func(schema.Digest) (schema.Object, bool)
+	Owned           map[schema.Kind]int // owned objects per kind
+	DeletedLastHour map[schema.Kind]int
+	// Approved sets (Await.Items): an awaited set that is a subset of one is
+	// approved.
+	Approved [][]string
+	// BlastGroups and BlastPercent bound what one plan may replace without
+	// approval; 0 means the default.
+	BlastGroups, BlastPercent int
+	// Recompiled: the binary changed and the definitions did not.
+	Recompiled bool
+	// NotFastForward is "old..new" when the commit is no proven descendant of
+	// the one before it; everything then awaits approval.
+	NotFastForward string
+	Stages         map[string]schema.Stage
+}
+
+// Plan gives what is to be done to bring Target to Head. Items that await
+// approval are in Plan.Awaits and not in Plan.Partitions.
+func Plan(in Input) schema.Plan { return plan(in, allGuards) }
