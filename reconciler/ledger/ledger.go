@@ -1,0 +1,102 @@
+// Package ledger is the fleet's only owner of caps and budgets: how many
+// disruptive rollouts are open, how fast a commit spreads, when a commit is
+// bad as a whole, how much may be deleted in an hour, and which brakes are
+// on. Admit is a pure function; the ledger is plain JSON and journaled.
+package ledger
+
+import (
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// Limits are the figures of the ledger; zero values mean the defaults.
+type Limits struct {
+	Fleet       int           `json:"fleet,omitempty"`        // open disruptive rollouts in all; default 50
+	Datacenter  int           `json:"datacenter,omitempty"`   // per datacenter; default 100
+	SlowStart   int           `json:"slow_start,omitempty"`   // last wave of the slow start, 1 2 4 ...; default 50
+	BrakeMin    int           `json:"brake_min,omitempty"`    // failed partitions that a commit may always have; default 2
+	BrakeShare  int           `json:"brake_share,omitempty"`  // percent of its started partitions; default 5
+	DeleteMax   int           `json:"delete_max,omitempty"`   // deletions per kind and hour, at most; default 5
+	DeleteShare int           `json:"delete_share,omitempty"` // percent of the owned objects of the kind; default 10
+	GroupHold   time.Duration `json:"group_hold,omitempty"`   // between two disruptive actions on a group by different rollouts; default 5 s
+}
+
+// Env is what the ledger must know of the world for one Admit.
+type Env struct {
+	Limits   Limits
+	Rollouts map[string]Info     // by rollout id
+	Owned    map[schema.Kind]int // objects that are ours, by kind
+	Approved map[string]bool     // commits whose rest was approved past the commit brake
+}
+
+// Info is what the ledger must know of a rollout.
+type Info struct {
+	Partition string
+	Commit    string
+	Apps      []string
+	Team      string
+	Fleet     string // proxy fleet whose slots it uses; "" for the common one
+	Back      bool   // it goes back
+}
+
+// Ledger is the journaled account.
+type Ledger struct {
+	Open    map[string]Slot         `json:"open,omitempty"`    // by rollout
+	Commits map[string]Commit       `json:"commits,omitempty"` // slow start and commit brake
+	Deletes map[schema.Kind][]Stamp `json:"deletes,omitempty"` // of the last hour
+	Brakes  []schema.Brake          `json:"brakes,omitempty"`
+	Groups  map[string]Taken        `json:"groups,omitempty"` // last disruptive action on a group
+}
+
+// Slot is an open disruptive rollout.
+type Slot struct {
+	At          time.Time `json:"at"`
+	Fleet       string    `json:"fleet,omitempty"`
+	Datacenters []string  `json:"datacenters"`
+	Commit      string    `json:"commit,omitempty"`
+}
+
+// Commit is how far a commit has spread.
+type Commit struct {
+	Started int `json:"started"`
+	Ended   int `json:"ended"`
+	Failed  int `json:"failed"`
+	Wave    int `json:"wave"`    // size of the running wave
+	InWave  int `json:"in_wave"` // started in it
+	Clean   int `json:"clean"`   // ended well in it
+}
+
+// Stamp is one deletion.
+type Stamp struct {
+	ID schema.Digest `json:"id"`
+	At time.Time     `json:"at"`
+}
+
+// Taken is the last disruptive action on a group.
+type Taken struct {
+	ID      schema.Digest `json:"id"`
+	Rollout string        `json:"rollout"`
+	Members int           `json:"members"`
+	At      time.Time     `json:"at"`
+}
+
+// Refusal is an action that was not admitted, and why.
+type Refusal struct {
+	Action schema.Action
+	Reason schema.Reason
+}
+
+// Admit grants what the account allows, in a deterministic order: what
+// restores first, deletions last.
+func Admit(l Ledger, want []schema.Action, env Env, now time.Time) (granted []schema.Action, refused []Refusal, next Ledger) {
+	return want, nil, l
+}
+
+// Opened records an open rollout (after a restart from inventory).
+func Opened(l Ledger, rollout string, info Info, datacenters []string, now time.Time) Ledger {
+	return l
+}
+
+// Ended frees a rollout's slot and judges its commit.
+func Ended(l Ledger, rollout string, failed bool) Ledger { return l }
