@@ -6,10 +6,7 @@ replace github.com/hashicorp/hcl => github.com/hashicorp/hcl v1.0.1-nomad-1
 
 replace github.com/Microsoft/go-winio => github.com/endocrimes/go-winio v0.4.13-0.20190628114223-fb47a8b41948
 
-tool (
-	github.com/hashicorp/nomad
-	github.com/hashicorp/nomad/api
-)
+tool github.com/hashicorp/nomad
 
 require (
 	cel.dev/expr v0.25.1 // indirect
