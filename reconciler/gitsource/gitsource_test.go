@@ -1,0 +1,137 @@
+package gitsource_test
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"locktide.dev/reconciler/gitsource"
+)
+
+type origin struct {
+	t   *testing.T
+	dir string
+}
+
+func newOrigin(t *testing.T) origin {
+	t.Helper()
+	o := origin{t, t.TempDir()}
+	o.git("init", "-q", "-b", "main")
+	return o
+}
+
+func (o origin) git(args ...string) string {
+	o.t.Helper()
+	cmd := exec.Command("git", append([]string{"-C", o.dir, "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false"}, args...)...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		o.t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func (o origin) commit(name, content string) string {
+	o.t.Helper()
+	path := filepath.Join(o.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		o.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		o.t.Fatal(err)
+	}
+	o.git("add", "-A")
+	o.git("commit", "-q", "-m", "Change "+name)
+	return o.git("rev-parse", "HEAD")
+}
+
+func open(t *testing.T, cfg gitsource.Config) *gitsource.Source {
+	t.Helper()
+	s, err := gitsource.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestFollowsABranch(t *testing.T) {
+	o := newOrigin(t)
+	o.commit("defs/a.yaml", "apps: {}\n")
+	first := o.commit("defs/deep/b.json", "{}\n")
+	s := open(t, gitsource.Config{URL: o.dir, Path: "defs"})
+	rev, err := s.Latest(t.Context())
+	if err != nil || rev.Commit != first || !rev.FastForward || rev.Subject != "Change defs/deep/b.json" {
+		t.Fatalf("revision %+v, error %v", rev, err)
+	}
+	if err := fstest.TestFS(rev.Tree, "a.yaml", "deep/b.json"); err != nil {
+		t.Fatal(err)
+	}
+	second := o.commit("defs/a.yaml", "apps: {x: {}}\n")
+	next, err := s.Latest(t.Context())
+	if err != nil || next.Commit != second || !next.FastForward || next.Previous != first {
+		t.Fatalf("revision %+v, error %v", next, err)
+	}
+	old, err := fs.ReadFile(rev.Tree, "a.yaml")
+	if err != nil || string(old) != "apps: {}\n" {
+		t.Fatalf("an older revision's file reads %q, error %v", old, err)
+	}
+}
+
+func TestUnrelatedHistoryIsNoFastForward(t *testing.T) {
+	o := newOrigin(t)
+	o.commit("a.yaml", "apps: {}\n")
+	s := open(t, gitsource.Config{URL: o.dir})
+	if _, err := s.Latest(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	o.git("checkout", "-q", "--orphan", "other")
+	o.commit("a.yaml", "apps: {y: {}}\n")
+	o.git("branch", "-M", "other", "main")
+	rev, err := s.Latest(t.Context())
+	if err != nil || rev.FastForward {
+		t.Fatalf("a force-push to an unrelated history passes for a fast-forward: %+v, error %v", rev, err)
+	}
+	if s.Descends(rev.Previous, rev.Commit) {
+		t.Fatal("unrelated commits pass for descendants")
+	}
+}
+
+func TestErrorsKeepSecrets(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte("sesame-open\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, url := range []string{"http://user:sesame-open@127.0.0.1:1/x.git", filepath.Join(t.TempDir(), "none")} {
+		_, err := open(t, gitsource.Config{URL: url, TokenFile: token}).Latest(t.Context())
+		if err == nil || strings.Contains(err.Error(), "sesame") || !strings.Contains(err.Error(), "last good") {
+			t.Fatalf("error of %s: %v", gitsource.Redact(url), err)
+		}
+	}
+}
+
+func TestSymlinksCannotBeOpened(t *testing.T) {
+	o := newOrigin(t)
+	if err := os.Symlink("/etc/passwd", filepath.Join(o.dir, "secret.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	o.commit("a.yaml", "apps: {}\n")
+	rev, err := open(t, gitsource.Config{URL: o.dir}).Latest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := fs.ReadFile(rev.Tree, "secret.yaml"); err == nil {
+		t.Fatalf("a symbolic link was read: %q", b)
+	}
+}
+
+func TestMissingBranch(t *testing.T) {
+	o := newOrigin(t)
+	o.commit("a.yaml", "apps: {}\n")
+	_, err := open(t, gitsource.Config{URL: o.dir, Branch: "prod"}).Latest(t.Context())
+	if err == nil || !strings.Contains(err.Error(), `no branch "prod"`) {
+		t.Fatalf("error %v", err)
+	}
+}

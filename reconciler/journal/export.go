@@ -1,0 +1,108 @@
+package journal
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"sort"
+
+	"go.etcd.io/bbolt"
+
+	"locktide.dev/reconciler"
+	"locktide.dev/schema"
+)
+
+// line is one record of an export: JSON lines, the first names the format.
+type line struct {
+	Format int             `json:"format,omitempty"`
+	Table  string          `json:"table,omitempty"`
+	Key    string          `json:"key,omitempty"`
+	Value  json.RawMessage `json:"value,omitempty"`
+	Body   schema.Digest   `json:"body,omitempty"`
+}
+
+// Export writes the whole journal as JSON lines, sorted: equal journals give
+// equal exports.
+func (b *Bolt) Export(ctx context.Context, w io.Writer) error {
+	tables, err := b.Load(ctx)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriter(w)
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(line{Format: Format}); err != nil {
+		return err
+	}
+	for _, t := range sortedKeys(tables) {
+		for _, k := range sortedKeys(tables[t]) {
+			if err := enc.Encode(line{Table: t, Key: k, Value: tables[t][k]}); err != nil {
+				return err
+			}
+		}
+	}
+	err = b.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketBodies).ForEach(func(k, v []byte) error {
+			return enc.Encode(line{Body: schema.Digest(k), Value: v})
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("could not export journal %s: %w", b.path, err)
+	}
+	return out.Flush()
+}
+
+// Import fills an empty journal from an export. Nothing is written unless the
+// whole export reads well.
+func (b *Bolt) Import(ctx context.Context, r io.Reader) error {
+	have, err := b.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if len(have) > 0 {
+		return fmt.Errorf("journal %s is not empty: move it away before an import", b.path)
+	}
+	var entries []reconciler.Entry
+	bodies := map[schema.Digest][]byte{}
+	dec := json.NewDecoder(r)
+	for n := 1; ; n++ {
+		var l line
+		if err := dec.Decode(&l); err == io.EOF {
+			if n == 1 {
+				return fmt.Errorf("the export is empty")
+			}
+			break
+		} else if err != nil {
+			return fmt.Errorf("line %d of the export: %w; nothing was imported", n, err)
+		}
+		switch {
+		case n == 1 && (l.Format < 1 || l.Format > Format):
+			return fmt.Errorf("line 1 of the export: format %d, this binary reads up to %d", l.Format, Format)
+		case n == 1:
+		case l.Body != "":
+			if schema.DigestOf(l.Value) != l.Body {
+				return fmt.Errorf("line %d of the export: body %s has another digest; nothing was imported", n, l.Body)
+			}
+			bodies[l.Body] = l.Value
+		case l.Table == "" || l.Key == "" || l.Value == nil:
+			return fmt.Errorf("line %d of the export is no journal entry; nothing was imported", n)
+		default:
+			entries = append(entries, reconciler.Entry{Table: l.Table, Key: l.Key, Value: l.Value})
+		}
+	}
+	if err := b.Put(ctx, bodies); err != nil {
+		return err
+	}
+	return b.Append(ctx, 0, entries)
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}

@@ -1,0 +1,80 @@
+// Package reconciler drives a fleet from what Git says to what runs. One
+// goroutine (Loop) owns all state; everything slow happens elsewhere and comes
+// back as news. The decisions are pure and live in planner, rollout, ledger
+// and rotation; this package reads, journals, dispatches and tells.
+package reconciler
+
+import (
+	"context"
+	"encoding/json"
+	"io/fs"
+	"time"
+
+	"locktide.dev/policy"
+	"locktide.dev/schema"
+)
+
+// Revision is one commit of the definitions repository.
+type Revision struct {
+	Commit      string
+	Author      string
+	Subject     string
+	At          time.Time
+	Tree        fs.FS
+	FastForward bool   // proven descendant of Previous
+	Previous    string // the revision that the source gave before; "" for the first
+}
+
+// Source gives the newest revision. An error means that it could not be read;
+// the last good revision stays in force.
+type Source interface {
+	Latest(ctx context.Context) (Revision, error)
+}
+
+// Rendered is what a commit's files mean.
+type Rendered struct {
+	Fleet    schema.Fleet
+	Findings []schema.Finding
+	Frozen   []schema.Ref
+	Rules    []policy.Rule // the users' own, from the same commit
+}
+
+// Renderer turns files into a fleet. Definitions that are wrong are findings,
+// not errors; an error means that it could not work at all.
+type Renderer interface {
+	Render(ctx context.Context, tree fs.FS) (Rendered, error)
+}
+
+// Entry is one value of the journal; a nil Value deletes.
+type Entry struct {
+	Table string
+	Key   string
+	Value json.RawMessage
+}
+
+// Tables is the journal's whole content by table and key.
+type Tables map[string]map[string]json.RawMessage
+
+// Store is the durable record of one fleet and the content store of object
+// bodies. Append is all or none, durable on return, and refuses an epoch
+// older than the newest that it has seen.
+type Store interface {
+	Load(ctx context.Context) (Tables, error)
+	Append(ctx context.Context, epoch uint64, entries []Entry) error
+	Put(ctx context.Context, bodies map[schema.Digest][]byte) error
+	Get(ctx context.Context, d schema.Digest) ([]byte, error)
+	// Retain drops all bodies but these.
+	Retain(ctx context.Context, keep map[schema.Digest]bool) error
+	Close() error
+}
+
+// Event is one thing that happened, for logs and metrics.
+type Event struct {
+	schema.HistoryEntry
+	Kind  string // fetch, plan, rollout, action, outcome, command, drift, reading, feed, turn
+	Error string
+	Took  time.Duration
+}
+
+// Observer is told about events. It must not block.
+type Observer interface{ Event(Event) }
