@@ -67,7 +67,10 @@ type Item struct {
 	Known    []string        `json:"known,omitempty"`    // members on To's release before the last Stage
 	Flight   []string        `json:"flight,omitempty"`   // victims that the backend is about to take
 	FlightAt time.Time       `json:"flight_at,omitzero"` // when they were given to it
-	Forced   []string        `json:"forced,omitempty"`   // unpromoted canaries that the next register stops at once
+	Before   []string        `json:"before,omitempty"`   // Known before a surge that was never promoted
+	Surged   schema.Digest   `json:"surged,omitempty"`   // release of such a surge: the next register stops it at once
+	Prior    schema.Digest   `json:"prior,omitempty"`    // an action of before the turn-round, whose outcome is still due
+	Accept   bool            `json:"accept,omitempty"`   // continue: members that fail now are accepted
 	NoRoom   bool            `json:"no_room,omitempty"`  // a surge found no place
 	Move     bool            `json:"move,omitempty"`     // retry: failed members are to be placed anew
 	Accepted []string        `json:"accepted,omitempty"` // continue: failed members that no longer stop us

@@ -1,0 +1,148 @@
+package rollout
+
+import (
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// Defaults of pacing, users.md 7.
+const (
+	defaultSoak         = 15 * time.Second
+	defaultStartTimeout = 5 * time.Minute
+	defaultRepairAfter  = 15 * time.Minute
+	defaultBrakeLimit   = 15 * time.Minute
+	shortBrakeLimit     = 5 * time.Minute // autoscaled, or below its desired count
+	defaultStaleness    = 10 * time.Second
+	flightHold          = 5 * time.Second // a backend takes its victims within that (Nomad: 0.22 s measured)
+	backoffFirst        = time.Second
+	backoffMost         = time.Minute
+	backoffDenied       = 5 * time.Minute
+	pollPause           = time.Second     // between readings while something is about to change
+	confirmPause        = 2 * time.Second // between a write and its confirmation, when a reading does not show it yet
+)
+
+func duration(d schema.Duration, otherwise time.Duration) time.Duration {
+	if d <= 0 {
+		return otherwise
+	}
+	return time.Duration(d)
+}
+
+// absorb takes the outcome of the item's last decision in.
+func (t *turn) absorb(it *Item) {
+	if o, ok := t.s.Outcomes[it.Prior]; ok && it.Prior != "" {
+		it.Prior, it.Fence = "", max2(it.Fence, o.At)
+	}
+	if it.Ask == nil {
+		return
+	}
+	o, ok := t.s.Outcomes[it.Ask.ID]
+	if !ok {
+		return
+	}
+	ask := *it.Ask
+	it.Ask, it.Serial = nil, it.Serial+1
+	if !t.g.noFence && o.At.After(it.Fence) {
+		it.Fence = o.At
+	}
+	if o.Failure != nil {
+		it.failed(ask, *o.Failure, o.At)
+		return
+	}
+	it.Tries, it.Failure, it.NotUntil = 0, nil, time.Time{}
+	it.took(ask, o.At)
+}
+
+// took records that an action took effect.
+func (it *Item) took(ask schema.Action, at time.Time) {
+	switch ask.Verb {
+	case schema.VerbStage:
+		it.State, it.StagedAt, it.Parallel, it.Canary = StateStaged, at, ask.Parallel, ask.Canary
+		it.Flight, it.FlightAt, it.Round = ask.Victims, at, it.Round+1
+		it.Before, it.Surged = nil, ""
+	case schema.VerbApprove:
+		it.State, it.StagedAt, it.Canary = StateStaged, at, 0
+		it.Flight, it.FlightAt = ask.Victims, at
+		if len(ask.Victims) > 0 {
+			it.Round++
+		}
+	case schema.VerbMove:
+		it.State, it.StagedAt, it.Move = StateStaged, at, false
+	case schema.VerbPark:
+		it.State, it.NotUntil = StateParking, at
+	default: // Create, Update, Delete
+		it.State = StateDone
+		if it.Layer == schema.LayerRoute {
+			it.State = StateWaiting // what is served is confirmed by reading it
+			it.NotUntil = at
+		}
+	}
+}
+
+// failed decides what a failure means for the next attempt.
+func (it *Item) failed(ask schema.Action, f schema.Failure, at time.Time) {
+	it.Failure = &f
+	it.Tries++
+	switch f.Kind {
+	case schema.FailInvalid:
+		it.State = StateFailed
+	case schema.FailConflict:
+		if it.Tries > 3 {
+			it.NotUntil = at.Add(backoff(ask.ID, it.Tries-3, backoffMost))
+		}
+	case schema.FailDenied:
+		it.NotUntil = at.Add(backoff(ask.ID, it.Tries+3, backoffDenied))
+	case schema.FailUnclear:
+		if len(ask.Victims) > 0 {
+			it.Flight, it.FlightAt = append(it.Flight, ask.Victims...), at
+		}
+		if ask.Verb == schema.VerbStage {
+			it.Parallel = max(it.Parallel, ask.Parallel)
+		}
+		if it.Tries > 3 {
+			it.NotUntil = at.Add(backoff(ask.ID, it.Tries-3, backoffMost))
+		}
+	default: // Throttled, Unavailable
+		it.NotUntil = at.Add(backoff(ask.ID, it.Tries, backoffMost))
+	}
+}
+
+// backoff doubles with each try, up to most, and spreads by a fifth in a way
+// that only the action's id decides.
+func backoff(id schema.Digest, tries int, most time.Duration) time.Duration {
+	d := most
+	if tries < 12 {
+		d = min(most, backoffFirst<<max(0, tries-1))
+	}
+	h := 0
+	for _, c := range []byte(id) {
+		h = (h*31 + int(c)) % 1000
+	}
+	return d - d/5 + d*2/5*time.Duration(h)/1000
+}
+
+// stalled says why an item whose last write failed does not go on yet.
+func (t *turn) stalled(it *Item) bool {
+	if it.State == StateFailed {
+		t.why(it, schema.WaitInvalid, failureText(it, "the backend refuses it"), "a new definition, or locktide retry "+t.r.Partition)
+		return true
+	}
+	if it.Failure == nil || !t.now.Before(it.NotUntil) {
+		return false
+	}
+	code := schema.WaitBackend
+	if it.Failure.Kind == schema.FailDenied {
+		code = schema.WaitDenied
+	}
+	t.why(it, code, failureText(it, "the last attempt failed")+"; next attempt at "+it.NotUntil.UTC().Format(time.TimeOnly), it.Failure.Next)
+	t.wake(it.NotUntil)
+	return true
+}
+
+func failureText(it *Item, otherwise string) string {
+	if it.Failure == nil || it.Failure.Message == "" {
+		return otherwise
+	}
+	return it.Failure.Message
+}

@@ -1,0 +1,382 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// group is what is known of a paced item's members in one turn.
+type group struct {
+	live   schema.LiveObject
+	budget Budget
+	on     []schema.Member // on To's release
+	off    []schema.Member // on another one, in the order in which the backend takes them
+	count  int             // live desired count
+}
+
+func (t *turn) budget(it *Item) Budget {
+	o := t.s.Objects[it.Key]
+	p := *it.Paced
+	return capacity(p, desired(p, liveCount(o), len(t.s.Members[it.Group])), t.s.Members[it.Group], t.s.Held, t.r.Back, it.Round+1)
+}
+
+func liveCount(o schema.LiveObject) int {
+	if o.Progress != nil && o.Progress.Desired > 0 {
+		return o.Progress.Desired
+	}
+	return o.Count
+}
+
+// paced carries a gated object: stage, approve batch after batch, park. It
+// gives a verdict when the new release fails.
+func (t *turn) paced(it *Item) *schema.Verdict {
+	o, ok := t.live(it)
+	if !ok {
+		return nil
+	}
+	at, listed := t.s.MembersAt[it.Group]
+	if absent := o.State == schema.StateAbsent && !listed; !absent {
+		if why := t.s.Blind[it.Group]; why != "" && !t.g.noBlind {
+			t.read(it)
+			t.why(it, schema.WaitBlind, why, "")
+			return nil
+		}
+		if at.IsZero() || (at.Before(it.Fence) && !t.g.noFence) {
+			t.read(it)
+			t.why(it, schema.WaitObserve, "waiting for a list of members that is newer than the last write", "")
+			return nil
+		}
+	}
+	g := group{live: o, budget: t.budget(it), count: liveCount(o)}
+	for _, m := range g.budget.members {
+		if m.Release == it.To.Release {
+			g.on = append(g.on, m)
+		} else {
+			g.off = append(g.off, m)
+		}
+	}
+	t.bits(it, g)
+	if t.inFlight(it, g) {
+		return nil
+	}
+	if it.State == StateWaiting {
+		return t.begin(it, g)
+	}
+	if o.State != schema.StateSame {
+		t.overwritten(it, g)
+		return nil
+	}
+	it.DriftAt = time.Time{}
+	return t.watch(it, g)
+}
+
+// begin starts the item, or finds that it is there already.
+func (t *turn) begin(it *Item, g group) *schema.Verdict {
+	p := g.live.Progress
+	same := g.live.State == schema.StateSame
+	switch {
+	case same && p != nil && p.Parked && len(g.off) == 0 && (t.skippable(it, g)):
+		it.State, it.Ask = StateDone, nil
+		return nil
+	case same && p != nil && !p.Parked && it.Ask != nil && it.Ask.Verb == schema.VerbStage && it.Ask.To == it.To:
+		// It took effect, and the answer was lost.
+		ask := *it.Ask
+		it.Ask, it.Prior, it.Serial = nil, ask.ID, it.Serial+1
+		it.took(ask, it.AskedAt)
+		return t.watch(it, g)
+	case !t.r.Back && !t.r.Override && t.s.Quarantined[it.To.Release] && it.From.Release != it.To.Release:
+		t.why(it, schema.WaitQuarantine, fmt.Sprintf("release %s failed before", it.To.Release.Short()), "a new release, or locktide retry "+t.r.Partition)
+		return nil
+	}
+	t.stage(it, g)
+	return nil
+}
+
+// skippable: live is as wanted; if that is news, its members must be well.
+func (t *turn) skippable(it *Item, g group) bool {
+	if it.From.Release == it.To.Release || t.r.Back {
+		return true
+	}
+	return !slices.ContainsFunc(g.on, func(m schema.Member) bool { return !good(*it.Paced, m) })
+}
+
+// overwritten: somebody wrote to the object in the middle of its rollout.
+func (t *turn) overwritten(it *Item, g group) {
+	if it.DriftAt.IsZero() {
+		it.DriftAt = t.now
+	}
+	due := it.DriftAt.Add(duration(it.Paced.Pacing.RepairAfter, defaultRepairAfter))
+	if it.Paced.Pacing.Mode == "observe" && !t.r.Back {
+		t.why(it, schema.WaitObserve, "somebody else wrote to it during the rollout, and its mode is observe", "locktide retry "+t.r.Partition)
+		return
+	}
+	if !t.r.Back && t.now.Before(due) {
+		t.read(it)
+		t.wake(due)
+		t.why(it, schema.WaitRepair, fmt.Sprintf("%s wrote to it during the rollout; repaired at %s", orElse(g.live.Writer, "somebody else"), due.UTC().Format(time.TimeOnly)), "locktide retry "+t.r.Partition)
+		return
+	}
+	it.State, it.DriftAt, it.Ask, it.Serial = StateWaiting, time.Time{}, nil, it.Serial+1
+	t.stage(it, g)
+}
+
+// inFlight waits until the backend took the victims that it was given.
+func (t *turn) inFlight(it *Item, g group) bool {
+	over := it.FlightAt.Add(flightHold)
+	left := slices.DeleteFunc(slices.Clone(it.Flight), func(id string) bool {
+		return !slices.ContainsFunc(g.budget.members, func(m schema.Member) bool { return m.ID == id })
+	})
+	if len(left) == 0 || !t.now.Before(over) || t.g.noFlight {
+		it.Flight = nil
+		return false
+	}
+	t.read(it)
+	t.wake(over)
+	t.why(it, schema.WaitBatch, fmt.Sprintf("the backend is about to replace %d members", len(left)), "")
+	return true
+}
+
+// good: running, and passing where there are checks.
+func good(p schema.Paced, m schema.Member) bool {
+	return m.Running && !m.Failed && (!p.Checked || (m.Passing != nil && *m.Passing))
+}
+
+func approved(m schema.Member) bool { return m.Approved != nil && *m.Approved }
+
+// watch judges what was staged and wants the next step.
+func (t *turn) watch(it *Item, g group) *schema.Verdict {
+	if it.Move && t.retryMembers(it, g) {
+		return nil
+	}
+	if t.r.Phase == PhaseRolling && !t.g.noVerdict {
+		if v := t.judge(it, g); v != nil {
+			return v
+		}
+	}
+	t.accept(it, g)
+	if t.r.Back && t.relocate(it, g) {
+		return nil
+	}
+	if it.Canary > 0 && t.noRoom(it, g) {
+		return nil
+	}
+	status := "none"
+	if p := g.live.Progress; p != nil {
+		status = p.Status
+		if p.Parked && len(g.off) == 0 && it.State == StateParking {
+			t.finishItem(it, g)
+			return nil
+		}
+	}
+	var batch []schema.Member // waiting for approval
+	unready := 0
+	var slow schema.Member
+	ready := t.now
+	for _, m := range g.on {
+		if !m.Current || !good(*it.Paced, m) {
+			if !slices.Contains(it.Accepted, m.ID) {
+				unready, slow = unready+1, m
+			}
+			continue
+		}
+		if !approved(m) && status == "running" {
+			batch = append(batch, m)
+		}
+		if !t.r.Back && !approved(m) {
+			ready = max2(ready, m.Since.Add(duration(it.Paced.Pacing.Soak, defaultSoak)))
+		}
+	}
+	if t.g.noGate {
+		batch, unready, ready = unapproved(g.on), 0, t.now
+	}
+	if unready > 0 && (!t.r.Back || len(batch) == 0) {
+		t.wake(ref(it, slow).Add(duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout)))
+		t.why(it, schema.WaitBatch, fmt.Sprintf("batch %d: %d of %d new members are not passing yet (%s %s)", it.Round, unready, len(g.on), slow.ID, orElse(slow.Why, "starting")), "")
+		return nil
+	}
+	if ready.After(t.now) {
+		t.wake(ready)
+		t.why(it, schema.WaitSoak, fmt.Sprintf("batch %d passes; it has to until %s", it.Round, ready.UTC().Format(time.TimeOnly)), "")
+		return nil
+	}
+	if len(batch) > 0 {
+		t.approve(it, g, batch, unready)
+		return nil
+	}
+	return t.rest(it, g, status)
+}
+
+func unapproved(ms []schema.Member) []schema.Member {
+	return slices.DeleteFunc(slices.Clone(ms), approved)
+}
+
+func max2(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// ref is when the clock of start_timeout began for a member.
+func ref(it *Item, m schema.Member) time.Time {
+	at := max2(m.Created, time.Time{})
+	if approved(m) {
+		at = max2(at, m.Since)
+	}
+	if slices.Contains(it.Known, m.ID) {
+		at = max2(at, it.StagedAt)
+	}
+	return at
+}
+
+// judge looks for members of the new release that fail.
+func (t *turn) judge(it *Item, g group) *schema.Verdict {
+	timeout := duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout)
+	verdict := func(gate, format string, args ...any) *schema.Verdict {
+		return &schema.Verdict{Group: it.Group, Gate: gate, Why: fmt.Sprintf(format, args...), At: t.now, Commit: t.r.Commit}
+	}
+	for _, m := range g.on {
+		if slices.Contains(it.Accepted, m.ID) || it.Accept {
+			continue
+		}
+		known := slices.Contains(it.Known, m.ID)
+		late := !t.now.Before(ref(it, m).Add(timeout))
+		switch {
+		case m.Failed && (!known || late):
+			return verdict("crashed", "member %s (index %d) of the new release died: %s", m.ID, m.Index, orElse(m.Why, "no reason told"))
+		case m.Restarts > 0 && !known:
+			return verdict("soak", "member %s (index %d) of the new release restarted: %s", m.ID, m.Index, orElse(m.Why, "no reason told"))
+		case !good(*it.Paced, m) && late && !m.Running:
+			return verdict("start_timeout", "member %s (index %d) does not run after %s: %s", m.ID, m.Index, timeout, orElse(m.Why, "still pending"))
+		case !good(*it.Paced, m) && late:
+			return verdict("checks", "member %s (index %d) runs but does not pass its checks after %s", m.ID, m.Index, timeout)
+		}
+		if !good(*it.Paced, m) {
+			t.wake(ref(it, m).Add(timeout))
+		}
+	}
+	listed, status := len(g.on)+len(g.off), ""
+	if p := g.live.Progress; p != nil {
+		status = p.Status
+	}
+	late := !t.now.Before(it.StagedAt.Add(timeout))
+	if status == "failed" && it.State == StateStaged && len(it.Accepted) == 0 && !it.Accept {
+		return verdict("backend", "the backend failed the deployment")
+	}
+	if late && it.Canary > 0 && len(g.on)-len(it.Known) < it.Canary {
+		return verdict("start_timeout", "the backend found no room for a second member within %s", timeout)
+	}
+	if late && listed < g.budget.N && len(it.Accepted) == 0 {
+		return verdict("start_timeout", "the backend placed %d of %d members within %s", listed, g.budget.N, timeout)
+	}
+	return nil
+}
+
+// accept takes failing members as they are, once an operator said continue.
+func (t *turn) accept(it *Item, g group) {
+	if !it.Accept {
+		return
+	}
+	it.Accept = false
+	for _, m := range g.on {
+		if (m.Failed || m.Restarts > 0 || !good(*it.Paced, m)) && !slices.Contains(it.Accepted, m.ID) {
+			it.Accepted = append(it.Accepted, m.ID)
+		}
+	}
+}
+
+// retryMembers has failed members placed anew.
+func (t *turn) retryMembers(it *Item, g group) bool {
+	var ids []string
+	for _, m := range g.on {
+		if m.Failed || m.Restarts > 0 || !good(*it.Paced, m) {
+			ids = append(ids, m.ID)
+		}
+	}
+	if len(ids) == 0 || g.budget.touchesAny(ids) {
+		it.Move = false
+		return false
+	}
+	t.move(it, ids, schema.Reason{Code: schema.ReasonRetry, Message: fmt.Sprintf("an operator asked to place %d failed members anew", len(ids))})
+	return true
+}
+
+// relocate moves members of the good release that do not come up.
+func (t *turn) relocate(it *Item, g group) bool {
+	timeout := duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout)
+	var ids []string
+	for _, m := range g.on {
+		due := max2(ref(it, m), it.StagedAt).Add(timeout)
+		if good(*it.Paced, m) || g.budget.in[m.ID] {
+			continue
+		}
+		if t.now.Before(due) {
+			t.wake(due)
+			continue
+		}
+		ids = append(ids, m.ID)
+	}
+	if len(ids) == 0 {
+		return false
+	}
+	t.move(it, ids, schema.Reason{Code: schema.ReasonRollback, Message: fmt.Sprintf("%d members of the good release do not come up; placed anew", len(ids))})
+	return true
+}
+
+func (t *turn) move(it *Item, ids []string, why schema.Reason) {
+	t.ask(it, schema.Action{Verb: schema.VerbMove, Members: ids, Reason: why})
+}
+
+// rest: every member of the release that can be approved is.
+func (t *turn) rest(it *Item, g group, status string) *schema.Verdict {
+	timeout := it.StagedAt.Add(duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout))
+	over := !t.now.Before(timeout)
+	switch {
+	case len(g.off) > 0 && len(it.Accepted) > 0 && status == "running":
+		t.why(it, schema.WaitFailed, fmt.Sprintf("%d accepted members fail and fill the window of %d", len(it.Accepted), it.Parallel), "locktide retry or abort "+t.r.Partition)
+	case len(g.off) > 0 && (over || (status != "running" && !t.now.Before(it.StagedAt.Add(flightHold)))):
+		t.stage(it, g) // the backend gave up, or never began
+	case len(g.off) > 0 || len(g.on) < g.budget.N || len(g.on) > g.budget.N:
+		t.read(it)
+		t.wake(timeout)
+		t.why(it, schema.WaitBatch, fmt.Sprintf("batch %d: waiting for the backend: %d of %d members are on the release", it.Round, len(g.on), g.budget.N), "")
+		if over && t.r.Phase != PhaseRolling {
+			t.wake(t.now.Add(confirmPause))
+		}
+	case status == "running" && len(it.Accepted) == 0 && !over && it.State != StateParking:
+		t.read(it)
+		t.wake(timeout)
+		t.why(it, schema.WaitDeployment, "all members are approved; the backend ends its deployment", "")
+	case t.g.noPark:
+		t.finishItem(it, g)
+	case g.live.Progress != nil && g.live.Progress.Parked:
+		t.finishItem(it, g)
+	case it.State == StateParking && t.confirming(it):
+	default:
+		t.ask(it, schema.Action{Verb: schema.VerbPark, Reason: schema.Reason{Code: schema.ReasonPark, Message: "all members are good; the native update and restart blocks return"}})
+	}
+	return nil
+}
+
+func (t *turn) finishItem(it *Item, g group) {
+	it.State, it.Ask, it.Known, it.Flight = StateDone, nil, nil, nil
+	it.Accepted = slices.DeleteFunc(it.Accepted, func(id string) bool {
+		return !slices.ContainsFunc(g.on, func(m schema.Member) bool { return m.ID == id && !good(*it.Paced, m) })
+	})
+}
+
+// bits holds members out that already are out and fail while going back, so
+// that a flapping one does not return before it is replaced.
+func (t *turn) bits(it *Item, g group) {
+	if !t.r.Back || t.r.Verdict == nil {
+		return
+	}
+	for _, m := range g.off {
+		if (m.Failed || m.Restarts > 0) && !m.Serving {
+			t.step.Bits[m.ID] = schema.Bit{Owner: "release", Reason: t.r.Verdict.Why, Since: t.r.Verdict.At}
+		}
+	}
+}

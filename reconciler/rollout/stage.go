@@ -1,0 +1,227 @@
+package rollout
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"locktide.dev/schema"
+)
+
+// stage wants To written with our gates closed. The first batch starts with
+// that write, so the capacity rule is applied to its victims here.
+func (t *turn) stage(it *Item, g group) {
+	p, b := *it.Paced, g.budget
+	a := schema.Action{Verb: schema.VerbStage, Reason: it.Reason, Parallel: 1}
+	if g.live.State == schema.StateAbsent || len(g.on)+len(g.off) == 0 {
+		a.Parallel = max(1, b.N)
+		t.staged(it, g, a, nil)
+		return
+	}
+	always := surplus(it, g) // leave with the write itself, whatever the window
+	off := slices.DeleteFunc(slices.Clone(g.off), func(m schema.Member) bool { return contains(always, m) })
+	if len(off) == 0 {
+		a.Parallel = b.Cap
+		if !b.Fits(always) && !t.g.noCapacity {
+			t.full(it, b, len(always))
+			return
+		}
+		t.staged(it, g, a, always)
+		return
+	}
+	a.Charge.Opens = !t.r.Back
+	surge := !p.NoSurge && !p.System && !it.NoRoom && (p.Pacing.Surge == nil || *p.Pacing.Surge > 0)
+	if b.N == 1 && surge && len(b.in) > 0 && b.Touches(off) > 0 {
+		a.Canary = 1
+		t.staged(it, g, a, always)
+		return
+	}
+	for n := window(p, b, it, len(off)); n >= 1; n-- {
+		if victims := join(always, off[:n]); b.Fits(victims) || t.g.noCapacity {
+			a.Parallel = n
+			if b.N == 1 && b.Touches(victims) > 0 {
+				a.Reason.Message += " (outage expected: one member, and no room for a second)"
+			}
+			t.staged(it, g, a, victims)
+			return
+		}
+	}
+	switch {
+	case surge && b.Fits(always):
+		a.Canary = surgeOf(b, off)
+		t.staged(it, g, a, always)
+	case t.r.Back && b.Serving-b.Touches(join(always, off[:1])) >= b.floor:
+		a.Reason.Message += fmt.Sprintf(" (no room for a surge: one member at a time, although only %d of %d serve)", b.Serving, b.N)
+		t.staged(it, g, a, join(always, off[:1]))
+	default:
+		t.full(it, b, 1)
+	}
+}
+
+// window is the most that a batch may replace: its share when batches are
+// given, else all that fits.
+func window(p schema.Paced, b Budget, it *Item, off int) int {
+	if p.Storage {
+		return 1
+	}
+	if len(p.Pacing.Batches) > 0 {
+		return min(off, max(1, min(share(p, it.Round+1).Of(b.N), b.Cap)))
+	}
+	return off
+}
+
+// surplus: members above the wanted count, highest index first, and canaries
+// that were never promoted, which the next register stops.
+func surplus(it *Item, g group) []schema.Member {
+	var out []schema.Member
+	n := g.budget.N
+	if it.Paced.System {
+		n = len(g.budget.members)
+	}
+	byIndex := slices.Clone(g.budget.members)
+	slices.SortStableFunc(byIndex, func(x, y schema.Member) int { return cmp.Compare(y.Index, x.Index) })
+	if it.Surged != "" {
+		for _, m := range g.off {
+			if m.Release == it.Surged && !slices.Contains(it.Before, m.ID) {
+				out = append(out, m)
+			}
+		}
+	}
+	for _, m := range byIndex {
+		if len(byIndex)-len(out) <= n {
+			break
+		}
+		if !contains(out, m) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// surgeOf is the smallest surge after whose promotion, which stops as many
+// old members and starts one more, the rule holds.
+func surgeOf(b Budget, off []schema.Member) int {
+	for c := 1; c < len(off); c++ {
+		after := b
+		after.Serving += c
+		after.Out = max(0, after.N-after.Serving)
+		if after.Fits(off[:c+1]) {
+			return c
+		}
+	}
+	return len(off)
+}
+
+func (t *turn) staged(it *Item, g group, a schema.Action, victims []schema.Member) {
+	t.charge(it, g, &a, victims)
+	it.Known = nil
+	for _, m := range g.on {
+		it.Known = append(it.Known, m.ID)
+	}
+	t.ask(it, a)
+}
+
+func (t *turn) charge(it *Item, g group, a *schema.Action, victims []schema.Member) {
+	for _, m := range victims {
+		a.Victims = append(a.Victims, m.ID)
+	}
+	if n := g.budget.Touches(victims); n > 0 || a.Charge.Opens {
+		a.Charge.Group, a.Charge.Datacenter, a.Charge.Members = it.Group, it.Key.Instance, n
+	}
+}
+
+// approve wants as many members of the good batch approved as the capacity
+// rule allows: approving k lets the backend take the next k.
+func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
+	p, b := *it.Paced, g.budget
+	if len(g.off) > 0 && !t.r.Back && p.Pacing.Wait > 0 {
+		soaked := it.StagedAt
+		for _, m := range batch {
+			soaked = max2(soaked, m.Since.Add(duration(p.Pacing.Soak, defaultSoak)))
+		}
+		if due := soaked.Add(duration(p.Pacing.Wait, 0)); due.After(t.now) {
+			t.wake(due)
+			t.why(it, schema.WaitPause, fmt.Sprintf("batch %d is good; the next one starts at %s", it.Round, due.UTC().Format("15:04:05")), "")
+			return
+		}
+	}
+	if len(p.Pacing.Batches) > 0 && !t.r.Back && it.Canary == 0 && len(g.off) > it.Parallel &&
+		window(p, b, it, len(g.off)) > it.Parallel && unready == 0 {
+		t.stage(it, g) // a wider window is a new register; all are approved again after it
+		return
+	}
+	if it.Canary > 0 {
+		surged := len(g.on) - len(it.Known)
+		if surged < it.Canary || unready > 0 || len(batch) < surged {
+			t.read(it)
+			t.wake(it.StagedAt.Add(duration(p.Pacing.StartTimeout, defaultStartTimeout)))
+			t.why(it, schema.WaitBatch, fmt.Sprintf("surge: %d of %d members are there", surged, it.Canary), "")
+			return
+		}
+		t.approval(it, g, batch, g.off[:min(len(g.off), it.Canary+it.Parallel)])
+		return
+	}
+	open := len(unapproved(g.on))
+	for k := len(batch); k >= 1; k-- {
+		n := min(len(g.off), max(0, it.Parallel-(open-k)))
+		if len(p.Pacing.Batches) > 0 && !t.r.Back && n > window(p, b, it, len(g.off)) && k > 1 {
+			continue
+		}
+		if b.Fits(g.off[:n]) || t.g.noCapacity || (t.r.Back && n <= 1 && b.Serving-b.Touches(g.off[:n]) >= b.floor && (p.NoSurge || it.NoRoom)) {
+			t.approval(it, g, batch[:k], g.off[:n])
+			return
+		}
+	}
+	if t.r.Back && it.Parallel > 1 {
+		t.stage(it, g) // a window that no longer fits: choose again
+		return
+	}
+	t.full(it, b, 1)
+}
+
+func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
+	b := g.budget
+	if it.Canary > 0 && !t.g.noCapacity && (!b.Fits(victims) || (b.Serving-b.Touches(victims) < 1 && b.Serving > 0)) {
+		t.full(it, g.budget, len(victims))
+		return
+	}
+	a := schema.Action{Verb: schema.VerbApprove, Canary: it.Canary, Reason: schema.Reason{Code: schema.ReasonNextBatch,
+		Message: fmt.Sprintf("batch %d is good: %d members approved, %d are next", it.Round, len(batch), len(victims))}}
+	if t.r.Back {
+		a.Reason.Code = schema.ReasonRollback
+	}
+	for _, m := range batch {
+		a.Members = append(a.Members, m.ID)
+	}
+	t.charge(it, g, &a, victims)
+	t.ask(it, a)
+}
+
+// noRoom gives up a surge that found no place, when going back.
+func (t *turn) noRoom(it *Item, g group) bool {
+	due := it.StagedAt.Add(duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout))
+	if !t.r.Back || t.now.Before(due) {
+		t.wake(due)
+		return false
+	}
+	it.NoRoom = true
+	t.stage(it, g)
+	return true
+}
+
+// full says that the capacity rule stands in the way, with its figures.
+func (t *turn) full(it *Item, b Budget, n int) {
+	t.read(it)
+	t.why(it, schema.WaitCapacity, fmt.Sprintf("%d desired, %d serving, cap %d: %d more would exceed it", b.N, b.Serving, b.Cap, n),
+		"members that come back, locktide unhold, or more capacity")
+}
+
+func (b Budget) touchesAny(ids []string) bool {
+	return slices.ContainsFunc(ids, func(id string) bool { return b.in[id] })
+}
+
+func contains(ms []schema.Member, m schema.Member) bool {
+	return slices.ContainsFunc(ms, func(x schema.Member) bool { return x.ID == m.ID })
+}
+
+func join(a, b []schema.Member) []schema.Member { return append(slices.Clone(a), b...) }

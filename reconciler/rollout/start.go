@@ -1,0 +1,276 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// Start gives the rollout of a partition. Its id is a digest of what it is to
+// do, of the commit and of the time, so that a new attempt has a new id.
+func Start(p schema.Partition, bodies Bodies, commit string, now time.Time) Rollout {
+	r := Rollout{Partition: p.ID, Apps: slices.Clone(p.Apps), Commit: commit, Started: now, Phase: PhaseRolling}
+	for _, si := range p.Items {
+		it := Item{Item: si, State: StateWaiting, Was: pacedOf(bodies, si.From), Paced: pacedOf(bodies, si.To)}
+		if si.To == (schema.Entry{}) {
+			it.Paced = it.Was
+		}
+		r.Items = append(r.Items, it)
+	}
+	id := schema.DigestOf(schema.MustCanonical(struct {
+		P schema.Partition
+		C string
+		T time.Time
+	}{p, commit, now.UTC()}))
+	r.ID = p.ID + "-" + id.Short()
+	return r
+}
+
+func pacedOf(bodies Bodies, e schema.Entry) *schema.Paced {
+	if e == (schema.Entry{}) || bodies == nil {
+		return nil
+	}
+	o, ok := bodies(e.Body)
+	if !ok || o.Paced == nil {
+		return nil
+	}
+	p := *o.Paced
+	return &p
+}
+
+// Supersede lets a newer commit take over from old. P must be planned against
+// what was good before old, as if old had never been. What old started stays
+// accounted for: items that both name keep the good state to go back to, and
+// an item of old that p does not name is undone.
+func Supersede(old Rollout, p schema.Partition, bodies Bodies, commit string, now time.Time) Rollout {
+	r := Start(p, bodies, commit, now)
+	old = old.clone()
+	var undo []Item
+	for _, o := range old.Items {
+		if !o.Started {
+			continue
+		}
+		good, was := o.From, o.Was
+		if old.Back {
+			good, was = o.To, o.Paced
+		}
+		i := slices.IndexFunc(r.Items, func(n Item) bool { return n.Key == o.Key })
+		if i < 0 {
+			if old.Back && o.State == StateDone {
+				continue // it is back already
+			}
+			u := o
+			if !old.Back {
+				u = turned(o, o.From, schema.Reason{Code: schema.ReasonChanged, Message: "a newer commit no longer changes it"}, now)
+			}
+			undo = append(undo, u)
+			continue
+		}
+		n := &r.Items[i]
+		n.From, n.Was = good, was
+		if good == (schema.Entry{}) && n.Verb == schema.VerbUpdate {
+			n.Verb = schema.VerbCreate
+		}
+		if !old.Back && o.To == n.To && o.State != StateFailed {
+			paced, was, reason, free := n.Paced, n.Was, n.Reason, n.Free
+			si := n.Item
+			*n = o
+			n.Item, n.Paced, n.Was, n.Reason, n.Free = si, paced, was, reason, free
+			n.Ask, n.Serial = nil, 0
+			n.inherit(o, now)
+			continue
+		}
+		n.Started = true
+		n.inherit(o, now)
+	}
+	slices.Reverse(undo)
+	if old.Back {
+		slices.Reverse(undo)
+	}
+	r.Items = append(r.Items, undo...)
+	return r
+}
+
+// inherit carries what is still under way at the backend.
+func (it *Item) inherit(o Item, now time.Time) {
+	it.Fence, it.Flight, it.FlightAt, it.Prior = o.Fence, o.Flight, o.FlightAt, o.Prior
+	if o.Ask != nil {
+		it.Prior = o.Ask.ID
+	}
+	if o.Ask != nil && len(o.Ask.Victims) > 0 {
+		it.Flight, it.FlightAt = append(slices.Clone(it.Flight), o.Ask.Victims...), now
+	}
+	it.Before, it.Surged = o.Before, o.Surged
+	if it.To != o.To && (o.Canary > 0 || (o.Ask != nil && o.Ask.Canary > 0)) {
+		it.Before, it.Surged = slices.Clone(o.Known), o.To.Release
+	}
+}
+
+// turned gives the item that brings o to another entry.
+func turned(o Item, to schema.Entry, why schema.Reason, now time.Time) Item {
+	it := Item{Item: o.Item, Was: o.Paced, Paced: o.Was, State: StateWaiting, Started: true}
+	it.From, it.To, it.Reason, it.Diff = o.To, to, why, nil
+	switch {
+	case to == (schema.Entry{}):
+		it.Verb, it.Free, it.Paced = schema.VerbDelete, true, o.Paced
+	case o.To == (schema.Entry{}):
+		it.Verb, it.Free = schema.VerbCreate, false
+	default:
+		it.Verb, it.Free = schema.VerbUpdate, false
+	}
+	if it.Paced == nil && to != (schema.Entry{}) {
+		it.Paced = o.Paced
+	}
+	it.inherit(o, now)
+	return it
+}
+
+// Back turns a rollout round: what it started goes back to goods (nil, or a
+// key that goods lacks: to the item's own From), in reverse order. What it
+// created is deleted, uncharged. A rollout that goes back already is unchanged.
+func Back(r Rollout, goods schema.Snapshot, why schema.Verdict, now time.Time) Rollout {
+	if r.Back {
+		return r
+	}
+	r = r.clone()
+	reason := schema.Reason{Code: schema.ReasonRollback, Message: why.Why}
+	var items []Item
+	for _, it := range slices.Backward(r.Items) {
+		if !it.Started && r.Phase != PhaseDone {
+			continue
+		}
+		to := it.From
+		if g, ok := goods[it.Key]; ok {
+			to = g
+		}
+		items = append(items, turned(it, to, reason, now))
+	}
+	if why.At.IsZero() {
+		why.At = now
+	}
+	if why.Commit == "" {
+		why.Commit = r.Commit
+	}
+	r.Origin, r.Items = r.Items, items
+	r.Back, r.Phase, r.Verdict, r.Frozen = true, PhaseBack, &why, false
+	r.BrakedAt, r.BrakeLimit = time.Time{}, 0
+	return r
+}
+
+// Command applies what an operator asks for: continue, abort, retry, brake,
+// resume. The error says what is possible instead.
+func Command(r Rollout, verb string, now time.Time) (Rollout, error) {
+	r = r.clone()
+	active := r.Phase == PhaseRolling || r.Phase == PhaseBack
+	switch {
+	case verb == "brake" && active:
+		r.Phase, r.BrakedAt, r.BrakeLimit, r.Frozen = PhaseBraked, now, r.brakeLimit(), r.Back
+		return r, nil
+	case verb == "resume" && r.Phase == PhaseBraked && (r.Verdict == nil || r.Back):
+		return r.released(), nil
+	case verb == "resume" && r.Phase == PhaseBraked:
+		return r, fmt.Errorf("could not resume %s: it braked because %s; use continue, retry or abort", r.Partition, r.Verdict.Why)
+	case verb == "continue" && r.Phase == PhaseBraked:
+		r = r.released()
+		for i := range r.Items {
+			r.Items[i].Accept = !r.Back
+		}
+		return r, nil
+	case verb == "continue" && r.Phase == PhaseIncomplete:
+		r.Phase = PhaseDone
+		return r, nil
+	case verb == "abort" && !r.Back && (active || r.Phase == PhaseBraked || r.Phase == PhaseIncomplete):
+		return Back(r, nil, schema.Verdict{Gate: gateAbort, Why: "an operator aborted it", At: now}, now), nil
+	case verb == "retry" && r.Back && (r.Phase == PhaseFailed || r.Phase == PhaseAborted):
+		return r.again(), nil
+	case verb == "retry" && r.Phase != PhaseDone:
+		return r.retried(), nil
+	}
+	return r, fmt.Errorf("could not %s %s: it is %s", verb, r.Partition, r.Phase)
+}
+
+const (
+	gateAbort    = "abort"    // an operator's wish, not a failure
+	gateRollback = "rollback" // an operator's rollback to a good snapshot
+)
+
+func (r Rollout) released() Rollout {
+	r.Phase, r.BrakedAt, r.Frozen = PhaseRolling, time.Time{}, false
+	if r.Back {
+		r.Phase = PhaseBack
+	} else {
+		r.Verdict = nil
+	}
+	return r
+}
+
+// retried moves failed members and forgets refusals and back-off.
+func (r Rollout) retried() Rollout {
+	if r.Phase == PhaseBraked || r.Phase == PhaseIncomplete {
+		r = r.released()
+	}
+	r.Override = true
+	for i := range r.Items {
+		it := &r.Items[i]
+		if it.State == StateFailed {
+			it.State = StateWaiting
+		}
+		if it.Failure != nil {
+			it.Ask, it.Serial = nil, it.Serial+1
+		}
+		it.Failure, it.Tries, it.NotUntil, it.DriftAt = nil, 0, time.Time{}, time.Time{}
+		it.Accepted, it.Accept = nil, false
+		if it.Paced != nil && it.Paced.Gated && it.Started && it.To != (schema.Entry{}) {
+			it.Move = true
+			if it.State == StateDone {
+				it.State = StateStaged
+			}
+		}
+	}
+	return r
+}
+
+// again starts a rollout that went back once more, past its quarantine.
+func (r Rollout) again() Rollout {
+	back := r.Items
+	r.Items, r.Origin, r.Back, r.Verdict, r.Override, r.Phase = r.Origin, nil, false, nil, true, PhaseRolling
+	for i := range r.Items {
+		o := r.Items[i]
+		it := Item{Item: o.Item, Paced: o.Paced, Was: o.Was, State: StateWaiting, Serial: o.Serial + 1}
+		for _, b := range back {
+			if b.Key == o.Key {
+				it.Fence, it.Serial = b.Fence, max(o.Serial, b.Serial)+1
+			}
+		}
+		r.Items[i] = it
+	}
+	return r
+}
+
+// brakeLimit is the shortest of the items', 15 min unless they say otherwise.
+func (r Rollout) brakeLimit() time.Duration {
+	limit := time.Duration(0)
+	for _, it := range r.Items {
+		if it.Paced != nil {
+			if own := duration(it.Paced.Pacing.BrakeLimit, defaultBrakeLimit); limit == 0 || own < limit {
+				limit = own
+			}
+		}
+	}
+	if limit == 0 {
+		limit = defaultBrakeLimit
+	}
+	return limit
+}
+
+// clone copies all that Next may change.
+func (r Rollout) clone() Rollout {
+	r.Items = slices.Clone(r.Items)
+	for i := range r.Items {
+		it := &r.Items[i]
+		it.Known, it.Flight, it.Before, it.Accepted = slices.Clone(it.Known), slices.Clone(it.Flight), slices.Clone(it.Before), slices.Clone(it.Accepted)
+	}
+	return r
+}
