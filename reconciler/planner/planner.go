@@ -66,7 +66,39 @@ type Input struct {
 	// NotFastForward is "old..new" when the commit is no proven descendant of
 	// the one before it; everything then awaits approval.
 	NotFastForward string
-	Stages         map[string]schema.Stage
+	// Before is the snapshot that was in force before Target became it. When
+	// Head equals it as a whole, the commit is a proven way back, and deleting
+	// what the reverted commit created is not charged. Nil or empty: unknown.
+	Before schema.Snapshot
+	// What WithFleet takes from the definitions.
+	Stages   map[string]schema.Stage
+	Uses     map[string][]string // app -> apps that it calls: an order when both are created
+	Formerly map[string]string   // former group name -> the group that it became
+}
+
+// WithFleet gives in with what f says of stages, relations, tombstones and
+// renames.
+func (in Input) WithFleet(f *schema.Fleet) Input {
+	in.Stages = f.Stages
+	in.Uses = map[string][]string{}
+	for name, app := range f.Apps {
+		for used := range app.Uses {
+			in.Uses[name] = append(in.Uses[name], used)
+		}
+	}
+	in.Tombstones = map[schema.Ref]bool{}
+	for _, ref := range f.Remove {
+		in.Tombstones[ref] = true
+	}
+	in.Formerly = map[string]string{}
+	for name, g := range f.Groups {
+		for _, former := range g.Formerly {
+			if _, still := f.Groups[former]; !still {
+				in.Formerly[former] = name
+			}
+		}
+	}
+	return in
 }
 
 // Plan gives what is to be done to bring Target to Head. Items that await

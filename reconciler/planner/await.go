@@ -1,0 +1,249 @@
+package planner
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"locktide.dev/schema"
+)
+
+// await holds back what needs an approval. The order of the rules matters:
+// what one holds back, the next does not count.
+func (s *state) await() {
+	if s.in.NotFastForward != "" {
+		s.holdAll(RuleNotFastForward, "the branch did not move forward: "+s.in.NotFastForward+" is no proven fast-forward")
+	}
+	if s.in.Recompiled {
+		s.holdAll(RuleRecompiled, "this version of locktide compiles unchanged definitions differently")
+	}
+	s.holdStages()
+	if s.g.cap {
+		s.holdDeletions()
+	}
+	if s.g.blast {
+		s.holdBlast()
+	}
+}
+
+// hold takes cs out of the plan and lists them as one awaited set.
+func (s *state) hold(rule, why string, cs []*change) {
+	if len(cs) == 0 {
+		return
+	}
+	a := schema.Await{Rule: rule, Why: why}
+	for _, c := range cs {
+		c.awaiting = true
+		a.Items = append(a.Items, c.name())
+	}
+	slices.Sort(a.Items)
+	a.Digest = schema.DigestOf(schema.MustCanonical([]any{rule, a.Items}))
+	s.awaits = append(s.awaits, a)
+}
+
+// approved says whether one approved set holds all of cs.
+func (s *state) approved(cs []*change) bool {
+	return slices.ContainsFunc(s.sets, func(set map[string]bool) bool {
+		for _, c := range cs {
+			if !set[c.name()] {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func (s *state) live() []*change {
+	var out []*change
+	for _, c := range s.changes {
+		if c.live() {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// byPartition groups cs; the groups are in order of their partition's ID.
+func byPartition(cs []*change) [][]*change {
+	m := map[string][]*change{}
+	for _, c := range cs {
+		m[c.partition] = append(m[c.partition], c)
+	}
+	var out [][]*change
+	for _, id := range sortedKeys(m) {
+		out = append(out, m[id])
+	}
+	return out
+}
+
+// holdAll holds every partition that is not approved.
+func (s *state) holdAll(rule, why string) {
+	var held []*change
+	deletions, replaced := 0, 0
+	for _, cs := range byPartition(s.live()) {
+		if s.approved(cs) {
+			continue
+		}
+		held = append(held, cs...)
+		for _, c := range cs {
+			replaced += c.replaced()
+			if c.deletes() {
+				deletions++
+			}
+		}
+	}
+	s.hold(rule, fmt.Sprintf("%s (%d changes, %d of them deletions, %d members replaced)", why, len(held), deletions, replaced), held)
+}
+
+// holdStages holds what belongs to stages that ask for an approval; lower
+// stages of the same apps go on.
+func (s *state) holdStages() {
+	for _, stage := range sortedKeys(s.in.Stages) {
+		if len(s.in.Stages[stage].Approve) == 0 {
+			continue
+		}
+		var held []*change
+		for _, cs := range byPartition(s.live()) {
+			cs = slices.DeleteFunc(cs, func(c *change) bool { return !c.inStage(stage) })
+			if !s.approved(cs) {
+				held = append(held, cs...)
+			}
+		}
+		s.hold(RuleStage, fmt.Sprintf("stage %s asks for an approval by %s", stage, strings.Join(s.in.Stages[stage].Approve, " or ")), held)
+	}
+}
+
+func (c *change) inStage(stage string) bool {
+	o := c.body()
+	if o.Layer == schema.LayerConfig {
+		return false
+	}
+	return slices.ContainsFunc(append([]string{o.Group}, o.Serves...), func(group string) bool {
+		_, place, _ := strings.Cut(group, "/")
+		name, _, _ := strings.Cut(place, ".")
+		return name == stage
+	})
+}
+
+// holdDeletions enforces the deletion cap: over it, in any kind, all
+// deletions and shrinks that nothing frees wait together.
+func (s *state) holdDeletions() {
+	var set []*change
+	charged := map[schema.Kind]int{}
+	for _, c := range s.live() {
+		switch {
+		case c.deletes() && !c.Free:
+			charged[c.Key.Kind]++
+			set = append(set, c)
+		case c.shrinks() && !s.back:
+			if c.guts() {
+				charged[c.Key.Kind]++
+			}
+			set = append(set, c)
+		}
+	}
+	if s.approved(set) {
+		for _, c := range set {
+			c.Free = true
+		}
+		return
+	}
+	var over []string
+	for _, kind := range sortedKeys(charged) {
+		n, gone, owned := charged[kind], s.in.DeletedLastHour[kind], s.owned(kind)
+		if !s.g.hour {
+			gone = 0
+		}
+		if limit := Cap(owned + gone); n+gone > limit {
+			over = append(over, fmt.Sprintf("%d of %d %s, %d in the last hour, %d allowed", n, owned, kind, gone, limit))
+		}
+	}
+	if len(over) == 0 {
+		return
+	}
+	// A shrink is part of an update: its partition waits as a whole. Deletions
+	// come last in theirs and leave the rest alone.
+	shrinking := map[string]bool{}
+	for _, c := range set {
+		if !c.deletes() {
+			shrinking[c.partition] = true
+		}
+	}
+	held := slices.DeleteFunc(s.live(), func(c *change) bool {
+		return !shrinking[c.partition] && (!c.deletes() || c.Free)
+	})
+	s.hold(RuleDeletions, "more is deleted or shrunk than one plan and hour may: "+strings.Join(over, "; "), held)
+}
+
+// Cap is how many of owned objects of a kind may be deleted per plan and hour
+// without being asked for: 10 %, at least 1, at most 5.
+func Cap(owned int) int { return max(1, min(5, owned/10)) }
+
+func (s *state) owned(kind schema.Kind) int {
+	if n, ok := s.in.Owned[kind]; ok {
+		return n
+	}
+	n := 0
+	for k := range s.in.Target {
+		if k.Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// holdBlast bounds what one plan replaces: more groups than BlastGroups, or
+// more of one place's members than BlastPercent. A place is a driver instance:
+// one Nomad region or datacenter. Partitions that were approved do not count.
+func (s *state) holdBlast() {
+	maxGroups, percent := s.in.BlastGroups, s.in.BlastPercent
+	if maxGroups <= 0 {
+		maxGroups = DefaultBlastGroups
+	}
+	if percent <= 0 {
+		percent = DefaultBlastPercent
+	}
+	var judged [][]*change
+	groups := 0
+	replaced := map[string]int{}
+	for _, cs := range byPartition(s.live()) {
+		if s.approved(cs) {
+			continue
+		}
+		touches := false
+		for _, c := range cs {
+			if n := c.replaced(); n > 0 {
+				touches = true
+				groups++
+				replaced[c.Key.Instance] += n
+			}
+		}
+		if touches {
+			judged = append(judged, cs)
+		}
+	}
+	total := map[string]int{}
+	for k, w := range s.in.Head {
+		total[k.Instance] += members(&w.Object)
+	}
+	var why []string
+	tooWide := map[string]bool{}
+	for _, place := range sortedKeys(replaced) {
+		if n := replaced[place]; n >= blastFloor && n*100 > total[place]*percent {
+			tooWide[place] = true
+			why = append(why, fmt.Sprintf("%d of %d members in %s are replaced (%d %% allowed)", n, total[place], place, percent))
+		}
+	}
+	if groups > maxGroups {
+		why = append(why, fmt.Sprintf("members of %d groups are replaced (%d allowed)", groups, maxGroups))
+	}
+	var held []*change
+	for _, cs := range judged {
+		if groups > maxGroups || slices.ContainsFunc(cs, func(c *change) bool { return c.replaced() > 0 && tooWide[c.Key.Instance] }) {
+			held = append(held, cs...)
+		}
+	}
+	if len(why) > 0 {
+		s.hold(RuleBlastRadius, strings.Join(why, "; "), held)
+	}
+}

@@ -1,0 +1,215 @@
+package planner
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"locktide.dev/drivers"
+	"locktide.dev/schema"
+)
+
+// compare finds every object that differs and drops what must not be touched,
+// each with a note.
+func (s *state) compare() {
+	seen := map[schema.Key]bool{}
+	for k, w := range s.in.Head {
+		seen[k] = true
+		if from, ok := s.in.Target[k]; !ok || from.Digest != w.Entry.Digest {
+			s.changes = append(s.changes, s.grow(k, w, from, ok))
+		}
+	}
+	for k, from := range s.in.Target {
+		if !seen[k] {
+			s.changes = append(s.changes, s.shrink(k, from))
+		}
+	}
+	slices.SortFunc(s.changes, func(a, b *change) int { return a.Key.Compare(b.Key) })
+	withheld := map[string]int{}
+	for _, c := range s.changes {
+		s.allow(c, withheld)
+	}
+	for _, scope := range sortedKeys(withheld) {
+		n := withheld[scope]
+		if scope == "" {
+			s.note("incomplete", "", fmt.Sprintf("%d objects without a definition stay: this commit did not render as a whole", n), "repair the definitions that are broken or frozen")
+		} else {
+			s.note("unread", "", fmt.Sprintf("%d objects without a definition stay: %s could not be read completely", n, scope), "nothing: they are looked at again once it answers")
+		}
+	}
+}
+
+func (s *state) grow(k schema.Key, w Wanted, from schema.Entry, exists bool) *change {
+	head := w.Object
+	c := &change{head: &head, Item: s.item(k, head)}
+	c.To = w.Entry
+	if !exists {
+		c.Verb = schema.VerbCreate
+		c.Reason = schema.Reason{Code: schema.ReasonAdded, Message: "defined by the commit, absent from the target"}
+	} else {
+		c.Verb, c.From = schema.VerbUpdate, from
+		c.old = s.body(from)
+		c.Reason = schema.Reason{Code: schema.ReasonChanged, Message: changed(c)}
+	}
+	if s.in.Recompiled {
+		c.Reason = schema.Reason{Code: schema.ReasonRecompiled,
+			Message: "this version of locktide compiles unchanged definitions differently: " + c.Reason.Message}
+	}
+	return c
+}
+
+func (s *state) shrink(k schema.Key, from schema.Entry) *change {
+	c := &change{old: s.body(from)}
+	if c.old != nil {
+		c.Item = s.item(k, *c.old)
+	}
+	c.Key, c.Verb, c.From = k, schema.VerbDelete, from
+	c.Reason = schema.Reason{Code: schema.ReasonRemoved, Message: "its definition is gone"}
+	return c
+}
+
+func (s *state) body(e schema.Entry) *schema.Object {
+	if s.in.Bodies == nil {
+		return nil
+	}
+	if o, ok := s.in.Bodies(e.Body); ok {
+		return &o
+	}
+	return nil
+}
+
+func (s *state) item(k schema.Key, o schema.Object) schema.Item {
+	rank := o.Rank
+	if rank == 0 {
+		rank = s.in.Kinds[k.Kind].Rank
+	}
+	return schema.Item{Key: k, Layer: o.Layer, Rank: rank, Step: o.Step, Group: o.Group}
+}
+
+// changed says in a few words what kind of change c is.
+func changed(c *change) string {
+	var parts []string
+	if c.From.Release != c.To.Release {
+		parts = append(parts, fmt.Sprintf("release %s -> %s replaces members", c.From.Release.Short(), c.To.Release.Short()))
+	}
+	if c.old != nil && c.old.Paced != nil && c.head.Paced != nil && c.old.Paced.Count != c.head.Paced.Count {
+		parts = append(parts, fmt.Sprintf("count %d -> %d", c.old.Paced.Count, c.head.Paced.Count))
+	}
+	if len(parts) == 0 {
+		return fmt.Sprintf("definition changed (%s -> %s)", c.From.Digest.Short(), c.To.Digest.Short())
+	}
+	return strings.Join(parts, ", ")
+}
+
+// allow drops c if something forbids to touch its object, and marks deletions
+// that no cap charges.
+func (s *state) allow(c *change, withheld map[string]int) {
+	if ref, frozen := s.frozen(c); frozen && s.g.frozen {
+		c.dropped = true
+		s.note("frozen", ref, fmt.Sprintf("%s is left as it is: %s does not render or validate in this commit", c.Key, ref), "repair the definition")
+		return
+	}
+	if !c.deletes() {
+		return
+	}
+	scope := driverOf(c.Key.Kind) + ":" + c.Key.Instance
+	spec, known := s.in.Kinds[c.Key.Kind]
+	switch {
+	case !s.in.Complete && s.g.complete:
+		c.dropped = true
+		withheld[""]++
+	case !s.in.Readable[scope] && s.g.readable:
+		c.dropped = true
+		withheld[scope]++
+	case !known:
+		c.dropped = true
+		s.note("no-driver", "", fmt.Sprintf("%s stays: no driver of this daemon manages its kind", c.Key), "configure the driver instance again, or forget the object with eject")
+	case c.old == nil:
+		c.dropped = true
+		s.note("body-missing", "", fmt.Sprintf("%s stays: what it was compiled from is not in the journal", c.Key), "restore the journal from a backup, or define the object again and then remove it")
+	default:
+		s.allowDelete(c, spec)
+	}
+}
+
+func (s *state) allowDelete(c *change, spec drivers.KindSpec) {
+	tomb := s.tombstoned(c)
+	switch {
+	case tomb:
+		c.Free = true
+		c.Reason.Message = "named in remove"
+	case spec.Prune == drivers.PruneFree:
+		c.Free, c.last = true, true
+		c.Reason = schema.Reason{Code: schema.ReasonUnreferred, Message: "superseded configuration that nothing reads"}
+	case s.g.tombstone && (spec.Prune == drivers.PruneTombstone || c.old.Paced != nil && c.old.Paced.Storage):
+		c.dropped = true
+		ref := origin(c.old)
+		s.note("tombstone-wanted", ref, fmt.Sprintf("%s stays: it keeps state and is deleted only when it is named", c.Key), fmt.Sprintf("add remove: [%q]", ref))
+	case s.back:
+		c.Free = true
+		c.Reason = schema.Reason{Code: schema.ReasonRollback, Message: "undoes what the reverted commit created"}
+	}
+}
+
+func (s *state) frozen(c *change) (schema.Ref, bool) {
+	for _, o := range []*schema.Object{c.old, c.head} {
+		if o == nil {
+			continue
+		}
+		for _, ref := range o.From {
+			if s.in.Frozen[ref] {
+				return ref, true
+			}
+		}
+	}
+	return "", false
+}
+
+// tombstoned says whether the deletion was asked for by name, by a tombstone
+// or as the former name of a group that exists now.
+func (s *state) tombstoned(c *change) bool {
+	if c.old.Group != "" && s.in.Formerly[c.old.Group] != "" {
+		return true
+	}
+	return slices.ContainsFunc(c.old.From, func(r schema.Ref) bool { return s.in.Tombstones[r] })
+}
+
+// goesBack says whether head as a whole equals what was in force before.
+func (s *state) goesBack() bool {
+	if len(s.in.Before) == 0 || len(s.in.Before) != len(s.in.Head) {
+		return false
+	}
+	for k, w := range s.in.Head {
+		if e, ok := s.in.Before[k]; !ok || e.Digest != w.Entry.Digest {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *state) note(code string, ref schema.Ref, message, next string) {
+	s.notes = append(s.notes, schema.Finding{Code: code, Severity: schema.Warn, Ref: ref, Message: message, Next: next})
+}
+
+func (s *state) sortedNotes() []schema.Finding {
+	slices.SortFunc(s.notes, func(a, b schema.Finding) int {
+		return strings.Compare(a.Code+"\x00"+a.Message, b.Code+"\x00"+b.Message)
+	})
+	return s.notes
+}
+
+// origin is the definition that people know o by.
+func origin(o *schema.Object) schema.Ref {
+	if o.Group != "" {
+		return schema.NewRef("groups", o.Group)
+	}
+	if len(o.From) > 0 {
+		return o.From[0]
+	}
+	return ""
+}
+
+func driverOf(k schema.Kind) string {
+	driver, _, _ := strings.Cut(string(k), ".")
+	return driver
+}
