@@ -1,0 +1,185 @@
+// Package consul is the driver for one Consul datacenter: published
+// configuration in KV, config entries of the mesh, external nodes, health of
+// members, and the lease of a fleet. The API is that of consul/api.
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"locktide.dev/drivers"
+	"locktide.dev/schema"
+)
+
+// Kinds that the driver manages.
+const (
+	KindKV        schema.Kind = "consul.kv"         // configuration under a path that names its digest
+	KindLive      schema.Kind = "consul.live"       // configuration under a fixed path
+	KindNode      schema.Kind = "consul.node"       // external node for a host
+	KindDefaults  schema.Kind = "consul.defaults"   // service-defaults
+	KindResolver  schema.Kind = "consul.resolver"   // service-resolver
+	KindSplitter  schema.Kind = "consul.splitter"   // service-splitter
+	KindRouter    schema.Kind = "consul.router"     // service-router
+	KindIntention schema.Kind = "consul.intentions" // service-intentions, additive
+)
+
+// ownerMeta is the meta key that marks config entries and nodes as ours.
+const ownerMeta = "locktide-owner"
+
+// Config says how to reach one Consul datacenter and what it serves.
+type Config struct {
+	Name        string   `json:"name"`                  // instance name, part of every key
+	Address     string   `json:"address"`               // host:port or URL
+	Datacenter  string   `json:"datacenter,omitempty"`  // of Consul; default: the agent's own
+	Datacenters []string `json:"datacenters,omitempty"` // of the fleet that it serves; none: all
+	TokenFile   string   `json:"token_file,omitempty"`  // ACL token, read again for every request
+	CAFile      string   `json:"ca_file,omitempty"`
+	CertFile    string   `json:"cert_file,omitempty"`
+	KeyFile     string   `json:"key_file,omitempty"`
+	Prefix      string   `json:"prefix,omitempty"` // KV folder; default schema.DefaultConfigPrefix
+	Owner       string   `json:"owner"`            // id of the fleet; marks what is ours
+}
+
+// Driver is one opened Consul datacenter.
+type Driver struct {
+	config Config
+	client *api.Client
+	now    func() time.Time
+}
+
+var ownerPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// Open checks the configuration and makes a client. It does not contact the
+// server: a Consul that is away stops only what needs it.
+func (c Config) Open(context.Context) (*Driver, error) {
+	switch {
+	case c.Name == "" || strings.Contains(c.Name, ":"):
+		return nil, fmt.Errorf("consul instance: name %q: want a name without a colon", c.Name)
+	case c.Address == "":
+		return nil, fmt.Errorf("consul instance %s: address is missing: want host:port", c.Name)
+	case !ownerPattern.MatchString(c.Owner):
+		return nil, fmt.Errorf("consul instance %s: owner %q: want 1 to 64 letters, digits, dots, dashes", c.Name, c.Owner)
+	}
+	if c.Prefix = strings.Trim(c.Prefix, "/"); c.Prefix == "" {
+		c.Prefix = schema.DefaultConfigPrefix
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	// Consul refuses more than 200 connections of one address with 429.
+	transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost = 48, 32
+	scheme, address := "http", c.Address
+	if s, rest, ok := strings.Cut(c.Address, "://"); ok && (s == "http" || s == "https") {
+		scheme, address = s, rest
+	} else if c.CAFile != "" || c.CertFile != "" {
+		scheme = "https"
+	}
+	tls, err := api.SetupTLSConfig(&api.TLSConfig{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile})
+	if err != nil {
+		return nil, fmt.Errorf("consul instance %s: cannot read the TLS files: %w", c.Name, err)
+	}
+	transport.TLSClientConfig = tls
+	var trip http.RoundTripper = transport
+	if c.TokenFile != "" {
+		if _, err := os.Stat(c.TokenFile); err != nil {
+			return nil, fmt.Errorf("consul instance %s: cannot read the token file: %w", c.Name, err)
+		}
+		trip = tokenTrip{file: c.TokenFile, next: transport}
+	}
+	client, err := api.NewClient(&api.Config{Address: strings.TrimRight(address, "/"), Scheme: scheme,
+		Datacenter: c.Datacenter, HttpClient: &http.Client{Transport: trip}})
+	if err != nil {
+		return nil, fmt.Errorf("consul instance %s: cannot make a client for %s: %w", c.Name, c.Address, err)
+	}
+	return &Driver{config: c, client: client, now: time.Now}, nil
+}
+
+// tokenTrip sends the token that the file holds now, so that it can be rotated.
+type tokenTrip struct {
+	file string
+	next http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t tokenTrip) RoundTrip(r *http.Request) (*http.Response, error) {
+	token, err := os.ReadFile(t.file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the Consul token: %w", err)
+	}
+	r = r.Clone(r.Context())
+	r.Header.Set("X-Consul-Token", strings.TrimSpace(string(token)))
+	return t.next.RoundTrip(r)
+}
+
+// Name implements drivers.Driver.
+func (d *Driver) Name() (driver, instance string) { return "consul", d.config.Name }
+
+// Version gives the server's version.
+func (d *Driver) Version(ctx context.Context) (string, error) {
+	var self struct{ Config struct{ Version string } }
+	if _, err := d.client.Raw().Query("/v1/agent/self", &self, d.read(ctx)); err != nil {
+		return "", fmt.Errorf("cannot ask Consul %s for its version: %w", d.config.Name, err)
+	}
+	return self.Config.Version, nil
+}
+
+// Kinds implements drivers.Driver. Order is what Consul enforces: defaults,
+// resolver, then splitter and router; deletion goes the other way.
+func (d *Driver) Kinds() []drivers.KindSpec {
+	spec := func(k schema.Kind, l schema.Layer, rank int, p drivers.Prune) drivers.KindSpec {
+		return drivers.KindSpec{Kind: k, Layer: l, Rank: rank, MaxBatch: 64, Prune: p}
+	}
+	return []drivers.KindSpec{
+		spec(KindNode, schema.LayerConfig, 0, drivers.PruneTombstone),
+		spec(KindKV, schema.LayerConfig, 0, drivers.PruneFree),
+		spec(KindLive, schema.LayerConfig, 0, drivers.PruneCapped),
+		spec(KindDefaults, schema.LayerConfig, 1, drivers.PruneCapped),
+		spec(KindIntention, schema.LayerConfig, 2, drivers.PruneCapped),
+		spec(KindResolver, schema.LayerConfig, 2, drivers.PruneCapped),
+		spec(KindSplitter, schema.LayerRoute, 3, drivers.PruneCapped),
+		spec(KindRouter, schema.LayerRoute, 4, drivers.PruneCapped),
+	}
+}
+
+func (d *Driver) rank(k schema.Kind) (schema.Layer, int) {
+	for _, s := range d.Kinds() {
+		if s.Kind == k {
+			return s.Layer, s.Rank
+		}
+	}
+	return schema.LayerConfig, 0
+}
+
+func (d *Driver) serves(datacenter string) bool {
+	return len(d.config.Datacenters) == 0 || slices.Contains(d.config.Datacenters, datacenter)
+}
+
+func (d *Driver) key(k schema.Kind, name string) schema.Key {
+	return schema.Key{Kind: k, Instance: d.config.Name, Name: name}
+}
+
+func (d *Driver) read(ctx context.Context) *api.QueryOptions {
+	return (&api.QueryOptions{RequireConsistent: true}).WithContext(ctx)
+}
+
+func (d *Driver) write(ctx context.Context) *api.WriteOptions {
+	return (&api.WriteOptions{}).WithContext(ctx)
+}
+
+var errNoLeader = errors.New("Consul has no leader")
+
+// led turns an answer that was given without a leader into an error: it may
+// be empty though the data is there.
+func led(meta *api.QueryMeta, err error) error {
+	if err == nil && meta != nil && !meta.KnownLeader {
+		return errNoLeader
+	}
+	return err
+}

@@ -1,0 +1,225 @@
+package consul
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/hashicorp/consul/api"
+
+	"locktide.dev/drivers"
+	"locktide.dev/schema"
+)
+
+type want = drivers.Want
+
+// reading is what one Observe read, by kind.
+type reading struct {
+	folders map[string]folder
+	entries map[schema.Kind]map[string]entry
+	nodes   map[string]*api.Node
+	failed  map[schema.Kind]error
+}
+
+func isKV(k schema.Kind) bool { return k == KindKV || k == KindLive }
+
+// load reads the kinds, one list call each, all at once.
+func (d *Driver) load(ctx context.Context, kinds []schema.Kind) reading {
+	r := reading{entries: map[schema.Kind]map[string]entry{}, failed: map[schema.Kind]error{}}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, k := range kinds {
+		if k == KindLive && slices.Contains(kinds, KindKV) {
+			continue
+		}
+		wg.Go(func() {
+			var err error
+			var folders map[string]folder
+			var nodes map[string]*api.Node
+			var entries map[string]entry
+			switch {
+			case isKV(k):
+				folders, err = d.folders(ctx, "")
+			case k == KindNode:
+				nodes, err = d.nodes(ctx)
+			default:
+				entries, err = d.entries(ctx, k)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				r.failed[k] = err
+			case isKV(k):
+				r.folders = folders
+			case k == KindNode:
+				r.nodes = nodes
+			default:
+				r.entries[k] = entries
+			}
+		})
+	}
+	wg.Wait()
+	if slices.Contains(kinds, KindKV) && r.failed[KindKV] != nil {
+		r.failed[KindLive] = r.failed[KindKV]
+	}
+	return r
+}
+
+// Observe implements drivers.Driver: one list call per kind that is asked
+// for, whatever the number of objects.
+func (d *Driver) Observe(ctx context.Context, q drivers.Query) (schema.Live, error) {
+	live := schema.Live{At: d.now(), Complete: true}
+	var kinds []schema.Kind
+	for _, s := range d.Kinds() {
+		if q.Want == nil && !q.Members || slices.ContainsFunc(q.Want, func(w want) bool { return w.Object.Key.Kind == s.Kind }) {
+			kinds = append(kinds, s.Kind)
+		}
+	}
+	r := d.load(ctx, kinds)
+	var errs []error
+	for _, k := range kinds {
+		if err := r.failed[k]; err != nil {
+			errs = append(errs, err)
+			live.Complete, live.Missing = false, err.Error()
+		}
+	}
+	if q.Want == nil && !q.Members {
+		live.Objects = d.present(r)
+	}
+	for _, w := range q.Want {
+		live.Objects = append(live.Objects, d.compare(r, w))
+	}
+	if q.Members {
+		members, err := d.members(ctx)
+		if err != nil {
+			errs = append(errs, err)
+			live.Complete, live.Missing = false, err.Error()
+		}
+		live.Members = members
+	}
+	if len(errs) > 0 && len(errs) >= len(kinds) && len(live.Members) == 0 {
+		return schema.Live{}, errors.Join(errs...)
+	}
+	return live, nil
+}
+
+func (d *Driver) compare(r reading, w want) schema.LiveObject {
+	k := w.Object.Key
+	if err := r.failed[k.Kind]; err != nil {
+		return schema.LiveObject{Key: k, State: schema.StateUnknown, Reason: err.Error()}
+	}
+	var o schema.LiveObject
+	switch {
+	case isKV(k.Kind):
+		o = d.compareKV(r.folders[k.Name], w)
+	case k.Kind == KindNode:
+		o = d.compareNode(r.nodes[k.Name], w)
+	case consulKind(k.Kind) != "":
+		o = d.compareEntry(r.entries[k.Kind][k.Name], w)
+	default:
+		return schema.LiveObject{Key: k, State: schema.StateUnknown, Reason: "the Consul driver has no kind " + string(k.Kind)}
+	}
+	return o
+}
+
+// present lists everything that carries our mark.
+func (d *Driver) present(r reading) []schema.LiveObject {
+	var out []schema.LiveObject
+	add := func(k schema.Kind, name string, v schema.Version) {
+		out = append(out, schema.LiveObject{Key: d.key(k, name), State: schema.StatePresent, Version: v})
+	}
+	for _, name := range sortedKeys(r.folders) {
+		if f := r.folders[name]; f.owner() == d.config.Owner {
+			kind := KindKV
+			if isLive(name) {
+				kind = KindLive
+			}
+			add(kind, name, f.version())
+		}
+	}
+	for _, name := range sortedKeys(r.nodes) {
+		if n := r.nodes[name]; n.Meta[ownerMeta] == d.config.Owner {
+			add(KindNode, name, nodeVersion(n))
+		}
+	}
+	for _, s := range d.Kinds() {
+		for _, name := range sortedKeys(r.entries[s.Kind]) {
+			e := r.entries[s.Kind][name]
+			ours, _ := d.split(e)
+			if s.Kind == KindIntention && len(ours) > 0 || s.Kind != KindIntention && e.owner() == d.config.Owner {
+				add(s.Kind, name, e.version())
+			}
+		}
+	}
+	return out
+}
+
+// Inventory implements drivers.Inventory. Configuration carries the object
+// that it was written from; of the other kinds the stored fields are the spec.
+func (d *Driver) Inventory(ctx context.Context) ([]drivers.Owned, error) {
+	var kinds []schema.Kind
+	for _, s := range d.Kinds() {
+		kinds = append(kinds, s.Kind)
+	}
+	r := d.load(ctx, kinds)
+	for _, k := range kinds {
+		if err := r.failed[k]; err != nil {
+			return nil, err
+		}
+	}
+	var out []drivers.Owned
+	for _, p := range d.present(r) {
+		o := schema.Object{Key: p.Key}
+		o.Layer, o.Rank = d.rank(p.Key.Kind)
+		switch k := p.Key; {
+		case isKV(k.Kind):
+			var m marker
+			if err := json.Unmarshal(r.folders[k.Name].mark.Value, &m); err != nil {
+				continue
+			}
+			o = m.Object
+			keys := map[string]string{}
+			for key, pair := range r.folders[k.Name].keys {
+				keys[key] = string(pair.Value)
+			}
+			o.Spec = schema.MustCanonical(keys)
+		case k.Kind == KindNode:
+			n := r.nodes[k.Name]
+			spec := nodeSpec{Address: n.Address, Meta: map[string]string{}}
+			for key, v := range n.Meta {
+				if key != ownerMeta {
+					spec.Meta[key] = v
+				}
+			}
+			o.Spec = schema.MustCanonical(spec)
+		default:
+			o.Spec = schema.MustCanonical(d.storedSpec(k.Kind, r.entries[k.Kind][k.Name]))
+		}
+		sealed, _, _ := o.Seal()
+		out = append(out, drivers.Owned{Object: sealed, Receipt: schema.Receipt{Version: p.Version, Digest: sealed.Digest}})
+	}
+	return out, nil
+}
+
+// storedSpec gives back what Compile made: the fields that are set, without
+// what the server filled in.
+func (d *Driver) storedSpec(k schema.Kind, e entry) entry {
+	if k == KindIntention {
+		ours, _ := d.split(e)
+		var sources []any
+		for _, name := range sortedKeys(ours) {
+			sources = append(sources, map[string]any{"Name": name, "Action": ours[name]["Action"]})
+		}
+		return entry{"Sources": sources}
+	}
+	out := entry{}
+	for key, v := range e {
+		if !serverFills(key) && key != "Kind" && key != "Name" && !zero(v) {
+			out[key] = v
+		}
+	}
+	return out
+}

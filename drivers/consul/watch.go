@@ -1,0 +1,153 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"locktide.dev/schema"
+)
+
+// blockFor bounds one blocking query; the server adds up to 1/16 of it.
+const blockFor = 5 * time.Minute
+
+// source is one blocking query: it gives a picture, and which keys moved
+// between two pictures (nil with true: anything).
+type source struct {
+	name string
+	read func(opts *api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error)
+}
+
+// Watch implements drivers.Watcher with eight blocking queries, however large
+// the fleet: KV below the prefix, all health, nodes, and each kind of entry.
+func (d *Driver) Watch(ctx context.Context, ring func(keys []schema.Key)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sources := []source{{"health", d.watchHealth}, {"KV", d.watchKV}, {"nodes", d.watchNodes}}
+	for _, k := range []schema.Kind{KindDefaults, KindResolver, KindSplitter, KindRouter, KindIntention} {
+		sources = append(sources, source{string(k), d.watchEntries(k)})
+	}
+	ended := make(chan error, len(sources))
+	for _, s := range sources {
+		go func() { ended <- d.follow(ctx, s, ring) }()
+	}
+	err := <-ended
+	cancel()
+	for range len(sources) - 1 {
+		<-ended
+	}
+	return err
+}
+
+// follow repeats one blocking query and rings for what differs from the
+// picture before. An index that goes backwards (a restored or wiped server)
+// starts again from nothing.
+func (d *Driver) follow(ctx context.Context, s source, ring func([]schema.Key)) error {
+	var index uint64
+	var last map[schema.Key]string
+	for {
+		opts := (&api.QueryOptions{WaitIndex: index, WaitTime: blockFor, RequireConsistent: true}).WithContext(ctx)
+		now, meta, err := s.read(opts)
+		if err = led(meta, err); err != nil {
+			return fmt.Errorf("the watch of Consul's %s broke: %w", s.name, err)
+		}
+		if keys, any := moved(last, now); last != nil && (any || len(keys) > 0) {
+			if any {
+				keys = nil
+			}
+			ring(keys)
+		}
+		last = now
+		switch {
+		case meta.LastIndex < index, meta.LastIndex == 0:
+			index = 0
+			if err := pause(ctx); err != nil {
+				return err
+			}
+		default:
+			index = meta.LastIndex
+		}
+	}
+}
+
+// pause keeps a query that does not block from spinning.
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(200 * time.Millisecond):
+		return nil
+	}
+}
+
+// moved gives the keys whose state differs; any is true when one of them has
+// no key of ours.
+func moved(last, now map[schema.Key]string) (keys []schema.Key, any bool) {
+	note := func(k schema.Key) {
+		if k.Instance == "" {
+			any = true
+			return
+		}
+		keys = append(keys, k)
+	}
+	for k, v := range now {
+		if was, ok := last[k]; !ok || was != v {
+			note(k)
+		}
+	}
+	for k := range last {
+		if _, ok := now[k]; !ok {
+			note(k)
+		}
+	}
+	return keys, any
+}
+
+func (d *Driver) watchHealth(opts *api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
+	checks, meta, err := d.client.Health().State(api.HealthAny, opts)
+	out := map[schema.Key]string{}
+	for _, c := range checks {
+		// Checks have no key of ours; their output is no news, only status is.
+		out[schema.Key{Kind: "check", Name: c.Node + "/" + c.ServiceID + "/" + c.CheckID}] = c.Status
+	}
+	return out, meta, err
+}
+
+func (d *Driver) watchKV(opts *api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
+	pairs, meta, err := d.client.KV().List(d.config.Prefix+"/", opts)
+	all := map[string]folder{}
+	for _, p := range pairs {
+		sortPair(all, p.Key[len(d.config.Prefix)+1:], p)
+	}
+	out := map[schema.Key]string{}
+	for name, f := range all {
+		kind := KindKV
+		if isLive(name) {
+			kind = KindLive
+		}
+		out[d.key(kind, name)] = string(f.version())
+	}
+	return out, meta, err
+}
+
+func (d *Driver) watchNodes(opts *api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
+	nodes, meta, err := d.client.Catalog().Nodes(opts)
+	out := map[schema.Key]string{}
+	for _, n := range nodes {
+		out[d.key(KindNode, n.Node)] = string(nodeVersion(n))
+	}
+	return out, meta, err
+}
+
+func (d *Driver) watchEntries(k schema.Kind) func(*api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
+	return func(opts *api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
+		list, meta, err := d.client.ConfigEntries().List(consulKind(k), opts)
+		out := map[schema.Key]string{}
+		for _, e := range list {
+			out[d.key(k, e.GetName())] = fmt.Sprint(e.GetModifyIndex())
+		}
+		return out, meta, err
+	}
+}
