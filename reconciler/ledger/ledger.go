@@ -59,12 +59,14 @@ type Slot struct {
 
 // Commit is how far a commit has spread.
 type Commit struct {
-	Started int `json:"started"`
-	Ended   int `json:"ended"`
-	Failed  int `json:"failed"`
-	Wave    int `json:"wave"`    // size of the running wave
-	InWave  int `json:"in_wave"` // started in it
-	Clean   int `json:"clean"`   // ended well in it
+	At        time.Time `json:"at"` // last change
+	Started   int       `json:"started"`
+	Ended     int       `json:"ended"`
+	Failed    int       `json:"failed"`
+	Wave      int       `json:"wave"`       // size of the running wave
+	InWave    int       `json:"in_wave"`    // started in it
+	Clean     int       `json:"clean"`      // ended well in it
+	WaveEnded int       `json:"wave_ended"` // ended at all in it
 }
 
 // Stamp is one deletion.
@@ -86,17 +88,3 @@ type Refusal struct {
 	Action schema.Action
 	Reason schema.Reason
 }
-
-// Admit grants what the account allows, in a deterministic order: what
-// restores first, deletions last.
-func Admit(l Ledger, want []schema.Action, env Env, now time.Time) (granted []schema.Action, refused []Refusal, next Ledger) {
-	return want, nil, l
-}
-
-// Opened records an open rollout (after a restart from inventory).
-func Opened(l Ledger, rollout string, info Info, datacenters []string, now time.Time) Ledger {
-	return l
-}
-
-// Ended frees a rollout's slot and judges its commit.
-func Ended(l Ledger, rollout string, failed bool) Ledger { return l }

@@ -1,8 +1,13 @@
-// Package rotation decides who serves: the level-triggered, fail-static path
-// from members and bits to proxies.
+// Package rotation decides who serves: the level-triggered path from members
+// and bits to proxies. It is pure, and fail-static: without evidence, or when
+// too many members lose their health at once while they still run, the last
+// known state is kept until a later reading confirms the loss.
 package rotation
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
 	"time"
 
 	"locktide.dev/schema"
@@ -10,11 +15,123 @@ import (
 
 // Limits of fail-static behaviour; zero values mean the defaults.
 type Limits struct {
-	FlipShare int           // percent of a group that may lose health in one interval; default 30
-	Confirm   time.Duration // age after which a second reading confirms a mass loss; default 10 s
+	FlipShare int                  // percent of a group that may lose health in one interval; default 30
+	Confirm   time.Duration        // how long a mass loss must last to be believed; default 10 s
+	Now       time.Time            // of this decision; zero: nothing is ever confirmed
+	Suspect   map[string]time.Time // from Suspects: since when running members lack health; nil: Member.Since says it
+	Checked   bool                 // members have checks: no evidence is not passing
 }
 
-// Decide gives the group's members in rotation.
+const (
+	defaultFlipShare = 30
+	defaultConfirm   = 10 * time.Second
+)
+
+// Decide gives the group's members in rotation, sorted by id. Fresh says
+// whether members are a complete, recent reading. What is deliberate (a bit,
+// a member that stopped or is gone) passes at once; nobody who is held out by
+// any bit is ever pulled in.
 func Decide(group string, members []schema.Member, bits schema.Bits, last schema.Serving, fresh bool, lim Limits) schema.Serving {
-	return last
+	if !fresh {
+		return keep(group, bits, last, members)
+	}
+	before := map[string]schema.Endpoint{}
+	for _, e := range last.Members {
+		before[e.ID] = e
+	}
+	var out schema.Serving
+	var lost []schema.Member
+	for _, m := range members {
+		if Held(group, m, bits) {
+			continue
+		}
+		_, served := before[m.ID]
+		switch {
+		case healthy(m, lim):
+			out.Members = append(out.Members, schema.Endpoint{ID: m.ID, Address: m.Address, Ports: m.Ports})
+		case served && m.Running && !m.Failed:
+			lost = append(lost, m)
+		}
+	}
+	share := cmp.Or(lim.FlipShare, defaultFlipShare)
+	if len(lost) >= 2 && len(lost)*100 > share*len(last.Members) {
+		kept := 0
+		for _, m := range lost {
+			if !confirmed(m, lim) {
+				out.Members = append(out.Members, before[m.ID])
+				kept++
+			}
+		}
+		if kept > 0 {
+			out.Blind = fmt.Sprintf("%d of %d members lost their health at once while they still run; kept until a second reading confirms it", kept, len(last.Members))
+		}
+	}
+	sorted(out.Members)
+	return out
+}
+
+// keep is the last state, less what bits hold out.
+func keep(group string, bits schema.Bits, last schema.Serving, members []schema.Member) schema.Serving {
+	known := map[string]schema.Member{}
+	for _, m := range members {
+		known[m.ID] = m
+	}
+	out := schema.Serving{Blind: cmp.Or(last.Blind, "its members could not be read; the last known state is kept")}
+	for _, e := range last.Members {
+		m, ok := known[e.ID]
+		if !ok {
+			m = schema.Member{ID: e.ID}
+		}
+		if !Held(group, m, bits) {
+			out.Members = append(out.Members, e)
+		}
+	}
+	sorted(out.Members)
+	return out
+}
+
+// Held says whether any owner's bit is down for the member.
+func Held(group string, m schema.Member, bits schema.Bits) bool {
+	down := func(set map[string]schema.Bit, names ...string) bool {
+		return slices.ContainsFunc(names, func(n string) bool { _, ok := set[n]; return ok && n != "" })
+	}
+	return down(bits.Hosts, m.Host, m.Node) || down(bits.Operator, m.ID, m.Host, m.Node, group) || down(bits.Release, m.ID)
+}
+
+// Suspects carries forward since when running members lack health; the caller
+// keeps the result and passes it in Limits.Suspect the next time.
+func Suspects(before map[string]time.Time, members []schema.Member, now time.Time, lim Limits) map[string]time.Time {
+	out := map[string]time.Time{}
+	for _, m := range members {
+		if m.Running && !m.Failed && !healthy(m, lim) {
+			out[m.ID] = now
+			if at, ok := before[m.ID]; ok {
+				out[m.ID] = at
+			}
+		}
+	}
+	return out
+}
+
+func healthy(m schema.Member, lim Limits) bool {
+	if m.Passing == nil {
+		return m.Running && !m.Failed && !lim.Checked
+	}
+	return m.Running && !m.Failed && *m.Passing
+}
+
+func confirmed(m schema.Member, lim Limits) bool {
+	since := m.Since
+	if lim.Suspect != nil {
+		at, ok := lim.Suspect[m.ID]
+		if !ok {
+			return false
+		}
+		since = at
+	}
+	return !lim.Now.IsZero() && !lim.Now.Before(since.Add(cmp.Or(lim.Confirm, defaultConfirm)))
+}
+
+func sorted(es []schema.Endpoint) {
+	slices.SortFunc(es, func(a, b schema.Endpoint) int { return cmp.Compare(a.ID, b.ID) })
 }

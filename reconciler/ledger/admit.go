@@ -1,0 +1,270 @@
+package ledger
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// guards are the checks that a test removes to prove that they matter.
+type guards struct {
+	noBrake, noCap, noSlow, noCommit, noSlots, noGroup bool
+}
+
+const (
+	hour       = time.Hour
+	keepCommit = 7 * 24 * time.Hour
+)
+
+// Admit grants what the account allows: what goes back first, then what hurts
+// nothing, then what disrupts, deletions last; inside that by rollout, key and
+// id, so that the order of want does not matter. A brake stops every action
+// with a charge and none without.
+func Admit(l Ledger, want []schema.Action, env Env, now time.Time) (granted []schema.Action, refused []Refusal, next Ledger) {
+	return admit(l, want, env, now, guards{})
+}
+
+func admit(l Ledger, want []schema.Action, env Env, now time.Time, g guards) (granted []schema.Action, refused []Refusal, next Ledger) {
+	next = l.clone(now)
+	sorted := slices.Clone(want)
+	slices.SortStableFunc(sorted, func(a, b schema.Action) int {
+		return cmp.Or(cmp.Compare(rank(a, env), rank(b, env)), strings.Compare(a.Rollout, b.Rollout), a.Key.Compare(b.Key), strings.Compare(string(a.ID), string(b.ID)))
+	})
+	for _, a := range sorted {
+		if why, ok := next.admit(a, env, now, g); !ok {
+			refused = append(refused, Refusal{a, why})
+			continue
+		}
+		granted = append(granted, a)
+	}
+	return granted, refused, next
+}
+
+func rank(a schema.Action, env Env) int {
+	switch {
+	case a.Charge.Deletes:
+		return 3
+	case env.Rollouts[a.Rollout].Back:
+		return 0
+	case !disruptive(a):
+		return 1
+	}
+	return 2
+}
+
+func disruptive(a schema.Action) bool {
+	return a.Charge.Members > 0 || a.Charge.Opens || a.Charge.Deletes
+}
+
+func (l *Ledger) admit(a schema.Action, env Env, now time.Time, g guards) (schema.Reason, bool) {
+	if !disruptive(a) {
+		return schema.Reason{}, true
+	}
+	info := env.Rollouts[a.Rollout]
+	lim := env.Limits.filled()
+	if b, ok := l.Braked(info, a); ok && !g.noBrake {
+		return schema.Reason{Code: schema.WaitBrake, Message: fmt.Sprintf("%s is braked by %s: %s", b.Scope, b.By, b.Reason), Next: "locktide resume " + b.Scope}, false
+	}
+	if a.Charge.Members > 0 && !g.noGroup {
+		if why, ok := l.group(a, lim, now); !ok {
+			return why, false
+		}
+	}
+	if a.Charge.Deletes && !g.noCap {
+		if why, ok := l.deletion(a, env.Owned[a.Key.Kind], lim); !ok {
+			return why, false
+		}
+	}
+	if _, open := l.Open[a.Rollout]; a.Charge.Opens && !open {
+		if why, ok := l.slot(a, info, env, lim, g); !ok {
+			return why, false
+		}
+		*l = Opened(*l, a.Rollout, info, []string{a.Charge.Datacenter}, now)
+	}
+	l.record(a, now)
+	return schema.Reason{}, true
+}
+
+// record books what was granted.
+func (l *Ledger) record(a schema.Action, now time.Time) {
+	if a.Charge.Members > 0 && a.Charge.Group != "" {
+		l.Groups[a.Charge.Group] = Taken{ID: a.ID, Rollout: a.Rollout, Members: a.Charge.Members, At: now}
+	}
+	if s, ok := l.Open[a.Rollout]; ok && a.Charge.Datacenter != "" && !slices.Contains(s.Datacenters, a.Charge.Datacenter) {
+		s.Datacenters = append(slices.Clone(s.Datacenters), a.Charge.Datacenter)
+		l.Open[a.Rollout] = s
+	}
+	if a.Charge.Deletes && !slices.ContainsFunc(l.Deletes[a.Key.Kind], func(s Stamp) bool { return s.ID == a.ID }) {
+		l.Deletes[a.Key.Kind] = append(l.Deletes[a.Key.Kind], Stamp{a.ID, now})
+	}
+}
+
+// Braked gives the first brake, by scope, that covers the action or rollout
+// (an action of zero value: the rollout as a whole).
+func (l Ledger) Braked(info Info, a schema.Action) (schema.Brake, bool) {
+	brakes := slices.Clone(l.Brakes)
+	slices.SortStableFunc(brakes, func(x, y schema.Brake) int { return strings.Compare(x.Scope, y.Scope) })
+	for _, b := range brakes {
+		kind, name, _ := strings.Cut(b.Scope, ":")
+		switch {
+		case b.Scope == "all",
+			kind == "app" && slices.Contains(info.Apps, name),
+			kind == "team" && info.Team == name,
+			kind == "group" && a.Charge.Group == name && name != "",
+			kind == "dc" && name != "" && (a.Charge.Datacenter == name || a.Key.Instance == name):
+			return b, true
+		}
+	}
+	return schema.Brake{}, false
+}
+
+func (l *Ledger) group(a schema.Action, lim Limits, now time.Time) (schema.Reason, bool) {
+	taken, ok := l.Groups[a.Charge.Group]
+	if !ok || taken.ID == a.ID {
+		return schema.Reason{}, true
+	}
+	if taken.At.Equal(now) || (taken.Rollout != a.Rollout && now.Before(taken.At.Add(lim.GroupHold))) {
+		return schema.Reason{Code: schema.WaitCapacity, Message: fmt.Sprintf("%d members of %s were just taken by %s; a newer reading comes first", taken.Members, a.Charge.Group, taken.Rollout)}, false
+	}
+	return schema.Reason{}, true
+}
+
+func (l *Ledger) deletion(a schema.Action, owned int, lim Limits) (schema.Reason, bool) {
+	stamps := l.Deletes[a.Key.Kind]
+	limit := max(1, min(lim.DeleteMax, owned*lim.DeleteShare/100))
+	if len(stamps) < limit || slices.ContainsFunc(stamps, func(s Stamp) bool { return s.ID == a.ID }) {
+		return schema.Reason{}, true
+	}
+	return schema.Reason{Code: schema.WaitCap, Message: fmt.Sprintf("%d of %d deletions of %s in this hour are used; the next is free at %s", len(stamps), limit, a.Key.Kind, stamps[0].At.Add(hour).UTC().Format(time.TimeOnly)),
+		Next: "a tombstone (remove) or an approval"}, false
+}
+
+func (l *Ledger) slot(a schema.Action, info Info, env Env, lim Limits, g guards) (schema.Reason, bool) {
+	inFleet, inCenter := 0, 0
+	for _, s := range l.Open {
+		if s.Fleet == info.Fleet {
+			inFleet++
+		}
+		if slices.Contains(s.Datacenters, a.Charge.Datacenter) {
+			inCenter++
+		}
+	}
+	c := l.Commits[info.Commit]
+	switch allowed := max(lim.BrakeMin, c.Started*lim.BrakeShare/100); {
+	case info.Commit != "" && c.Failed > allowed && !env.Approved[info.Commit] && !g.noCommit:
+		return schema.Reason{Code: schema.WaitCommitBrake, Message: fmt.Sprintf("%d of %d started partitions of commit %s failed (allowed %d)", c.Failed, c.Started, info.Commit, allowed), Next: "locktide approve " + info.Commit}, false
+	case info.Commit != "" && c.InWave >= max(1, c.Wave) && !g.noSlow:
+		return schema.Reason{Code: schema.WaitSlowStart, Message: fmt.Sprintf("commit %s spreads in waves; this one has %d, %d are well", info.Commit, c.Wave, c.Clean)}, false
+	case inFleet >= lim.Fleet && !g.noSlots:
+		return schema.Reason{Code: schema.WaitFleet, Message: fmt.Sprintf("%d of %d disruptive rollouts are open", inFleet, lim.Fleet)}, false
+	case inCenter >= lim.Datacenter && !g.noSlots:
+		return schema.Reason{Code: schema.WaitFleet, Message: fmt.Sprintf("%d of %d disruptive rollouts are open in %s", inCenter, lim.Datacenter, a.Charge.Datacenter)}, false
+	}
+	return schema.Reason{}, true
+}
+
+// Opened records an open disruptive rollout; one that is open already is not
+// counted again.
+func Opened(l Ledger, rollout string, info Info, datacenters []string, now time.Time) Ledger {
+	l = l.clone(now)
+	if _, ok := l.Open[rollout]; ok {
+		return l
+	}
+	l.Open[rollout] = Slot{At: now, Fleet: info.Fleet, Datacenters: slices.Clone(datacenters), Commit: info.Commit}
+	if info.Commit != "" {
+		c := l.Commits[info.Commit]
+		c.At, c.Started, c.InWave, c.Wave = now, c.Started+1, c.InWave+1, max(1, c.Wave)
+		l.Commits[info.Commit] = c
+	}
+	return l
+}
+
+// Ended frees a rollout's slot and judges its commit: a wave whose rollouts
+// all ended well doubles the next one, any failure repeats its size. Ending
+// what is not open changes nothing. SlowStart's default bounds the wave.
+func Ended(l Ledger, rollout string, failed bool) Ledger { return EndedWithin(l, rollout, failed, 0) }
+
+// EndedWithin is Ended with another last wave than the default.
+func EndedWithin(l Ledger, rollout string, failed bool, slowStart int) Ledger {
+	s, ok := l.Open[rollout]
+	if !ok {
+		return l
+	}
+	l = l.clone(time.Time{})
+	delete(l.Open, rollout)
+	c, ok := l.Commits[s.Commit]
+	if s.Commit == "" || !ok {
+		return l
+	}
+	c.Ended++
+	c.WaveEnded++
+	if failed {
+		c.Failed++
+	} else {
+		c.Clean++
+	}
+	if c.WaveEnded >= c.Wave && c.InWave >= c.Wave {
+		if c.Clean >= c.Wave {
+			c.Wave = min(2*c.Wave, cmp.Or(slowStart, defaultSlowStart))
+		}
+		c.InWave, c.Clean, c.WaveEnded = 0, 0, 0
+	}
+	l.Commits[s.Commit] = c
+	return l
+}
+
+// clone copies the account, less what is over at now (zero: nothing is).
+func (l Ledger) clone(now time.Time) Ledger {
+	n := Ledger{Open: map[string]Slot{}, Commits: map[string]Commit{}, Deletes: map[schema.Kind][]Stamp{}, Brakes: slices.Clone(l.Brakes), Groups: map[string]Taken{}}
+	maps.Copy(n.Open, l.Open)
+	open := map[string]bool{}
+	for _, s := range l.Open {
+		open[s.Commit] = true
+	}
+	for k, c := range l.Commits {
+		if open[k] || now.IsZero() || now.Before(c.At.Add(keepCommit)) {
+			n.Commits[k] = c
+		}
+	}
+	for k, stamps := range l.Deletes {
+		kept := slices.DeleteFunc(slices.Clone(stamps), func(s Stamp) bool { return !now.IsZero() && !now.Before(s.At.Add(hour)) })
+		if len(kept) > 0 {
+			n.Deletes[k] = kept
+		}
+	}
+	for k, t := range l.Groups {
+		if now.IsZero() || now.Before(t.At.Add(time.Minute)) {
+			n.Groups[k] = t
+		}
+	}
+	return n
+}
+
+// Defaults of Limits.
+const (
+	defaultFleet      = 50
+	defaultDatacenter = 100
+	defaultSlowStart  = 50
+	defaultBrakeMin   = 2
+	defaultBrakeShare = 5
+	defaultDeleteMax  = 5
+	defaultDelShare   = 10
+	defaultGroupHold  = 5 * time.Second
+)
+
+func (l Limits) filled() Limits {
+	l.Fleet = cmp.Or(l.Fleet, defaultFleet)
+	l.Datacenter = cmp.Or(l.Datacenter, defaultDatacenter)
+	l.SlowStart = cmp.Or(l.SlowStart, defaultSlowStart)
+	l.BrakeMin = cmp.Or(l.BrakeMin, defaultBrakeMin)
+	l.BrakeShare = cmp.Or(l.BrakeShare, defaultBrakeShare)
+	l.DeleteMax = cmp.Or(l.DeleteMax, defaultDeleteMax)
+	l.DeleteShare = cmp.Or(l.DeleteShare, defaultDelShare)
+	l.GroupHold = cmp.Or(l.GroupHold, defaultGroupHold)
+	return l
+}
