@@ -1,0 +1,204 @@
+package cueschema
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"locktide.dev/schema"
+	"locktide.dev/schema/tree"
+)
+
+// Check compares a value with a definition and gives a finding for every
+// unknown field and every value of the wrong type, with the place where it was
+// written. Null is allowed everywhere but at the top: it removes.
+func (s *Schema) Check(def string, n *tree.Node, ref schema.Ref) []schema.Finding {
+	c := checker{schema: s, ref: ref}
+	c.check(s.Defs[def], n, "")
+	return c.found
+}
+
+type checker struct {
+	schema *Schema
+	ref    schema.Ref
+	found  []schema.Finding
+}
+
+func (c *checker) fail(code, path string, at schema.Position, message, next string) {
+	c.found = append(c.found, schema.Finding{Code: code, Severity: schema.Deny, Ref: c.ref, Field: path, At: at, Message: message, Next: next})
+}
+
+func (c *checker) wrong(path string, n *tree.Node, want string) {
+	got := n.Kind.String()
+	if n.Kind == tree.String || n.Kind == tree.Number || n.Kind == tree.Bool {
+		got = fmt.Sprintf("%s %.40q", strings.TrimPrefix(got, "a "), n.Text)
+	}
+	c.fail("type", path, n.At, fmt.Sprintf("%s is %s: want %s", path, got, want), "")
+}
+
+func (c *checker) check(t *Type, n *tree.Node, path string) {
+	t = c.schema.Resolve(t)
+	if n.Kind == tree.Null && path != "" {
+		return
+	}
+	switch {
+	case t.Name == "Duration":
+		var d schema.Duration
+		if n.Kind != tree.String || d.UnmarshalText([]byte(n.Text)) != nil {
+			c.wrong(path, n, `a duration such as "30s", "5m", "1h30m" (at most 10 years)`)
+		}
+	case t.Name == "Share":
+		var share schema.Share
+		if b, err := n.MarshalJSON(); err != nil || share.UnmarshalJSON(b) != nil {
+			c.wrong(path, n, `a share such as "25%" or a number of members`)
+		}
+	case t.Enum != nil:
+		if n.Kind != tree.String || !slices.Contains(t.Enum, n.Text) {
+			c.wrong(path, n, "one of "+strings.Join(quoted(t.Enum), ", "))
+		}
+	case t.Scalar == "string" && n.Kind != tree.String:
+		c.wrong(path, n, "a string")
+	case t.Scalar == "bool" && n.Kind != tree.Bool:
+		c.wrong(path, n, "true or false")
+	case t.Scalar == "int" && (n.Kind != tree.Number || strings.Trim(n.Text, "0123456789") != "" || len(n.Text) > 12):
+		c.wrong(path, n, "a whole number, not negative")
+	case t.OneOf != nil:
+		c.oneOf(t, n, path)
+	case t.List != nil:
+		if n.Kind != tree.List {
+			c.wrong(path, n, "a list")
+			return
+		}
+		for i, v := range n.Items {
+			c.check(t.List, v, fmt.Sprintf("%s[%d]", path, i))
+		}
+	case t.MapOf != nil:
+		if n.Kind != tree.Map {
+			c.wrong(path, n, "a map by name")
+			return
+		}
+		for _, k := range n.Sorted() {
+			c.check(t.MapOf, n.Map[k], tree.Join(path, k))
+		}
+	case t.Fields != nil || t.Open:
+		c.fields(t, n, path)
+	}
+}
+
+func (c *checker) fields(t *Type, n *tree.Node, path string) {
+	if n.Kind != tree.Map {
+		c.wrong(path, n, "a map of fields")
+		return
+	}
+	if t.Name == "Bounds" {
+		var count schema.Count
+		if b, err := n.MarshalJSON(); err == nil {
+			if err := count.UnmarshalJSON(b); err != nil {
+				c.fail("type", path, n.At, err.Error(), "")
+			}
+		}
+	}
+	for _, k := range n.Sorted() {
+		if f := t.field(k); f != nil {
+			c.check(f.Type, n.Map[k], tree.Join(path, k))
+		} else if !t.Open {
+			c.unknown(t, k, tree.Join(path, k), n.Map[k].At)
+		}
+	}
+}
+
+func (c *checker) unknown(t *Type, key, path string, at schema.Position) {
+	names := make([]string, 0, len(t.Fields))
+	for _, f := range t.Fields {
+		names = append(names, f.Name)
+	}
+	message := fmt.Sprintf("unknown field %q", path)
+	if near := Nearest(key, names); near != "" {
+		message += fmt.Sprintf(": did you mean %q?", near)
+	}
+	c.fail("unknown-field", path, at, message, "docs/reference.md lists the fields of "+t.Name)
+}
+
+// oneOf takes the alternative that fits the value's kind.
+func (c *checker) oneOf(t *Type, n *tree.Node, path string) {
+	for _, alt := range t.OneOf {
+		r := c.schema.Resolve(alt)
+		fits := r.Scalar == "string" && n.Kind == tree.String || r.Scalar == "int" && n.Kind == tree.Number ||
+			r.List != nil && n.Kind == tree.List || (r.Fields != nil || r.Open) && n.Kind == tree.Map
+		if fits {
+			c.check(r, n, path)
+			return
+		}
+	}
+	want := make([]string, 0, len(t.OneOf))
+	for _, alt := range t.OneOf {
+		want = append(want, c.schema.Text(alt))
+	}
+	c.wrong(path, n, strings.Join(want, " or "))
+}
+
+// Suggest gives the field that the last key of a path of keys (from the top
+// level) may have meant, or "".
+func (s *Schema) Suggest(path []string) string {
+	t := s.Defs["Definitions"]
+	for i, k := range path {
+		last := i == len(path)-1
+		switch {
+		case t.MapOf != nil:
+			t = s.Resolve(t.MapOf)
+		case t.field(k) != nil:
+			t = s.Resolve(t.field(k).Type)
+		case last:
+			names := make([]string, 0, len(t.Fields))
+			for _, f := range t.Fields {
+				names = append(names, f.Name)
+			}
+			return Nearest(k, names)
+		default:
+			return ""
+		}
+	}
+	return ""
+}
+
+func quoted(in []string) []string {
+	out := make([]string, len(in))
+	for i, s := range in {
+		out[i] = fmt.Sprintf("%q", s)
+	}
+	return out
+}
+
+// Nearest gives the name with the smallest edit distance (Levenshtein) to s,
+// if it is near enough to be a slip; "" otherwise.
+func Nearest(s string, names []string) string {
+	best, limit := "", 1+len(s)/3
+	if len(s) > 64 {
+		return ""
+	}
+	for _, name := range names {
+		if d := distance(s, name); d <= limit {
+			best, limit = name, d-1
+		}
+	}
+	return best
+}
+
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diagonal
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diagonal, row[j] = row[j], min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}
