@@ -1,0 +1,385 @@
+package planner
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"locktide.dev/schema"
+)
+
+// checks are the promises of every plan, whatever the input.
+func checks(in Input, p schema.Plan) error {
+	return errors.Join(owned(in, p), untouched(in, p), capped(in, p), blasted(in, p), ordered(in, p), explained(in, p))
+}
+
+// owned: only what head or target names, with the right verb and entries.
+func owned(in Input, p schema.Plan) error {
+	seen := map[schema.Key]bool{}
+	for _, it := range items(p) {
+		w, defined := in.Head[it.Key]
+		from, exists := in.Target[it.Key]
+		ok := !seen[it.Key] && it.From == from
+		switch it.Verb {
+		case schema.VerbCreate:
+			ok = ok && defined && !exists && it.To == w.Entry
+		case schema.VerbUpdate:
+			ok = ok && defined && exists && it.To == w.Entry && from.Digest != w.Entry.Digest
+		case schema.VerbDelete:
+			ok = ok && !defined && exists && it.To == schema.Entry{}
+		default:
+			ok = false
+		}
+		if !ok {
+			return fmt.Errorf("%s %s is not ours to do", it.Verb, it.Key)
+		}
+		seen[it.Key] = true
+	}
+	return nil
+}
+
+// untouched: nothing frozen is touched; nothing is deleted from an incomplete
+// render or reading, or where only a tombstone may delete.
+func untouched(in Input, p schema.Plan) error {
+	for _, it := range items(p) {
+		old, had := in.Bodies(it.From.Body)
+		for _, ref := range append(slices.Clone(old.From), in.Head[it.Key].Object.From...) {
+			if in.Frozen[ref] {
+				return fmt.Errorf("%s is frozen", it.Key)
+			}
+		}
+		if it.Verb != schema.VerbDelete {
+			continue
+		}
+		if !in.Complete || !in.Readable["mem:"+it.Key.Instance] || !had {
+			return fmt.Errorf("%s is deleted without sight", it.Key)
+		}
+		tomb := slices.ContainsFunc(old.From, func(r schema.Ref) bool { return in.Tombstones[r] })
+		if (it.Key.Kind == "mem.vol" || old.Paced != nil && old.Paced.Storage) && !tomb {
+			return fmt.Errorf("%s is deleted without a tombstone", it.Key)
+		}
+	}
+	return nil
+}
+
+// capped: P24.
+func capped(in Input, p schema.Plan) error {
+	charged := map[schema.Kind]int{}
+	for _, it := range items(p) {
+		old, _ := in.Bodies(it.From.Body)
+		head := in.Head[it.Key].Object
+		deep := it.Verb == schema.VerbUpdate && old.Paced != nil && head.Paced.Count*2 < old.Paced.Count
+		if !it.Free && (it.Verb == schema.VerbDelete || deep) {
+			charged[it.Key.Kind]++
+		}
+	}
+	for kind, n := range charged {
+		have, ok := in.Owned[kind]
+		if !ok {
+			for k := range in.Target {
+				if k.Kind == kind {
+					have++
+				}
+			}
+		}
+		gone := in.DeletedLastHour[kind]
+		if limit := max(1, min(5, (have+gone)/10)); n+gone > limit {
+			return fmt.Errorf("%d of %d %s deleted, %d in the last hour", n, have, kind, gone)
+		}
+	}
+	return nil
+}
+
+// blasted: no more groups are replaced than may be, and no more of a place.
+func blasted(in Input, p schema.Plan) error {
+	groups, here, all := 0, map[string]int{}, map[string]int{}
+	for _, it := range items(p) {
+		if it.Verb == schema.VerbUpdate && it.From.Release != it.To.Release {
+			groups++
+			here[it.Key.Instance] += max(1, in.Head[it.Key].Object.Paced.Count)
+		}
+	}
+	for _, w := range in.Head {
+		if w.Object.Paced != nil {
+			all[w.Object.Key.Instance] += max(1, w.Object.Paced.Count)
+		}
+	}
+	for place, n := range here {
+		if n >= 50 && n*10 > all[place] {
+			return fmt.Errorf("%d of %d members of %s replaced", n, all[place], place)
+		}
+	}
+	if groups > in.BlastGroups {
+		return fmt.Errorf("%d groups replaced, %d allowed", groups, in.BlastGroups)
+	}
+	return nil
+}
+
+// ordered: whichever partition runs, after each of its items every standing
+// job finds its configuration and every standing route its groups' jobs, as
+// far as they were there before.
+func ordered(in Input, p schema.Plan) error {
+	lost := func(s schema.Snapshot) map[string]bool {
+		out := map[string]bool{}
+		jobs := map[string]bool{}
+		for k, e := range s {
+			if o, ok := in.Bodies(e.Body); ok && k.Kind == "mem.job" {
+				jobs[o.Group] = true
+			}
+		}
+		for k, e := range s {
+			o, _ := in.Bodies(e.Body)
+			for _, r := range o.Reads {
+				if _, ok := s[r]; !ok {
+					out[fmt.Sprintf("%s reads %s", k, r)] = true
+				}
+			}
+			for _, g := range o.Serves {
+				if !jobs[g] {
+					out[fmt.Sprintf("%s serves %s", k, g)] = true
+				}
+			}
+		}
+		return out
+	}
+	for _, part := range p.Partitions {
+		s := in.Target
+		before := lost(s)
+		deleting := false
+		for _, it := range part.Items {
+			if deleting && it.Verb != schema.VerbDelete {
+				return fmt.Errorf("%s grows after a deletion", it.Key)
+			}
+			deleting = it.Verb == schema.VerbDelete
+			s = apply(s, it)
+			for what := range lost(s) {
+				// A route whose definition names a group that is not defined is
+				// refused by policy; the planner cannot make it whole.
+				if !before[what] && !undefined(in, what) {
+					return fmt.Errorf("after %s %s: %s, which is gone", it.Verb, it.Key, what)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// undefined says whether head itself routes to a group that never existed.
+func undefined(in Input, what string) bool {
+	_, group, ok := strings.Cut(what, " serves ")
+	if !ok {
+		return false
+	}
+	for _, e := range in.Target {
+		if o, _ := in.Bodies(e.Body); o.Group == group && o.Key.Kind == "mem.job" {
+			return false
+		}
+	}
+	for _, w := range in.Head {
+		if w.Object.Group == group {
+			return slices.ContainsFunc(w.Object.From, func(r schema.Ref) bool { return in.Frozen[r] })
+		}
+	}
+	return true
+}
+
+// explained: every item has a reason, and every difference is an item, awaits
+// approval or is named in a note.
+func explained(in Input, p schema.Plan) error {
+	var text strings.Builder
+	swept := map[string]bool{}
+	for _, n := range p.Notes {
+		text.WriteString(n.Message + "\n")
+		swept[n.Code] = true
+	}
+	for _, a := range p.Awaits {
+		if a.Why == "" || a.Digest == "" || len(a.Items) == 0 {
+			return fmt.Errorf("an awaited set without reason: %+v", a)
+		}
+		text.WriteString(strings.Join(a.Items, " \n") + " \n")
+	}
+	done := map[schema.Key]bool{}
+	for _, it := range items(p) {
+		if it.Reason.Code == "" || it.Reason.Message == "" {
+			return fmt.Errorf("%s has no reason", it.Key)
+		}
+		done[it.Key] = true
+	}
+	explain := func(k schema.Key) error {
+		if done[k] || strings.Contains(text.String(), k.String()+" ") {
+			return nil
+		}
+		if _, defined := in.Head[k]; !defined && (swept["incomplete"] || swept["unread"]) {
+			return nil
+		}
+		return fmt.Errorf("nothing says why %s is not as desired", k)
+	}
+	for k, w := range in.Head {
+		if in.Target[k].Digest != w.Entry.Digest {
+			if err := explain(k); err != nil {
+				return err
+			}
+		}
+	}
+	for k := range in.Target {
+		if _, ok := in.Head[k]; !ok {
+			if err := explain(k); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func TestEveryPlanKeepsItsPromises(t *testing.T) {
+	gen := inputs()
+	rapid.Check(t, func(t *rapid.T) {
+		in := gen.Draw(t, "in")
+		if err := checks(in, Plan(in)); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// Converged: carried out, with every set approved and everything readable, the
+// target becomes the head; a second plan has nothing to do.
+func TestConverged(t *testing.T) {
+	gen := inputs()
+	rapid.Check(t, func(t *rapid.T) {
+		in := gen.Draw(t, "in")
+		in.Complete, in.Frozen = true, nil
+		in.Readable = map[string]bool{"mem:dc1": true, "mem:dc2": true, "mem:edge": true}
+		in.Tombstones = map[schema.Ref]bool{}
+		for _, e := range in.Target {
+			o, _ := in.Bodies(e.Body)
+			for _, r := range o.From {
+				in.Tombstones[r] = true
+			}
+		}
+		// Policy refuses a head whose routes name undefined groups.
+		for k, w := range in.Head {
+			for _, g := range w.Object.Serves {
+				if !slices.ContainsFunc(sortedKeysOf(in.Head), func(j schema.Key) bool { return j.Kind == "mem.job" && in.Head[j].Object.Group == g }) {
+					delete(in.Head, k)
+				}
+			}
+		}
+		for range 4 {
+			p := Plan(in)
+			in.Target = apply(in.Target, items(p)...)
+			for _, a := range p.Awaits {
+				in.Approved = append(in.Approved, a.Items)
+			}
+		}
+		if p := Plan(in); !p.Empty() || len(p.Awaits) > 0 || len(p.Notes) > 0 {
+			t.Fatalf("not quiet after convergence: %+v", p)
+		}
+		for k, w := range in.Head {
+			if in.Target[k].Digest != w.Entry.Digest {
+				t.Fatalf("%s did not converge", k)
+			}
+		}
+		if len(in.Target) != len(in.Head) {
+			t.Fatalf("%d objects stand, %d are defined", len(in.Target), len(in.Head))
+		}
+	})
+}
+
+func sortedKeysOf(m map[schema.Key]Wanted) []schema.Key {
+	var out []schema.Key
+	for k := range m {
+		out = append(out, k)
+	}
+	return slices.SortedFunc(slices.Values(out), schema.Key.Compare)
+}
+
+// Order-free: maps are iterated in random order by Go, and neither that nor
+// the order of apps and approvals shows.
+func TestOrderFree(t *testing.T) {
+	gen := inputs()
+	rapid.Check(t, func(t *rapid.T) {
+		in := gen.Draw(t, "in")
+		p := Plan(in)
+		want := string(schema.MustCanonical(p))
+		for _, a := range p.Awaits {
+			in.Approved = append(in.Approved, a.Items)
+		}
+		approved := string(schema.MustCanonical(Plan(in)))
+		slices.Reverse(in.Approved)
+		for k, w := range in.Head {
+			w.Object.Serves = slices.Clone(w.Object.Serves)
+			slices.Reverse(w.Object.Serves)
+			in.Head[k] = w
+		}
+		if got := string(schema.MustCanonical(Plan(in))); got != approved {
+			t.Fatalf("order shows:\n%s\n%s", got, approved)
+		}
+		in.Approved = nil
+		if got := string(schema.MustCanonical(Plan(in))); got != want {
+			t.Fatalf("order shows:\n%s\n%s", got, want)
+		}
+	})
+}
+
+// An approval of a set holds for that set and for each of its subsets.
+func TestApprovalHoldsForSubsets(t *testing.T) {
+	gen := inputs()
+	rapid.Check(t, func(t *rapid.T) {
+		in := gen.Draw(t, "in")
+		in.NotFastForward = "1111..2222"
+		p := Plan(in)
+		if !p.Empty() {
+			t.Fatal("a move that is no fast-forward did something before its approval")
+		}
+		if len(p.Awaits) == 0 {
+			return
+		}
+		in.Approved = [][]string{append([]string{"create mem.job:dc9:other sha256:00"}, p.Awaits[0].Items...)}
+		p = Plan(in)
+		if len(p.Awaits) > 0 {
+			t.Fatalf("approved, but awaits: %+v", p.Awaits)
+		}
+		// Half of it is done; the rest is a subset.
+		for _, part := range p.Partitions {
+			if rapid.Bool().Draw(t, part.ID) {
+				in.Target = apply(in.Target, part.Items...)
+			}
+		}
+		if p := Plan(in); len(p.Awaits) > 0 {
+			t.Fatalf("a subset of the approved set awaits: %+v", p.Awaits)
+		}
+	})
+}
+
+// Each guard is needed: without it, some input breaks a promise.
+func TestGuardsBite(t *testing.T) {
+	gen := inputs()
+	for name, off := range map[string]func(*guards){
+		"complete":   func(g *guards) { g.complete = false },
+		"readable":   func(g *guards) { g.readable = false },
+		"frozen":     func(g *guards) { g.frozen = false },
+		"tombstone":  func(g *guards) { g.tombstone = false },
+		"cap":        func(g *guards) { g.cap = false },
+		"hour":       func(g *guards) { g.hour = false },
+		"blast":      func(g *guards) { g.blast = false },
+		"order":      func(g *guards) { g.order = false },
+		"dangling":   func(g *guards) { g.dangling = false },
+		"superseded": func(g *guards) { g.superseded = false },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := allGuards
+			off(&g)
+			for seed := range 3000 {
+				in := gen.Example(seed)
+				if checks(in, plan(in, g)) != nil {
+					return
+				}
+			}
+			t.Errorf("3,000 inputs kept every promise without the guard %q", name)
+		})
+	}
+}
