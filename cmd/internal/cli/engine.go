@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// Engine is what commands need of renderers, drivers and the loop; the wiring
+// implements it.
+type Engine interface {
+	// Render reads the definitions in folder and judges them. config may be
+	// empty; with it, objects are compiled for its backends.
+	Render(ctx context.Context, folder, config string) (Rendered, error)
+	// Plan compares the definitions in folder with what runs.
+	Plan(ctx context.Context, folder, config string) (schema.Plan, error)
+	// PrintPlan writes a plan for people.
+	PrintPlan(w io.Writer, p schema.Plan, color bool) error
+	// Apply runs the loop on folder until all is as defined, and ends.
+	Apply(ctx context.Context, folder, config string, timeout time.Duration, log io.Writer) error
+	// Serve runs the daemon.
+	Serve(ctx context.Context, config string, log io.Writer) error
+	// Dev runs a whole fleet on this machine.
+	Dev(ctx context.Context, o DevOptions) error
+	// Init writes a starter definitions folder and names the files.
+	Init(folder string) ([]string, error)
+	// Eject hands a group's job over to the operator, straight at Nomad.
+	Eject(ctx context.Context, o EjectOptions) (string, error)
+	// Brake writes the fleet-wide brake beside the lease, without a daemon.
+	Brake(ctx context.Context, config, reason string) error
+	// Doctor checks configuration, backends and permissions.
+	Doctor(ctx context.Context, config string) ([]Check, error)
+	// ExportJournal and ImportJournal copy the journal of a stopped daemon.
+	ExportJournal(ctx context.Context, path string, w io.Writer) error
+	ImportJournal(ctx context.Context, path string, r io.Reader) error
+	// CheckConfig reads a daemon configuration strictly.
+	CheckConfig(path string) error
+}
+
+// Rendered is what definitions mean.
+type Rendered struct {
+	Commit   string            `json:"commit,omitempty"`
+	Fleet    *schema.Fleet     `json:"fleet"`
+	Objects  []schema.Object   `json:"objects,omitempty"`
+	Findings []schema.Finding  `json:"findings,omitempty"`
+	Frozen   []schema.Ref      `json:"frozen,omitempty"`
+	Layers   map[string]string `json:"layers,omitempty"` // "<ref> <field>" -> the layer and place that gave it
+}
+
+// DevOptions are the flags of dev.
+type DevOptions struct {
+	Folder   string
+	Simulate bool
+	Demo     bool
+	Listen   string
+	Proxy    string // address of the proxy; "" = any free port
+	State    string // directory; "" = StateDir()/dev
+	Deadline time.Duration
+	Version  string
+	Out      io.Writer
+	Color    bool
+}
+
+// EjectOptions name a job.
+type EjectOptions struct {
+	Target    string // a group's name, or a Nomad job id
+	Address   string // of Nomad; "" = NOMAD_ADDR
+	Namespace string
+	TokenFile string
+}
+
+// Check is one line of doctor.
+type Check struct {
+	Name string `json:"name"`
+	OK   bool   `json:"ok"`
+	Says string `json:"says"`
+	Next string `json:"next,omitempty"`
+}

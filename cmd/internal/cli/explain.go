@@ -1,0 +1,52 @@
+package cli
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"locktide.dev/schema"
+)
+
+func (s *shared) explainCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "explain KIND/NAME",
+		Short:   "Say why something is not as desired, and what unblocks it",
+		Example: "  locktide explain groups/shop.cart.api/prod.dc1\n  locktide explain apps/shop.cart.api\n  locktide explain routes/cart",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			kind, name, ok := strings.Cut(args[0], "/")
+			if !ok {
+				return Fail("write for example groups/NAME, apps/NAME or objects/KEY", "%q is not KIND/NAME", args[0])
+			}
+			var why []schema.Reason
+			c, err := s.client()
+			if err == nil {
+				err = c.get(cmd.Context(), "/v1/explain/"+url.PathEscape(kind)+"/"+escapePath(name), nil, &why)
+			}
+			if err != nil {
+				return err
+			}
+			if s.wantsJSON() {
+				return s.json(why)
+			}
+			if len(why) == 0 {
+				fmt.Fprintf(s.Out, "%s is as desired\n", args[0])
+			}
+			for _, w := range why {
+				s.reason("", w)
+			}
+			return nil
+		},
+	}
+}
+
+func escapePath(name string) string {
+	parts := strings.Split(name, "/")
+	for i := range parts {
+		parts[i] = url.PathEscape(parts[i])
+	}
+	return strings.Join(parts, "/")
+}

@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+)
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == ""
+}
+
+// json prints v as indented JSON.
+func (s *shared) json(v any) error {
+	enc := json.NewEncoder(s.Out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+func (s *shared) wantsJSON() bool { return s.output == "json" }
+
+// paint colours text on a terminal: by the ANSI code of a foreground colour.
+func (s *shared) paint(code int, text string) string {
+	if !s.color {
+		return text
+	}
+	return fmt.Sprintf("\x1b[%dm%s\x1b[0m", code, text)
+}
+
+const (
+	red    = 31
+	green  = 32
+	yellow = 33
+	grey   = 90
+	bold   = 1
+)
+
+// table prints rows in columns; the first row is the head. Cells may be
+// coloured. Nothing is printed for a head alone.
+func (s *shared) table(rows [][]string) {
+	if len(rows) < 2 {
+		return
+	}
+	width := make([]int, len(rows[0]))
+	for _, r := range rows {
+		for i, c := range r {
+			width[i] = max(width[i], visible(c))
+		}
+	}
+	for n, r := range rows {
+		var line strings.Builder
+		for i, c := range r {
+			if n == 0 {
+				c = s.paint(grey, c)
+			}
+			line.WriteString(c)
+			if i < len(r)-1 {
+				line.WriteString(strings.Repeat(" ", width[i]-visible(c)+2))
+			}
+		}
+		fmt.Fprintln(s.Out, strings.TrimRight(line.String(), " "))
+	}
+}
+
+// visible is the number of characters that a terminal shows.
+func visible(s string) int {
+	n := utf8.RuneCountInString(s)
+	for rest := s; ; {
+		at := strings.Index(rest, "\x1b[")
+		if at < 0 {
+			return n
+		}
+		end := strings.IndexByte(rest[at:], 'm')
+		if end < 0 {
+			return n
+		}
+		n -= end + 1
+		rest = rest[at+end+1:]
+	}
+}
+
+// age says how long ago t was, or "never".
+func age(now, t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return span(now.Sub(t)) + " ago"
+}
+
+// span writes a duration with one or two units.
+func span(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0s"
+	case d < 10*time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	case d < time.Hour:
+		return d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
+	return fmt.Sprintf("%dd", int(d/(24*time.Hour)))
+}
+
+// short cuts a commit id for people.
+func short(commit string) string {
+	if len(commit) > 10 {
+		return commit[:10]
+	}
+	return commit
+}

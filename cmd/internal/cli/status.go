@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"locktide.dev/schema"
+)
+
+func (s *shared) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show the fleet's health, what is in flight and what waits",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, r, err := s.report(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if s.wantsJSON() {
+				return s.json(r)
+			}
+			s.status(r, time.Now())
+			return nil
+		},
+	}
+}
+
+// status prints a report; every figure has its age.
+func (s *shared) status(r schema.Report, now time.Time) {
+	tone := yellow
+	switch r.Health {
+	case "HEALTHY":
+		tone = green
+	case "DEGRADED", "BLIND", "NOT LEADING":
+		tone = red
+	}
+	role := "not leading"
+	if r.Leading {
+		role = "leading, epoch " + strconv.FormatUint(r.Epoch, 10)
+	}
+	fmt.Fprintf(s.Out, "%s  fleet %s, %s, last turn %s\n", s.paint(tone, r.Health), r.Owner, role, age(now, r.Turn))
+	for _, w := range r.Because {
+		s.reason("  because ", w)
+	}
+	fmt.Fprintf(s.Out, "git       head %s, in force %s, fetched %s\n", firstOf(short(r.Head), "none"), firstOf(short(r.InForce), "none"), age(now, r.Fetched))
+	if r.FetchError != "" {
+		fmt.Fprintf(s.Out, "          %s\n", s.paint(red, r.FetchError))
+	}
+	for _, b := range r.Backends {
+		fmt.Fprintf(s.Out, "%-9s %s, read %s", b.Driver, b.Instance, age(now, b.ReadAt))
+		if b.Error != "" {
+			fmt.Fprintf(s.Out, ": %s", s.paint(red, b.Error))
+		}
+		fmt.Fprintln(s.Out)
+	}
+	for _, b := range r.Brakes {
+		fmt.Fprintf(s.Out, "%s     %s by %s %s: %s\n", s.paint(red, "brake"), b.Scope, b.By, age(now, b.At), b.Reason)
+	}
+	for _, p := range r.Pins {
+		fmt.Fprintf(s.Out, "%s       %s %s %s by %s %s: %s\n", s.paint(yellow, "pin"), firstOf(p.Group, p.App), p.What, p.Value, p.By, age(now, p.At), p.Reason)
+	}
+	for _, h := range r.Holds {
+		fmt.Fprintf(s.Out, "%s      %s by %s %s: %s\n", s.paint(yellow, "hold"), h.Scope, h.Owner, age(now, h.Since), h.Reason)
+	}
+	for _, a := range r.Awaits {
+		fmt.Fprintf(s.Out, "%s    %s, %d changes (%s): %s\n  next: locktide approve %s\n", s.paint(yellow, "awaits"), a.Rule, len(a.Items), a.Digest.Short(), a.Why, a.Digest.Short())
+	}
+	s.findings(r.Findings)
+	s.partitions(r.Partitions, now)
+	s.groups(r.Groups)
+	drifted := 0
+	for _, o := range r.Objects {
+		if o.State != schema.StateSame {
+			drifted++
+		}
+	}
+	fmt.Fprintf(s.Out, "%d objects, %d not as desired\n", len(r.Objects), drifted)
+	if drifted > 0 {
+		fmt.Fprintln(s.Out, "  next: locktide diff")
+	}
+}
+
+func (s *shared) reason(prefix string, w schema.Reason) {
+	fmt.Fprintf(s.Out, "%s%s: %s\n", prefix, w.Code, w.Message)
+	if w.Next != "" {
+		fmt.Fprintf(s.Out, "    next: %s\n", w.Next)
+	}
+}
+
+func (s *shared) partitions(ps []schema.PartitionReport, now time.Time) {
+	if len(ps) == 0 {
+		return
+	}
+	rows := [][]string{{"ROLLOUT", "PHASE", "STARTED", "OBJECT", "STATE", "WHY"}}
+	for _, p := range ps {
+		phase := p.Phase
+		if p.Back && phase != "back" {
+			phase += ", back"
+		}
+		started := "-"
+		if !p.Started.IsZero() {
+			started = age(now, p.Started)
+		}
+		head := []string{p.ID, phase, started}
+		if len(p.Items) == 0 {
+			rows = append(rows, append(head, "", "", sentences(p.Why)))
+		}
+		for _, i := range p.Items {
+			rows = append(rows, append(head, i.Key.String(), i.State, i.Why.Message))
+			head = []string{"", "", ""}
+		}
+	}
+	s.table(rows)
+}
+
+func (s *shared) groups(gs []schema.GroupReport) {
+	rows := [][]string{{"GROUP", "RELEASE", "DESIRED", "SERVING", "MAY BE OUT", "FREE"}}
+	for _, g := range gs {
+		serving := strconv.Itoa(g.Serving)
+		switch {
+		case g.Blind != "":
+			serving = s.paint(red, serving+" (blind: "+g.Blind+")")
+		case g.Serving < g.Desired:
+			serving = s.paint(yellow, serving)
+		}
+		rows = append(rows, []string{g.Name, g.Release, strconv.Itoa(g.Desired), serving, strconv.Itoa(g.Cap), strconv.Itoa(g.Free)})
+	}
+	s.table(rows)
+}
+
+func sentences(ws []schema.Reason) string {
+	var out []string
+	for _, w := range ws {
+		out = append(out, firstOf(w.Message, w.Code))
+	}
+	return strings.Join(out, "; ")
+}

@@ -1,0 +1,280 @@
+// Package config is the daemon's configuration: one YAML file, decoded
+// strictly (an unknown field is an error), validated with the field's name.
+// Secrets are never in it, only the files that hold them.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is the whole file.
+type Config struct {
+	Owner     string            `yaml:"owner"`      // id of the fleet; constant for its life
+	Git       Git               `yaml:"git"`        // definitions repository
+	Listen    string            `yaml:"listen"`     // of the API; default 127.0.0.1:4656
+	TokenFile string            `yaml:"token_file"` // token of write verbs; without it they are off
+	Journal   string            `yaml:"journal"`    // file; default /var/lib/locktide/journal.db
+	BrakeFile string            `yaml:"brake_file"` // default /etc/locktide/BRAKE
+	Nomad     map[string]Nomad  `yaml:"nomad"`
+	Consul    map[string]Consul `yaml:"consul"`
+	Nginx     map[string]Nginx  `yaml:"nginx"`
+	Lease     Lease             `yaml:"lease"`
+	OnError   string            `yaml:"on_error"` // refuse (default) or freeze
+	Mode      string            `yaml:"mode"`     // repair (default) or observe
+	Limits    Limits            `yaml:"limits"`
+	Policy    Policy            `yaml:"policy"`
+}
+
+// Git is the definitions repository.
+type Git struct {
+	URL         string   `yaml:"url"`
+	Branch      string   `yaml:"branch"` // default main
+	Path        string   `yaml:"path"`   // folder inside it
+	Poll        Duration `yaml:"poll"`   // default 30s
+	Credentials string   `yaml:"credentials_file"`
+	KnownHosts  string   `yaml:"known_hosts_file"`
+	CloneDir    string   `yaml:"clone_dir"` // default beside the journal
+}
+
+// TLS of one backend; paths of PEM files.
+type TLS struct {
+	CA         string `yaml:"ca_file"`
+	Cert       string `yaml:"cert_file"`
+	Key        string `yaml:"key_file"`
+	ServerName string `yaml:"server_name"`
+}
+
+// Nomad is one Nomad region.
+type Nomad struct {
+	Address     string   `yaml:"address"`
+	Region      string   `yaml:"region"`
+	Namespaces  []string `yaml:"namespaces"`  // default: default
+	Datacenters []string `yaml:"datacenters"` // that it serves
+	TokenFile   string   `yaml:"token_file"`
+	TLS         TLS      `yaml:"tls"`
+}
+
+// Consul is one Consul datacenter.
+type Consul struct {
+	Address     string   `yaml:"address"`
+	Datacenter  string   `yaml:"datacenter"`  // Consul's own name of it
+	Datacenters []string `yaml:"datacenters"` // that it serves
+	TokenFile   string   `yaml:"token_file"`
+	Prefix      string   `yaml:"prefix"` // of published configuration in KV; default locktide
+	TLS         TLS      `yaml:"tls"`
+}
+
+// Nginx is one proxy; routes name it in via.
+type Nginx struct {
+	Datacenters []string `yaml:"datacenters"`
+	Dir         string   `yaml:"dir"`    // generated configuration
+	Binary      string   `yaml:"binary"` // default nginx
+	Main        string   `yaml:"main"`   // hand-written main file that includes ours; "" = ours is whole
+	PIDFile     string   `yaml:"pid_file"`
+	Listen      string   `yaml:"listen"` // of served routes
+	Status      string   `yaml:"status"` // loopback address on which it confirms what is in force
+}
+
+// Lease says which instance holds the fleet's lease; exactly one is set.
+type Lease struct {
+	Consul string `yaml:"consul"`
+	Nomad  string `yaml:"nomad"`
+}
+
+// Limits of the ledger; zero means the default.
+type Limits struct {
+	Rollouts            int `yaml:"rollouts"`                // open disruptive rollouts
+	PerDatacenter       int `yaml:"rollouts_per_datacenter"` //
+	SlowStart           int `yaml:"slow_start"`              // largest wave of one commit
+	DeletionsPerHour    int `yaml:"deletions_per_hour"`      // per kind
+	DeletionsPercent    int `yaml:"deletions_percent"`       // of a kind's objects
+	CommitBrakeFailures int `yaml:"commit_brake_failures"`   // partitions that may fail
+	CommitBrakePercent  int `yaml:"commit_brake_percent"`    //
+}
+
+// Policy tunes the built-in rules.
+type Policy struct {
+	RawExec  []string          `yaml:"raw_exec"` // apps that may use raw_exec
+	Severity map[string]string `yaml:"severity"` // code: deny, warn or off
+}
+
+// Duration is a time span such as 30s.
+type Duration time.Duration
+
+// UnmarshalYAML reads a span.
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	v, err := time.ParseDuration(n.Value)
+	if err != nil || v < 0 {
+		return fmt.Errorf("line %d: %q is not a duration: write for example 30s", n.Line, n.Value)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// Load reads and validates a file.
+func Load(path string) (Config, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("cannot read the configuration: %w", err)
+	}
+	c, err := Parse(raw)
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse decodes and validates, and fills defaults.
+func Parse(raw []byte) (Config, error) {
+	c := Config{Listen: "127.0.0.1:4656", Journal: "/var/lib/locktide/journal.db", BrakeFile: "/etc/locktide/BRAKE",
+		OnError: "refuse", Mode: "repair", Git: Git{Branch: "main", Poll: Duration(30 * time.Second)}}
+	dec := yaml.NewDecoder(bytes.NewReader(raw))
+	dec.KnownFields(true)
+	if err := dec.Decode(&c); err != nil {
+		if errors.Is(err, io.EOF) {
+			return c, errors.New("the file is empty: at least owner, git.url and one backend are needed")
+		}
+		var typed *yaml.TypeError
+		if errors.As(err, &typed) {
+			return c, errors.New(strings.Join(typed.Errors, "; "))
+		}
+		return c, err
+	}
+	if c.Git.CloneDir == "" {
+		c.Git.CloneDir = c.Journal + ".git"
+	}
+	return c, c.validate()
+}
+
+var ownerID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// validate names the first field that is wrong, in the order of the file.
+func (c *Config) validate() error {
+	switch {
+	case c.Owner == "":
+		return errors.New("owner: missing; choose an id for this fleet, for example acme-prod, and never change it")
+	case !ownerID.MatchString(c.Owner):
+		return fmt.Errorf("owner: %q has other characters than a-z, 0-9 and -", c.Owner)
+	case c.Git.URL == "":
+		return errors.New("git.url: missing")
+	case strings.HasPrefix(c.Git.Path, "/") || slices.Contains(strings.Split(c.Git.Path, "/"), ".."):
+		return fmt.Errorf("git.path: %q is not a folder inside the repository", c.Git.Path)
+	case time.Duration(c.Git.Poll) < time.Second:
+		return fmt.Errorf("git.poll: %s is shorter than 1s", time.Duration(c.Git.Poll))
+	case c.OnError != "refuse" && c.OnError != "freeze":
+		return fmt.Errorf("on_error: want refuse or freeze, not %q", c.OnError)
+	case c.Mode != "repair" && c.Mode != "observe":
+		return fmt.Errorf("mode: want repair or observe, not %q", c.Mode)
+	case len(c.Nomad)+len(c.Consul)+len(c.Nginx) == 0:
+		return errors.New("nomad: no backend is configured: name at least one Nomad, Consul or nginx")
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("listen: %q is not host:port", c.Listen)
+	}
+	for _, check := range []func() error{c.backends, c.lease, c.limits, c.severities} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) backends() error {
+	for _, name := range sorted(c.Nomad) {
+		n := c.Nomad[name]
+		if err := address("nomad."+name, n.Address, n.Datacenters, n.TLS); err != nil {
+			return err
+		}
+	}
+	for _, name := range sorted(c.Consul) {
+		n := c.Consul[name]
+		if err := address("consul."+name, n.Address, n.Datacenters, n.TLS); err != nil {
+			return err
+		}
+	}
+	for _, name := range sorted(c.Nginx) {
+		if c.Nginx[name].Dir == "" {
+			return fmt.Errorf("nginx.%s.dir: missing: the folder for the generated configuration", name)
+		}
+		if c.Nginx[name].Listen == "" {
+			return fmt.Errorf("nginx.%s.listen: missing: where it serves routes, for example 0.0.0.0:80", name)
+		}
+	}
+	return nil
+}
+
+func address(field, raw string, datacenters []string, tls TLS) error {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return fmt.Errorf("%s.address: %q is not http://host:port or https://host:port", field, raw)
+	}
+	if len(datacenters) == 0 {
+		return fmt.Errorf("%s.datacenters: missing: which datacenters of the definitions it serves", field)
+	}
+	if (tls.Cert == "") != (tls.Key == "") {
+		return fmt.Errorf("%s.tls: cert_file and key_file go together", field)
+	}
+	return nil
+}
+
+func (c *Config) lease() error {
+	switch {
+	case c.Lease.Consul != "" && c.Lease.Nomad != "":
+		return errors.New("lease: consul and nomad are both set: one holds the lease")
+	case c.Lease.Consul != "":
+		if _, ok := c.Consul[c.Lease.Consul]; !ok {
+			return fmt.Errorf("lease.consul: there is no consul.%s", c.Lease.Consul)
+		}
+	case c.Lease.Nomad != "":
+		if _, ok := c.Nomad[c.Lease.Nomad]; !ok {
+			return fmt.Errorf("lease.nomad: there is no nomad.%s", c.Lease.Nomad)
+		}
+	case len(c.Consul) > 0:
+		c.Lease.Consul = sorted(c.Consul)[0]
+	case len(c.Nomad) > 0:
+		c.Lease.Nomad = sorted(c.Nomad)[0]
+	}
+	return nil
+}
+
+func (c *Config) limits() error {
+	for field, n := range map[string]int{"rollouts": c.Limits.Rollouts, "rollouts_per_datacenter": c.Limits.PerDatacenter,
+		"slow_start": c.Limits.SlowStart, "deletions_per_hour": c.Limits.DeletionsPerHour, "commit_brake_failures": c.Limits.CommitBrakeFailures,
+		"deletions_percent": c.Limits.DeletionsPercent, "commit_brake_percent": c.Limits.CommitBrakePercent} {
+		if n < 0 || strings.HasSuffix(field, "percent") && n > 100 {
+			return fmt.Errorf("limits.%s: %d is out of range", field, n)
+		}
+	}
+	return nil
+}
+
+func (c *Config) severities() error {
+	for _, code := range sorted(c.Policy.Severity) {
+		if v := c.Policy.Severity[code]; v != "deny" && v != "warn" && v != "off" {
+			return fmt.Errorf("policy.severity.%s: want deny, warn or off, not %q", code, v)
+		}
+	}
+	return nil
+}
+
+func sorted[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m))
+	for n := range m {
+		names = append(names, n)
+	}
+	sort.Strings(names)
+	return names
+}

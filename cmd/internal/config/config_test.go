@@ -1,0 +1,74 @@
+package config
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+const good = `
+owner: acme
+git: {url: /srv/fleet.git}
+nomad:
+  dc1: {address: "http://127.0.0.1:4646", datacenters: [dc1]}
+`
+
+func TestDefaults(t *testing.T) {
+	c, err := Parse([]byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Listen != "127.0.0.1:4656" || c.OnError != "refuse" || c.Mode != "repair" || c.Git.Branch != "main" ||
+		time.Duration(c.Git.Poll) != 30*time.Second || c.Lease.Nomad != "dc1" {
+		t.Errorf("defaults: %+v", c)
+	}
+}
+
+func TestErrorsNameTheField(t *testing.T) {
+	cases := []struct{ name, text, want string }{
+		{"empty", "", "the file is empty"},
+		{"unknown field", good + "ownr: x\n", "ownr"},
+		{"unknown nested field", strings.Replace(good, "datacenters", "datacentres", 1), "datacentres"},
+		{"no owner", strings.Replace(good, "owner: acme", "mode: repair", 1), "owner: missing"},
+		{"owner with a space", strings.Replace(good, "acme", "a b", 1), "owner:"},
+		{"no url", strings.Replace(good, "{url: /srv/fleet.git}", "{branch: x}", 1), "git.url"},
+		{"path outside", strings.Replace(good, "{url: /srv/fleet.git}", "{url: x, path: a/../..}", 1), "git.path"},
+		{"poll", strings.Replace(good, "{url: /srv/fleet.git}", "{url: x, poll: soon}", 1), `"soon" is not a duration`},
+		{"address", strings.Replace(good, "http://127.0.0.1:4646", "127.0.0.1:4646", 1), "nomad.dc1.address"},
+		{"datacenters", strings.Replace(good, ", datacenters: [dc1]", "", 1), "nomad.dc1.datacenters"},
+		{"no backend", "owner: a\ngit: {url: x}\n", "no backend"},
+		{"lease", good + "lease: {consul: dc9}\n", "lease.consul: there is no consul.dc9"},
+		{"two leases", good + "lease: {consul: a, nomad: dc1}\n", "lease: consul and nomad"},
+		{"on_error", good + "on_error: ignore\n", "on_error"},
+		{"mode", good + "mode: quiet\n", "mode"},
+		{"listen", good + "listen: here\n", "listen"},
+		{"limit", good + "limits: {deletions_percent: 101}\n", "limits.deletions_percent"},
+		{"severity", good + "policy: {severity: {x: fatal}}\n", "policy.severity.x"},
+		{"nginx", good + "nginx: {edge: {listen: \":80\"}}\n", "nginx.edge.dir"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := Parse([]byte(c.text))
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v does not name %q", err, c.want)
+			}
+		})
+	}
+}
+
+// The example of the documentation is a valid configuration.
+func TestExampleIsValid(t *testing.T) {
+	doc, err := os.ReadFile("../../../docs/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, ok := strings.Cut(string(doc), "```yaml\n")
+	example, _, closed := strings.Cut(rest, "```")
+	if !ok || !closed {
+		t.Fatal("docs/install.md has no example configuration")
+	}
+	if _, err := Parse([]byte(example)); err != nil {
+		t.Error(err)
+	}
+}

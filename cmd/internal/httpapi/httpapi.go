@@ -1,0 +1,272 @@
+// Package httpapi serves the daemon's API: the same Report that the command
+// line prints, and the operator's commands. Routes are one table with the
+// access level of each; nothing is reachable that is not in it.
+package httpapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// Fleet is what the API shows and commands.
+type Fleet interface {
+	Report() *schema.Report
+	Plan() schema.Plan
+	Explain(ref string) []schema.Reason
+	History(since time.Time) []schema.HistoryEntry
+	Do(ctx context.Context, c schema.Command) schema.Answer
+}
+
+// Access is who may use a route.
+type Access string
+
+// Access levels. Open tells no more than whether the daemon lives; Read shows
+// the report, secrets masked, to whoever reaches the listener; Write needs
+// the token.
+const (
+	Open  Access = "open"
+	Read  Access = "read"
+	Write Access = "write"
+)
+
+// Limits of requests.
+const (
+	maxBody     = 64 << 10
+	readTimeout = 10 * time.Second
+	// An answer may wait for the loop's turn and be large.
+	writeTimeout = time.Minute
+)
+
+// Options of the server.
+type Options struct {
+	Fleet   Fleet
+	Metrics http.Handler
+	// TokenFile holds the token of write routes and is read at each of them;
+	// "" refuses them all.
+	TokenFile string
+	// ReadToken demands the token for Read routes too: set it when the
+	// listener is not on loopback.
+	ReadToken bool
+	Now       func() time.Time
+}
+
+// Route is one line of the table.
+type Route struct {
+	Pattern string // as http.ServeMux has it
+	Access  Access
+	handle  func(*api, http.ResponseWriter, *http.Request)
+}
+
+// Routes is the whole table.
+func Routes() []Route {
+	return []Route{
+		{"GET /healthz", Open, (*api).healthz},
+		{"GET /readyz", Open, (*api).readyz},
+		{"GET /metrics", Read, (*api).metrics},
+		{"GET /v1/report", Read, (*api).report},
+		{"GET /v1/plan", Read, (*api).plan},
+		{"GET /v1/history", Read, (*api).history},
+		{"GET /v1/explain/{ref...}", Read, (*api).explain},
+		{"GET /v1/groups/{name...}", Read, (*api).group},
+		{"POST /v1/commands", Write, (*api).command},
+	}
+}
+
+type api struct{ Options }
+
+// New gives the server; it does not listen yet.
+func New(o Options) *http.Server {
+	return &http.Server{
+		Handler:           Handler(o),
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+	}
+}
+
+// Handler gives the routes with their access checks.
+func Handler(o Options) http.Handler {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &api{o}
+	mux := http.NewServeMux()
+	for _, r := range Routes() {
+		mux.HandleFunc(r.Pattern, func(w http.ResponseWriter, req *http.Request) {
+			if err := a.allowed(r.Access, req); err != nil {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				fail(w, http.StatusUnauthorized, *err)
+				return
+			}
+			r.handle(a, w, req)
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
+		fail(w, http.StatusNotFound, schema.Failure{Kind: schema.FailInvalid,
+			Message: fmt.Sprintf("there is no %s %s", req.Method, req.URL.Path), Next: "docs/operating.md lists the API"})
+	})
+	return mux
+}
+
+// allowed checks the token where the level needs one. Equal time for every
+// wrong token: both sides are hashed before they are compared.
+func (a *api) allowed(level Access, req *http.Request) *schema.Failure {
+	if level == Open || level == Read && !a.ReadToken {
+		return nil
+	}
+	denied := &schema.Failure{Kind: schema.FailDenied, Message: "the API token is missing or wrong",
+		Next: "name the daemon's token file with --token-file"}
+	raw, err := os.ReadFile(a.TokenFile)
+	token := strings.TrimSpace(string(raw))
+	if a.TokenFile == "" || err != nil || token == "" {
+		denied.Message = "the daemon has no token, so nothing may be commanded"
+		denied.Next = "set token_file in its configuration to a file of mode 0600 that holds a random word"
+		return denied
+	}
+	got, ok := strings.CutPrefix(req.Header.Get("Authorization"), "Bearer ")
+	want, have := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(got))
+	if !ok || subtle.ConstantTimeCompare(want[:], have[:]) != 1 {
+		return denied
+	}
+	return nil
+}
+
+func (a *api) healthz(w http.ResponseWriter, _ *http.Request) {
+	fmt.Fprintln(w, "ok")
+}
+
+// readyz says whether the loop turns; a daemon that does not lead is ready.
+func (a *api) readyz(w http.ResponseWriter, _ *http.Request) {
+	r := a.Fleet.Report()
+	if r == nil || r.Turn.IsZero() || a.Now().Sub(r.Turn) > 2*time.Minute {
+		http.Error(w, "the loop has not turned in the last 2 minutes", http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+func (a *api) metrics(w http.ResponseWriter, req *http.Request) { a.Metrics.ServeHTTP(w, req) }
+
+func (a *api) report(w http.ResponseWriter, _ *http.Request) { answer(w, a.Fleet.Report()) }
+
+func (a *api) plan(w http.ResponseWriter, _ *http.Request) { answer(w, a.Fleet.Plan()) }
+
+func (a *api) explain(w http.ResponseWriter, req *http.Request) {
+	why := a.Fleet.Explain(req.PathValue("ref"))
+	if why == nil {
+		why = []schema.Reason{}
+	}
+	answer(w, why)
+}
+
+func (a *api) group(w http.ResponseWriter, req *http.Request) {
+	name := req.PathValue("name")
+	for _, g := range a.Fleet.Report().Groups {
+		if g.Name == name {
+			answer(w, g)
+			return
+		}
+	}
+	fail(w, http.StatusNotFound, schema.Failure{Kind: schema.FailInvalid, Message: "there is no group " + name, Next: "GET /v1/report lists the groups"})
+}
+
+// history filters by since (RFC 3339), app, group, node, and about (any of them).
+func (a *api) history(w http.ResponseWriter, req *http.Request) {
+	q := req.URL.Query()
+	since := a.Now().Add(-24 * time.Hour)
+	if text := q.Get("since"); text != "" {
+		t, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			fail(w, http.StatusBadRequest, schema.Failure{Kind: schema.FailInvalid,
+				Message: fmt.Sprintf("since: %q is not a time", text), Next: "write for example 2026-01-31T12:00:00Z"})
+			return
+		}
+		since = t
+	}
+	hits := []schema.HistoryEntry{}
+	for _, h := range a.Fleet.History(since) {
+		if matches(q.Get("app"), h.App) && matches(q.Get("group"), h.Group) && matches(q.Get("node"), h.Node) && about(h, q.Get("about")) {
+			hits = append(hits, h)
+		}
+	}
+	answer(w, hits)
+}
+
+func matches(want, have string) bool { return want == "" || want == have }
+
+func about(h schema.HistoryEntry, name string) bool {
+	if name == "" || name == h.App || name == h.Group || name == h.Node {
+		return true
+	}
+	return h.App != "" && strings.HasPrefix(h.Group, h.App+"/") && name == h.App || h.Group != "" && strings.HasPrefix(h.Group, name+"/") ||
+		h.Key != nil && h.Key.String() == name
+}
+
+func (a *api) command(w http.ResponseWriter, req *http.Request) {
+	var c schema.Command
+	dec := json.NewDecoder(http.MaxBytesReader(w, req.Body, maxBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil || c.Verb == "" {
+		message := "the command has no verb"
+		if err != nil {
+			message = "cannot read the command: " + err.Error()
+		}
+		fail(w, http.StatusBadRequest, schema.Failure{Kind: schema.FailInvalid, Message: message, Next: "use the locktide of the daemon's version"})
+		return
+	}
+	c.From = req.RemoteAddr // what the client says of itself is not evidence
+	if host, _, err := net.SplitHostPort(req.RemoteAddr); err == nil {
+		c.From = host
+	}
+	if c.By == "" {
+		c.By = "token"
+	}
+	answer(w, a.Fleet.Do(req.Context(), c))
+}
+
+func answer(w http.ResponseWriter, v any) {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		fail(w, http.StatusInternalServerError, schema.Failure{Kind: schema.FailInvalid, Message: "cannot encode the answer: " + err.Error()})
+		return
+	}
+	write(w, http.StatusOK, raw)
+}
+
+func fail(w http.ResponseWriter, status int, f schema.Failure) {
+	raw, err := json.Marshal(f)
+	if err != nil {
+		raw = []byte(`{"kind":"invalid","message":"internal error"}`)
+	}
+	write(w, status, raw)
+}
+
+func write(w http.ResponseWriter, status int, raw []byte) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	fmt.Fprintln(w, string(raw))
+}
+
+// Loopback says whether addr can be reached from this machine only.
+func Loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,133 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+type fleet struct{ asked []schema.Command }
+
+func (f *fleet) Report() *schema.Report {
+	return &schema.Report{Owner: "acme", Turn: time.Now(), Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", Desired: 3}}}
+}
+func (f *fleet) Plan() schema.Plan { return schema.Plan{Commit: "c1"} }
+func (f *fleet) Explain(ref string) []schema.Reason {
+	return []schema.Reason{{Code: schema.WaitBrake, Message: ref}}
+}
+func (f *fleet) History(time.Time) []schema.HistoryEntry {
+	return []schema.HistoryEntry{{What: "one", App: "shop.web", Group: "shop.web/prod.dc1"}, {What: "two", App: "shop.api"}}
+}
+func (f *fleet) Do(_ context.Context, c schema.Command) schema.Answer {
+	f.asked = append(f.asked, c)
+	return schema.Answer{OK: true, Message: "braked"}
+}
+
+func newAPI(t *testing.T, readToken bool) (*fleet, http.Handler) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := &fleet{}
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	return f, Handler(Options{Fleet: f, Metrics: metrics, TokenFile: file, ReadToken: readToken})
+}
+
+func request(h http.Handler, method, path, token, body string) *httptest.ResponseRecorder {
+	req := httptest.NewRequest(method, path, strings.NewReader(body))
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, req)
+	return rec
+}
+
+// Every route answers exactly to whom its access level lets in.
+func TestAccessTable(t *testing.T) {
+	paths := map[string]string{"GET /v1/explain/{ref...}": "/v1/explain/groups/a/b", "GET /v1/groups/{name...}": "/v1/groups/shop.web/prod.dc1"}
+	for _, readToken := range []bool{false, true} {
+		_, h := newAPI(t, readToken)
+		for _, r := range Routes() {
+			method, path, _ := strings.Cut(r.Pattern, " ")
+			if p, ok := paths[r.Pattern]; ok {
+				path = p
+			}
+			open := r.Access == Open || r.Access == Read && !readToken
+			for token, want := range map[string]bool{"": open, "wrong": open, "s3cret": true} {
+				code := request(h, method, path, token, `{"verb":"sync"}`).Code
+				if (code == http.StatusOK) != want || !want && code != http.StatusUnauthorized {
+					t.Errorf("%s (%s, tokens for reading: %v) with token %q answered %d", r.Pattern, r.Access, readToken, token, code)
+				}
+			}
+		}
+	}
+}
+
+func TestWithoutTokenFileNothingIsCommanded(t *testing.T) {
+	h := Handler(Options{Fleet: &fleet{}})
+	if rec := request(h, "POST", "/v1/commands", "", `{"verb":"sync"}`); rec.Code != http.StatusUnauthorized || !strings.Contains(rec.Body.String(), "token_file") {
+		t.Errorf("answered %d %s", rec.Code, rec.Body)
+	}
+}
+
+func TestCommandCarriesWhereItCameFrom(t *testing.T) {
+	f, h := newAPI(t, false)
+	rec := request(h, "POST", "/v1/commands", "s3cret", `{"verb":"brake","target":"all","reason":"r","by":"eve","from":"forged"}`)
+	if rec.Code != http.StatusOK || len(f.asked) != 1 {
+		t.Fatalf("answered %d %s", rec.Code, rec.Body)
+	}
+	if c := f.asked[0]; c.From != "192.0.2.1" || c.By != "eve" || c.Verb != "brake" {
+		t.Errorf("the loop got %+v", c)
+	}
+}
+
+func TestBadCommandsAreRefused(t *testing.T) {
+	f, h := newAPI(t, false)
+	for _, body := range []string{"", "{}", `{"verb":"brake","colour":1}`, `{"verb":"` + strings.Repeat("x", maxBody) + `"}`} {
+		if rec := request(h, "POST", "/v1/commands", "s3cret", body); rec.Code != http.StatusBadRequest {
+			t.Errorf("a body of %d bytes answered %d", len(body), rec.Code)
+		}
+	}
+	if len(f.asked) != 0 {
+		t.Errorf("the loop got %v", f.asked)
+	}
+}
+
+func TestHistoryFilters(t *testing.T) {
+	_, h := newAPI(t, false)
+	for query, want := range map[string]int{"": 2, "?app=shop.web": 1, "?about=shop.web/prod.dc1": 1, "?about=shop.api": 1, "?about=none": 0, "?node=n": 0} {
+		var got []schema.HistoryEntry
+		rec := request(h, "GET", "/v1/history"+query, "", "")
+		if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil || len(got) != want {
+			t.Errorf("%q gave %d entries (%v), want %d", query, len(got), err, want)
+		}
+	}
+	if rec := request(h, "GET", "/v1/history?since=yesterday", "", ""); rec.Code != http.StatusBadRequest {
+		t.Errorf("since=yesterday answered %d", rec.Code)
+	}
+}
+
+func TestReadyNeedsATurningLoop(t *testing.T) {
+	h := Handler(Options{Fleet: &fleet{}, Now: func() time.Time { return time.Now().Add(3 * time.Minute) }})
+	if rec := request(h, "GET", "/readyz", "", ""); rec.Code != http.StatusServiceUnavailable {
+		t.Errorf("readyz answered %d after 3 minutes without a turn", rec.Code)
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for addr, want := range map[string]bool{"127.0.0.1:1": true, "[::1]:1": true, "localhost:1": true, "0.0.0.0:1": false, ":1": false, "10.0.0.1:1": false} {
+		if Loopback(addr) != want {
+			t.Errorf("Loopback(%s) is %v", addr, !want)
+		}
+	}
+}
