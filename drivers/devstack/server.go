@@ -81,7 +81,6 @@ func (s *Server) launch() (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
 	cmd := exec.Command(s.program, append(s.args[:len(s.args):len(s.args)], "-data-dir="+s.DataDir())...)
 	cmd.Dir = s.Dir
 	cmd.Env = agentEnv(s.stack)
@@ -107,9 +106,12 @@ func (s *Server) launch() (*process, error) {
 		close(proc.done)
 	}()
 	if err := <-started; err != nil {
-		return nil, err
+		return nil, errors.Join(err, log.Close())
 	}
 	s.proc = proc
+	if err := log.Close(); err != nil { // the server has its own
+		return nil, err
+	}
 	return proc, nil
 }
 
