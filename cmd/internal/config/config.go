@@ -41,12 +41,12 @@ type Config struct {
 // Git is the definitions repository.
 type Git struct {
 	URL         string   `yaml:"url"`
-	Branch      string   `yaml:"branch"` // default main
-	Path        string   `yaml:"path"`   // folder inside it
-	Poll        Duration `yaml:"poll"`   // default 30s
-	Credentials string   `yaml:"credentials_file"`
+	Branch      string   `yaml:"branch"`           // default main
+	Path        string   `yaml:"path"`             // folder inside it
+	Poll        Duration `yaml:"poll"`             // default 30s
+	User        string   `yaml:"user"`             // for HTTPS; default git
+	Credentials string   `yaml:"credentials_file"` // HTTPS token, or private key for SSH
 	KnownHosts  string   `yaml:"known_hosts_file"`
-	CloneDir    string   `yaml:"clone_dir"` // default beside the journal
 }
 
 // TLS of one backend; paths of PEM files.
@@ -152,9 +152,6 @@ func Parse(raw []byte) (Config, error) {
 			return c, errors.New(strings.Join(typed.Errors, "; "))
 		}
 		return c, err
-	}
-	if c.Git.CloneDir == "" {
-		c.Git.CloneDir = c.Journal + ".git"
 	}
 	return c, c.validate()
 }
