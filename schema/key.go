@@ -30,11 +30,21 @@ func (k Key) String() string { return string(k.Kind) + ":" + k.Instance + ":" + 
 // IsZero says whether k names nothing.
 func (k Key) IsZero() bool { return k == Key{} }
 
-// MarshalText gives the text form, so that keys can be map keys in JSON.
-func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+// MarshalText gives the text form, so that keys can be map keys in JSON; the
+// zero key is empty text.
+func (k Key) MarshalText() ([]byte, error) {
+	if k.IsZero() {
+		return nil, nil
+	}
+	return []byte(k.String()), nil
+}
 
-// UnmarshalText parses the text form.
+// UnmarshalText parses the text form; empty text is the zero key.
 func (k *Key) UnmarshalText(b []byte) error {
+	if len(b) == 0 {
+		*k = Key{}
+		return nil
+	}
 	p, err := ParseKey(string(b))
 	if err == nil {
 		*k = p

@@ -1,0 +1,228 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"io"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"locktide.dev/cmd/internal/httpapi"
+	"locktide.dev/schema"
+)
+
+var update = flag.Bool("update", false, "write the generated files")
+
+// engine is an Engine that answers from fixed values.
+type engine struct {
+	Engine
+	plan     schema.Plan
+	rendered Rendered
+	braked   string
+}
+
+func (e *engine) Plan(context.Context, string, string) (schema.Plan, error) { return e.plan, nil }
+func (e *engine) PrintPlan(w io.Writer, p schema.Plan, _ bool) error {
+	for _, part := range p.Partitions {
+		if _, err := io.WriteString(w, part.ID+"\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+func (e *engine) Render(context.Context, string, string) (Rendered, error) { return e.rendered, nil }
+func (e *engine) Brake(_ context.Context, _, reason string) error          { e.braked = reason; return nil }
+
+type fleet struct{ asked []schema.Command }
+
+func (f *fleet) Report() *schema.Report {
+	no := false
+	now := time.Now()
+	return &schema.Report{Owner: "acme", Health: "PROGRESSING", Leading: true, Epoch: 3, Turn: now, Head: "0123456789abcdef",
+		Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Desired: 2, Serving: 1, Cap: 1, Release: "1.2.0",
+			Members: []schema.MemberReport{{Member: schema.Member{ID: "aaaaaaaa-1", Group: "shop.web/prod.dc1", Running: true, Passing: &no, Since: now, Created: now}}},
+			Goods:   []schema.GoodReport{{Version: "1.1.0", Commit: "c1", At: now}}}},
+		Objects: []schema.ObjectReport{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: schema.StateDiffers,
+			Diff: []schema.Change{{Field: "count", Was: "2", Is: "5"}}, Writer: "eve", Why: []schema.Reason{{Code: schema.WaitRepair, Message: "repaired in 14 min", Next: "locktide repair shop.web"}}}}}
+}
+func (f *fleet) Plan() schema.Plan { return schema.Plan{} }
+func (f *fleet) Explain(ref string) []schema.Reason {
+	return []schema.Reason{{Code: schema.WaitSoak, Message: "about " + ref}}
+}
+func (f *fleet) History(time.Time) []schema.HistoryEntry {
+	return []schema.HistoryEntry{{Writer: "foreign eve", What: "count 2 -> 5", Group: "shop.web/prod.dc1"}}
+}
+func (f *fleet) Do(_ context.Context, c schema.Command) schema.Answer {
+	f.asked = append(f.asked, c)
+	if c.Target == "nobody" {
+		return schema.Answer{Message: "there is no nobody", Details: []string{"locktide get"}}
+	}
+	return schema.Answer{OK: true, Message: "done: " + c.Verb}
+}
+
+// run gives the exit code and what was printed.
+func run(t *testing.T, e Engine, args ...string) (code int, out, errs string) {
+	t.Helper()
+	var o, r bytes.Buffer
+	code = Main(t.Context(), args, Streams{In: strings.NewReader(""), Out: &o, Err: &r}, "test", e)
+	return code, o.String(), r.String()
+}
+
+func daemon(t *testing.T) (*fleet, []string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("t"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := &fleet{}
+	srv := httptest.NewServer(httpapi.Handler(httpapi.Options{Fleet: f, TokenFile: file}))
+	t.Cleanup(srv.Close)
+	return f, []string{"--api", srv.URL, "--token-file", file}
+}
+
+// docs/cli.md is what the commands say of themselves.
+func TestReference(t *testing.T) {
+	code, out, errs := run(t, &engine{}, "docs")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	const file = "../../../docs/cli.md"
+	if *update {
+		if err := os.WriteFile(file, []byte(out), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(have) != out {
+		t.Error("docs/cli.md is stale; run: go test ./cmd/internal/cli -update")
+	}
+}
+
+func TestPlanExitCodes(t *testing.T) {
+	changes := schema.Plan{Partitions: []schema.Partition{{ID: "shop.web"}}}
+	denied := schema.Plan{Notes: []schema.Finding{{Severity: schema.Deny, Code: "syntax"}}}
+	awaits := schema.Plan{Awaits: []schema.Await{{Rule: "deletions"}}}
+	for _, c := range []struct {
+		name string
+		plan schema.Plan
+		want int
+	}{{"nothing", schema.Plan{}, 0}, {"changes", changes, 2}, {"awaits", awaits, 2}, {"denied", denied, 1}} {
+		if code, _, errs := run(t, &engine{plan: c.plan}, "plan", "folder"); code != c.want {
+			t.Errorf("%s: exit code %d, want %d (%s)", c.name, code, c.want, errs)
+		}
+	}
+	code, out, _ := run(t, &engine{plan: changes}, "plan", "folder", "-o", "json")
+	if code != 2 || !strings.Contains(out, `"id": "shop.web"`) {
+		t.Errorf("-o json: exit code %d, %s", code, out)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	bad := Rendered{Fleet: &schema.Fleet{}, Findings: []schema.Finding{{Code: "syntax", Severity: schema.Deny, Message: "no comma",
+		At: schema.Position{File: "a.cue", Line: 3}, Next: "write one"}}}
+	code, out, errs := run(t, &engine{rendered: bad}, "validate", "x")
+	if code != 1 || !strings.Contains(out, "a.cue:3: no comma [deny syntax]") || !strings.Contains(out, "next: write one") || errs == "" {
+		t.Errorf("exit code %d\n%s%s", code, out, errs)
+	}
+	bad.Findings[0].Severity = schema.Warn
+	if code, _, errs := run(t, &engine{rendered: bad}, "validate", "x"); code != 0 {
+		t.Errorf("a warning gave exit code %d: %s", code, errs)
+	}
+}
+
+func TestVerbsReachTheDaemon(t *testing.T) {
+	f, flags := daemon(t)
+	for _, c := range []struct {
+		args string
+		want schema.Command
+	}{
+		{"approve abcd", schema.Command{Verb: "approve", Target: "abcd"}},
+		{"brake --all --reason fire", schema.Command{Verb: "brake", Target: "all", Reason: "fire"}},
+		{"resume shop.web", schema.Command{Verb: "resume", Target: "shop.web"}},
+		{"hold n1 --reason disk --for 1h", schema.Command{Verb: "hold", Target: "n1", Reason: "disk", For: time.Hour}},
+		{"rollback shop.web --to 2 --fast", schema.Command{Verb: "rollback", Target: "shop.web", Number: 2, Value: "fast"}},
+		{"pin shop.web 1.2 --for 4h", schema.Command{Verb: "pin", Target: "shop.web", Value: "1.2", For: 4 * time.Hour}},
+		{"scale shop.web/prod.dc1 7", schema.Command{Verb: "scale", Target: "shop.web/prod.dc1", Number: 7}},
+		{"drain n1 --force", schema.Command{Verb: "drain", Target: "n1", Force: true}},
+		{"sync", schema.Command{Verb: "sync"}},
+	} {
+		f.asked = nil
+		code, out, errs := run(t, &engine{}, append(strings.Fields(c.args), flags...)...)
+		if code != 0 || !strings.Contains(out, "done: "+c.want.Verb) || len(f.asked) != 1 {
+			t.Errorf("%s: exit code %d, %s%s", c.args, code, out, errs)
+			continue
+		}
+		got := f.asked[0]
+		if got.By == "" || got.From == "" {
+			t.Errorf("%s: the audit lacks who or from where: %+v", c.args, got)
+		}
+		got.By, got.From = "", ""
+		if got != c.want {
+			t.Errorf("%s: the daemon got %+v", c.args, got)
+		}
+	}
+}
+
+func TestErrorsSayWhatNext(t *testing.T) {
+	_, flags := daemon(t)
+	for _, c := range []struct{ args, want string }{
+		{"hold n1", "--reason"},
+		{"brake --reason x", "--all"},
+		{"brake a --all --reason x", "--all"},
+		{"scale g many", "not a number"},
+		{"retry nobody", "next: locktide get"},
+		{"get none", "locktide get"},
+		{"explain web", "KIND/NAME"},
+		{"status -o yaml", "json"},
+		{"status --api http://127.0.0.1:1", "locktide serve"},
+		{"status --token-file /nonexistent/token", "cannot read the API token"},
+	} {
+		code, out, errs := run(t, &engine{}, append(flags, strings.Fields(c.args)...)...)
+		if code != 1 || !strings.Contains(errs, c.want) {
+			t.Errorf("%s: exit code %d, %q does not say %q (printed %q)", c.args, code, errs, c.want, out)
+		}
+	}
+}
+
+func TestBrakeDirectNeedsNoDaemon(t *testing.T) {
+	e := &engine{}
+	code, _, errs := run(t, e, "brake", "--all", "--direct", "--reason", "fire", "--api", "http://127.0.0.1:1")
+	if code != 0 || e.braked != "fire" {
+		t.Errorf("exit code %d, braked %q: %s", code, e.braked, errs)
+	}
+}
+
+func TestLooking(t *testing.T) {
+	_, flags := daemon(t)
+	for _, c := range []struct {
+		args string
+		want []string
+	}{
+		{"status", []string{"PROGRESSING  fleet acme, leading, epoch 3", "head 0123456789", "shop.web/prod.dc1  1.2.0", "1 objects, 1 not as desired"}},
+		{"get shop.web/prod.dc1", []string{"2 desired, 1 serving, 1 may be out", "aaaaaaaa", "its checks do not pass", "1  1.1.0, commit c1"}},
+		{"diff", []string{"nomad.job:dc1:shop--web  differs", "by eve", "count: 2 -> 5", "repaired in 14 min", "next: locktide repair shop.web"}},
+		{"diff shop.api", []string{"everything is as desired"}},
+		{"out", []string{"aaaaaaaa", "its checks do not pass"}},
+		{"explain groups/shop.web/prod.dc1", []string{"Soak: about groups/shop.web/prod.dc1"}},
+		{"changes --since 2h", []string{"foreign eve", "count 2 -> 5"}},
+		{"status -o json", []string{`"owner": "acme"`}},
+	} {
+		code, out, errs := run(t, &engine{}, append(strings.Fields(c.args), flags...)...)
+		for _, w := range c.want {
+			if code != 0 || !strings.Contains(out, w) {
+				t.Errorf("%s: exit code %d, lacks %q\n%s%s", c.args, code, w, out, errs)
+			}
+		}
+		if strings.Contains(out, "\x1b[") {
+			t.Errorf("%s: colour without a terminal", c.args)
+		}
+	}
+}
