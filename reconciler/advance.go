@@ -1,0 +1,210 @@
+package reconciler
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"locktide.dev/reconciler/ledger"
+	"locktide.dev/reconciler/rollout"
+	"locktide.dev/schema"
+)
+
+// roll asks every rollout with news, or whose time has come, for its next
+// step; the steps' wants are not dispatched before they are journaled.
+func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
+	st := &l.st
+	members := l.members()
+	for _, id := range sortedKeys(st.rollouts) {
+		step, known := st.steps[id]
+		due := !step.Wake.IsZero() && !now.Before(step.Wake)
+		if known && !st.news[id] && !due {
+			wake = earliest(wake, step.Wake)
+			continue
+		}
+		delete(st.news, id)
+		step = rollout.Next(st.rollouts[id], l.seen(st.rollouts[id], members), now)
+		st.steps[id] = step
+		st.rollouts[id] = step.Rollout
+		st.dirty = true
+		for _, it := range step.Rollout.Items {
+			if st.target[it.Key] != it.To {
+				l.aim(it.Item)
+			}
+		}
+		l.consume(id)
+		if step.Rollout.Verdict != nil && step.Rollout.Back {
+			l.quarantine(step.Rollout)
+		}
+		if step.Finished {
+			l.finish(step.Rollout, now)
+			continue
+		}
+		for _, k := range step.Read {
+			if r := l.backendOf(k); r != nil {
+				r.ring()
+			}
+			l.ringMembers()
+		}
+		wants = append(wants, step.Want...)
+		wake = earliest(wake, step.Wake)
+	}
+	return wants, wake
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
+}
+
+// ringMembers asks every backend that lists members for a fresh reading.
+func (l *Loop) ringMembers() {
+	for _, r := range l.st.readings {
+		if l.st.now.Sub(r.began) > time.Second {
+			r.ring()
+		}
+	}
+}
+
+func (l *Loop) seen(r rollout.Rollout, m members) rollout.Seen {
+	st := &l.st
+	s := rollout.Seen{Objects: st.live, ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind,
+		Outcomes: st.outcomes, InFlight: st.inflight, Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness}
+	for d := range st.quarantine {
+		s.Quarantined[d] = true
+	}
+	if why := l.braked(); why != "" {
+		s.Braked = why
+	}
+	for _, b := range st.ledger.Brakes {
+		if l.covers(b.Scope, r) {
+			s.Braked = fmt.Sprintf("%s by %s: %s", b.Scope, b.By, b.Reason)
+		}
+	}
+	return s
+}
+
+// covers says whether a brake's scope includes a rollout.
+func (l *Loop) covers(scope string, r rollout.Rollout) bool {
+	kind, name := cutScope(scope)
+	switch kind {
+	case "all":
+		return true
+	case "app":
+		return slices.Contains(r.Apps, name)
+	}
+	for _, it := range r.Items {
+		g, ok := l.group(it.Group)
+		switch {
+		case kind == "group" && it.Group == name,
+			kind == "dc" && ok && g.Datacenter == name,
+			kind == "team" && ok && g.Owner == name:
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Loop) group(name string) (schema.Group, bool) {
+	if l.st.fleet == nil || name == "" {
+		return schema.Group{}, false
+	}
+	g, ok := l.st.fleet.Groups[name]
+	return g, ok
+}
+
+// consume drops outcomes that a rollout has been shown.
+func (l *Loop) consume(partition string) {
+	for id, a := range l.st.owners {
+		if a == partition {
+			if _, there := l.st.outcomes[id]; there {
+				delete(l.st.outcomes, id)
+				delete(l.st.owners, id)
+			}
+		}
+	}
+}
+
+func (l *Loop) quarantine(r rollout.Rollout) {
+	for _, it := range r.Origin {
+		if it.Group != r.Verdict.Group || it.To.Release == "" || it.To.Release == it.From.Release {
+			continue
+		}
+		if _, known := l.st.quarantine[it.To.Release]; !known {
+			l.st.quarantine[it.To.Release] = *r.Verdict
+			l.note(schema.HistoryEntry{Writer: "locktide", What: "quarantined release " + it.To.Release.Short(), App: r.Partition, Group: it.Group,
+				Commit: r.Commit, Reason: r.Verdict.Gate + ": " + r.Verdict.Why})
+		}
+	}
+}
+
+// finish ends a rollout: good moves only after full success.
+func (l *Loop) finish(r rollout.Rollout, now time.Time) {
+	st := &l.st
+	id := r.Partition
+	ok := r.Phase == rollout.PhaseDone
+	st.ledger = ledger.Ended(st.ledger, r.ID, !ok && r.Phase != rollout.PhaseAborted)
+	delete(st.rollouts, id)
+	delete(st.steps, id)
+	st.planDue, st.dirty = true, true
+	h := schema.HistoryEntry{Writer: "locktide", What: "rollout ended: " + r.Phase, App: id, Commit: r.Commit}
+	if ok {
+		for _, it := range r.Items {
+			delete(st.drift, it.Key)
+			delete(st.repair, it.Key)
+		}
+		for _, a := range r.Apps {
+			l.remember(a, r.Commit, now)
+		}
+		l.note(h)
+		return
+	}
+	items := r.Items
+	if len(r.Origin) > 0 {
+		items = r.Origin
+	}
+	why := schema.Reason{Code: schema.WaitQuarantine, Message: "it was " + r.Phase, Next: "a commit that changes it, or locktide retry " + id}
+	ref := refused{Set: setOf(items, func(i rollout.Item) schema.Item { return i.Item })}
+	if v := r.Verdict; v != nil {
+		why.Message = fmt.Sprintf("%s: gate %s of %s: %s", r.Phase, v.Gate, v.Group, v.Why)
+		ref.Verdict = *v
+		h.Reason = why.Message
+	}
+	ref.Why = why
+	st.refused[id] = ref
+	l.note(h)
+}
+
+// remember keeps the app's present target as a good snapshot, three at most.
+func (l *Loop) remember(app, commit string, now time.Time) {
+	g := good{At: now, Commit: commit, Releases: map[string]string{}, Snapshot: schema.Snapshot{}}
+	for k, e := range l.st.target {
+		o, ok := l.body(e.Body)
+		if !ok || len(o.Apps) == 0 || o.Apps[0] != app {
+			continue
+		}
+		g.Snapshot[k] = e
+		if def, ok := l.group(o.Group); ok && o.Paced != nil {
+			g.Releases[o.Group] = def.Release
+		}
+	}
+	goods := l.st.goods[app]
+	if len(goods) > 0 && sameSnapshot(goods[0].Snapshot, g.Snapshot) {
+		return
+	}
+	l.st.goods[app] = append([]good{g}, goods[:min(len(goods), 2)]...)
+}
+
+func sameSnapshot(a, b schema.Snapshot) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, e := range a {
+		if b[k].Digest != e.Digest {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,176 @@
+package reconciler
+
+import (
+	"context"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/reconciler/ledger"
+	"locktide.dev/schema"
+)
+
+// queue gathers a driver's granted actions until its window is over.
+type queue struct {
+	driver  drivers.Driver
+	waiting []schema.Action
+	since   time.Time
+	running int
+}
+
+// dispatch admits, journals and sends; in this order, and nothing is sent
+// that is not journaled.
+func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Time) {
+	st := &l.st
+	wants = append(wants, st.extra...)
+	st.extra = nil
+	fresh := wants[:0]
+	for _, a := range wants {
+		if _, busy := st.inflight[a.ID]; !busy {
+			fresh = append(fresh, a)
+		}
+	}
+	clear(st.refusals)
+	before := st.ledger
+	var granted []schema.Action
+	if len(fresh) > 0 && !l.observing() && l.mayWrite(now) {
+		var refusals []ledger.Refusal
+		granted, refusals, st.ledger = ledger.Admit(st.ledger, fresh, l.env(), now)
+		for _, r := range refusals {
+			st.refusals[r.Action.Key] = r.Reason
+			st.news[l.partitionOf(r.Action)] = true
+		}
+		st.dirty = true
+	}
+	if !l.persist(ctx) {
+		st.ledger = before
+		for _, a := range fresh {
+			st.news[l.partitionOf(a)] = true
+		}
+		return
+	}
+	for _, a := range granted {
+		l.enqueue(a, now)
+	}
+	for _, name := range sortedKeys(st.queues) {
+		l.flush(ctx, name, now)
+	}
+}
+
+func (l *Loop) env() ledger.Env {
+	st := &l.st
+	env := ledger.Env{Limits: l.cfg.Limits, Rollouts: map[string]ledger.Info{}, Owned: map[schema.Kind]int{}, Approved: map[string]bool{}}
+	for id, r := range st.rollouts {
+		info := ledger.Info{Partition: id, Commit: r.Commit, Apps: r.Apps, Back: r.Back}
+		for _, it := range r.Items {
+			if g, ok := l.group(it.Group); ok {
+				info.Team = g.Owner
+			}
+		}
+		env.Rollouts[r.ID] = info
+	}
+	for k := range st.target {
+		env.Owned[k.Kind]++
+	}
+	for _, set := range st.meta.Approved {
+		if len(set) == 1 {
+			env.Approved[set[0]] = true
+		}
+	}
+	return env
+}
+
+func (l *Loop) partitionOf(a schema.Action) string {
+	for id, r := range l.st.rollouts {
+		if r.ID == a.Rollout {
+			return id
+		}
+	}
+	return ""
+}
+
+// enqueue binds what the decision read: the body and the version.
+func (l *Loop) enqueue(a schema.Action, now time.Time) {
+	st := &l.st
+	st.inflight[a.ID] = a
+	st.owners[a.ID] = l.partitionOf(a)
+	body := a.To.Body
+	if body == "" {
+		body = st.lastBody[a.Key]
+	}
+	if o, ok := l.body(body); ok {
+		a.Object = &o
+		st.lastBody[a.Key] = body
+	}
+	if live, ok := st.live[a.Key]; ok && a.If == "" && a.Verb != schema.VerbCreate && live.State != schema.StateAbsent {
+		a.If = live.Version
+	}
+	if r, ok := st.receipts[a.Key]; ok {
+		a.Last = &r
+	}
+	q := st.queues[l.backendOf(a.Key).backend]
+	if len(q.waiting) == 0 {
+		q.since = now
+	}
+	q.waiting = append(q.waiting, a)
+}
+
+// flush sends what a driver may get now: one Apply at a time for drivers with
+// a window (the next batch gathers meanwhile), up to four for others.
+func (l *Loop) flush(ctx context.Context, name string, now time.Time) {
+	q := l.st.queues[name]
+	if len(q.waiting) == 0 {
+		return
+	}
+	var window time.Duration
+	for _, k := range q.driver.Kinds() {
+		window = max(window, k.Window)
+	}
+	if (window > 0 && (q.running > 0 || now.Sub(q.since) < window)) || q.running >= 4 {
+		return
+	}
+	batch := q.waiting
+	q.waiting = nil
+	q.running++
+	limit := now.Add(l.cfg.Timeout)
+	if l.cfg.Lease != nil && l.st.leaseUntil.Before(limit) {
+		limit = l.st.leaseUntil
+	}
+	l.work(func() {
+		call, cancel := context.WithDeadline(context.WithoutCancel(ctx), limit)
+		defer cancel()
+		out := q.driver.Apply(call, batch)
+		l.post(func() { l.applied(q, name, batch, out, now) })
+	})
+}
+
+func (l *Loop) applied(q *queue, name string, batch []schema.Action, out []schema.Outcome, began time.Time) {
+	st := &l.st
+	q.running--
+	for i, a := range batch {
+		o := out[i]
+		delete(st.inflight, a.ID)
+		st.outcomes[a.ID] = o
+		h := schema.HistoryEntry{At: o.At, Writer: "locktide", What: string(a.Verb), Key: &a.Key, Group: a.Charge.Group,
+			Commit: st.meta.InForce, Reason: a.Reason.Code, Outcome: "done"}
+		if a.Object != nil && len(a.Object.Apps) > 0 {
+			h.App, h.Group = a.Object.Apps[0], a.Object.Group
+		}
+		if o.Failure != nil {
+			h.Outcome = string(o.Failure.Kind) + ": " + o.Failure.Message
+		} else if o.Receipt != nil {
+			st.receipts[a.Key] = *o.Receipt
+		}
+		if a.Verb == schema.VerbDelete && o.Failure == nil {
+			delete(st.receipts, a.Key)
+		}
+		l.note(h)
+		l.tell(Event{Kind: "outcome", HistoryEntry: h, Took: time.Since(began)})
+		if p := st.owners[a.ID]; p != "" {
+			st.news[p] = true
+		} else {
+			delete(st.outcomes, a.ID)
+			delete(st.owners, a.ID)
+		}
+	}
+	st.readings[name].ring()
+}

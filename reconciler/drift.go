@@ -1,0 +1,136 @@
+package reconciler
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"locktide.dev/reconciler/rollout"
+	"locktide.dev/schema"
+)
+
+// judgeDrift looks at every target object that no rollout works on: what
+// differs is shown at once, and repaired by the same machine that rolls out,
+// from the target to the target.
+func (l *Loop) judgeDrift(now time.Time) {
+	st := &l.st
+	busy := map[schema.Key]bool{}
+	for _, r := range st.rollouts {
+		for _, it := range r.Items {
+			busy[it.Key] = true
+		}
+	}
+	for k := range st.drift {
+		if _, wanted := st.target[k]; !wanted || busy[k] {
+			delete(st.drift, k)
+		}
+	}
+	for _, k := range sortKeys(st.target) {
+		live, read := st.live[k]
+		if busy[k] || !read || live.State == schema.StateEjected || live.State == schema.StateUnknown {
+			continue
+		}
+		if w, isHead := st.head[k]; isHead && w.Entry.Digest != st.target[k].Digest {
+			continue // the planner is about to change it
+		}
+		if live.State == schema.StateSame || live.State == schema.StatePresent {
+			delete(st.drift, k)
+			delete(st.repair, k)
+			continue
+		}
+		if _, known := st.drift[k]; !known {
+			st.drift[k] = now
+			l.note(schema.HistoryEntry{Writer: orElse(live.Writer, "unknown writer"), What: "drift: " + string(live.State) + " " + live.Reason, Key: &k})
+		}
+	}
+}
+
+func orElse(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a
+}
+
+// repairDrift starts a repair for what has drifted for long enough.
+func (l *Loop) repairDrift(now time.Time) {
+	st := &l.st
+	if l.observing() || !st.leading {
+		return
+	}
+	byPartition := map[string][]schema.Item{}
+	apps := map[string][]string{}
+	for _, k := range sortKeys(st.drift) {
+		if why := l.keepsDrift(k, now); why.Code != "" {
+			st.waits[k] = why
+			continue
+		}
+		entry := st.target[k]
+		o, ok := l.body(entry.Body)
+		if !ok {
+			continue
+		}
+		id := string(k.Kind) + ":" + k.Instance
+		if len(o.Apps) > 0 {
+			id = o.Apps[0]
+		}
+		if _, running := st.rollouts[id]; running {
+			continue
+		}
+		verb := schema.VerbUpdate
+		if st.live[k].State == schema.StateAbsent {
+			verb = schema.VerbCreate
+		}
+		apps[id] = o.Apps[:min(1, len(o.Apps))]
+		byPartition[id] = append(byPartition[id], schema.Item{Key: k, Verb: verb, From: entry, To: entry, Layer: o.Layer, Rank: o.Rank,
+			Step: o.Step, Group: o.Group, Reason: schema.Reason{Code: schema.ReasonDrifted, Message: st.live[k].Reason}})
+		delete(st.waits, k)
+	}
+	for _, id := range sortedKeys(byPartition) {
+		items := byPartition[id]
+		sortItems(items)
+		r := rollout.Start(schema.Partition{ID: id, Apps: apps[id], Items: items}, l.body, st.meta.InForce, now)
+		st.rollouts[id], st.news[id], st.dirty = r, true, true
+		l.note(schema.HistoryEntry{Writer: "locktide", What: fmt.Sprintf("repairs drift of %d objects", len(items)), App: id})
+	}
+}
+
+// keepsDrift says why an object's drift is not repaired yet.
+func (l *Loop) keepsDrift(k schema.Key, now time.Time) schema.Reason {
+	st := &l.st
+	live := st.live[k]
+	if live.State == schema.StateForeign {
+		return schema.Reason{Code: schema.WaitForeign, Message: "a foreign object stands under our name: " + live.Reason, Next: "locktide adopt " + k.String()}
+	}
+	o, ok := l.body(st.target[k].Body)
+	if !ok || st.repair[k] || o.Paced == nil {
+		return schema.Reason{}
+	}
+	if o.Paced.Pacing.Mode == "observe" {
+		return schema.Reason{Code: schema.WaitObserve, Message: "its mode is observe", Next: "locktide repair " + o.Group}
+	}
+	if live.State == schema.StateAbsent && !strings.Contains(live.Reason, "stopped") {
+		return schema.Reason{} // lost, not stopped by a hand: capacity comes back at once
+	}
+	after := o.Paced.Pacing.RepairAfter.Std()
+	if after == 0 {
+		after = 15 * time.Minute
+	}
+	if due := st.drift[k].Add(after); now.Before(due) {
+		return schema.Reason{Code: schema.WaitRepair, Message: fmt.Sprintf("changed by %s; repaired at %s", orElse(live.Writer, "another writer"),
+			due.UTC().Format(time.RFC3339)), Next: "locktide repair " + o.Group + ", or put the change into Git to keep it"}
+	}
+	return schema.Reason{}
+}
+
+func sortItems(items []schema.Item) {
+	slices.SortFunc(items, func(a, b schema.Item) int {
+		for _, d := range []int{int(a.Layer) - int(b.Layer), a.Rank - b.Rank, a.Step - b.Step} {
+			if d != 0 {
+				return d
+			}
+		}
+		return a.Key.Compare(b.Key)
+	})
+}

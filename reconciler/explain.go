@@ -1,0 +1,106 @@
+package reconciler
+
+import (
+	"slices"
+	"strings"
+
+	"locktide.dev/schema"
+)
+
+// why gives the reasons for which one object is not as desired; it is empty
+// only when the object is as Git says.
+func (l *Loop) why(k schema.Key) []schema.Reason {
+	st := &l.st
+	var out []schema.Reason
+	for id, r := range st.rollouts {
+		for _, it := range r.Items {
+			if it.Key != k {
+				continue
+			}
+			if refusal, ok := st.refusals[k]; ok {
+				out = append(out, refusal)
+			}
+			if why, ok := st.steps[id].Why[k]; ok {
+				out = append(out, why)
+			} else if r := st.steps[id].Reason; r.Code != "" && it.State != "done" {
+				out = append(out, r)
+			}
+			if v := r.Verdict; v != nil {
+				out = append(out, schema.Reason{Code: schema.WaitFailed, Message: "gate " + v.Gate + " of " + v.Group + ": " + v.Why})
+			}
+		}
+	}
+	if w, ok := st.waits[k]; ok && len(out) == 0 {
+		out = append(out, w)
+	}
+	head, inHead := st.head[k]
+	target, inTarget := st.target[k]
+	live := st.live[k]
+	if len(out) == 0 && (inHead != inTarget || head.Entry.Digest != target.Digest) {
+		out = append(out, schema.Reason{Code: schema.ReasonChanged, Message: "Git and the target differ; the next plan takes it up"})
+	}
+	if len(out) == 0 && inTarget {
+		switch live.State {
+		case schema.StateSame:
+		case schema.StateEjected:
+			out = append(out, schema.Reason{Code: schema.WaitEjected, Message: "a human took it over", Next: "locktide adopt " + k.String()})
+		case "", schema.StateUnknown:
+			message := "it was not read yet"
+			if r := l.backendOf(k); r != nil && r.err != "" {
+				message = r.backend + ": " + r.err
+			}
+			out = append(out, schema.Reason{Code: schema.WaitBackend, Message: message})
+		default:
+			out = append(out, schema.Reason{Code: schema.ReasonDrifted, Message: string(live.State) + " " + live.Reason})
+		}
+	}
+	if len(out) > 0 {
+		if st.appendErr != "" {
+			out = append(out, schema.Reason{Code: "Journal", Message: st.appendErr})
+		}
+		if why := l.braked(); why != "" {
+			out = append(out, schema.Reason{Code: schema.WaitBrake, Message: why})
+		}
+	}
+	return out
+}
+
+// Explain says why what ref names is not as desired: a group (group/X or
+// groups/X), an app (app/X), an object key, or a partition; empty: everything.
+func (l *Loop) Explain(ref string) []schema.Reason {
+	r := l.Report()
+	name := ref
+	for _, prefix := range []string{"groups/", "group/", "apps/", "app/", "routes/", "route/"} {
+		name = strings.TrimPrefix(name, prefix)
+	}
+	var out []schema.Reason
+	add := func(list []schema.Reason, about string) {
+		for _, why := range list {
+			if about != "" {
+				why.Message = about + ": " + why.Message
+			}
+			if !slices.Contains(out, why) {
+				out = append(out, why)
+			}
+		}
+	}
+	for _, p := range r.Partitions {
+		if name == "" || p.ID == name {
+			add(p.Why, p.ID)
+		}
+	}
+	for _, o := range r.Objects {
+		matches := name == "" || o.Key.String() == name || o.Group == name || slices.Contains(o.Apps, name)
+		for _, from := range o.From {
+			_, def := from.Split()
+			matches = matches || string(from) == ref || def == name
+		}
+		if matches {
+			add(o.Why, o.Key.String())
+		}
+	}
+	if len(out) == 0 && name == "" {
+		add(r.Because, "")
+	}
+	return out
+}

@@ -1,0 +1,220 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"locktide.dev/policy"
+	"locktide.dev/reconciler/planner"
+	"locktide.dev/schema"
+)
+
+// intake is what a commit came to: made outside of the loop, taken whole.
+type intake struct {
+	rev      Revision
+	rendered Rendered
+	err      error
+	took     time.Duration
+}
+
+// follow polls the source and renders what is new.
+func (l *Loop) follow(ctx context.Context) {
+	last := ""
+	for n := 0; ctx.Err() == nil; n++ {
+		began := time.Now()
+		call, cancel := context.WithTimeout(ctx, 2*l.cfg.Timeout)
+		rev, err := l.cfg.Source.Latest(call)
+		cancel()
+		switch {
+		case err != nil:
+			l.post(func() { l.fetchFailed(err) })
+		case rev.Commit == last:
+			l.post(func() { l.st.fetched, l.st.fetchErr = began, "" })
+		default:
+			in := intake{rev: rev}
+			in.rendered, in.err = l.cfg.Renderer.Render(ctx, rev.Tree)
+			in.took = time.Since(began)
+			if in.err == nil {
+				last = rev.Commit
+			}
+			l.post(func() { l.take(ctx, in) })
+		}
+		select {
+		case <-l.fetchNow:
+		case <-ctx.Done():
+		case <-time.After(jitter(fmt.Sprint(l.cfg.Owner, n), l.cfg.Poll)):
+		}
+	}
+}
+
+// Fetch asks for a poll now: a webhook, or the verb sync.
+func (l *Loop) Fetch() {
+	select {
+	case l.fetchNow <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Loop) fetchFailed(err error) {
+	if l.st.fetchErr != err.Error() {
+		l.tell(Event{Kind: "fetch", Error: err.Error()})
+	}
+	l.st.fetchErr = err.Error()
+}
+
+// take puts a commit in force, or shows why it is not. A commit that does not
+// render or that a policy denies changes nothing at all.
+func (l *Loop) take(ctx context.Context, in intake) {
+	st := &l.st
+	st.fetched, st.newest = time.Now(), in.rev.Commit
+	st.fetchErr = ""
+	if in.err != nil {
+		st.fetchErr = in.err.Error()
+		return
+	}
+	source := &in.rendered.Fleet
+	fleet := cloneFleet(source)
+	l.override(fleet)
+	objects, findings := l.compile(fleet)
+	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
+	rules := append(policy.Builtin(l.cfg.Policy), in.rendered.Rules...)
+	if !schema.AnyDenied(findings) {
+		findings = append(findings, policy.Evaluate(ctx, rules, policy.Input{Fleet: fleet, Previous: st.fleet,
+			Objects: objects, Today: time.Now()})...)
+	}
+	st.findings = findings
+	l.tell(Event{Kind: "render", HistoryEntry: schema.HistoryEntry{Commit: in.rev.Commit, Author: in.rev.Author}, Took: in.took})
+	if schema.AnyDenied(findings) {
+		l.note(schema.HistoryEntry{Writer: "locktide", What: "refused a commit", Commit: in.rev.Commit, Author: in.rev.Author, Reason: firstDenied(findings)})
+		return
+	}
+	st.rules, st.frozen = rules, in.rendered.Frozen
+	st.source = source
+	l.enforce(fleet, objects, in.rev)
+}
+
+// enforce makes a commit's objects head.
+func (l *Loop) enforce(fleet *schema.Fleet, objects []schema.Object, rev Revision) {
+	st := &l.st
+	same := st.meta.InForce == rev.Commit
+	switch {
+	case same && st.meta.Version != l.cfg.Version && st.meta.Version != "":
+		st.meta.Compiled = true
+	case !same:
+		st.meta.Compiled = false
+		if st.meta.InForce != "" && !l.descends(rev) {
+			st.meta.Forced = st.meta.InForce + ".." + rev.Commit
+		}
+		l.note(schema.HistoryEntry{Writer: "locktide", What: "put a commit in force", Commit: rev.Commit, Author: rev.Author, Reason: rev.Subject})
+	}
+	raw := schema.MustCanonical(st.source)
+	st.meta.Fleet = string(schema.DigestOf(raw))
+	st.unsaved[schema.Digest(st.meta.Fleet)] = raw
+	st.meta.InForce, st.meta.Author, st.meta.Version = rev.Commit, rev.Author, l.cfg.Version
+	st.meta.Complete = len(st.frozen) == 0
+	st.meta.Tombstone = nil
+	for _, r := range fleet.Remove {
+		st.meta.Tombstone = append(st.meta.Tombstone, string(r))
+	}
+	st.fleet = fleet
+	l.setHead(objects)
+}
+
+func (l *Loop) setHead(objects []schema.Object) {
+	st := &l.st
+	st.head = map[schema.Key]planner.Wanted{}
+	for _, o := range objects {
+		sealed, entry, body := o.Seal()
+		st.head[sealed.Key] = planner.Wanted{Object: sealed, Entry: entry}
+		if _, known := st.bodies[entry.Body]; !known {
+			st.bodies[entry.Body], st.unsaved[entry.Body] = sealed, body
+		}
+	}
+	l.pinHead()
+	st.planDue, st.dirty = true, true
+}
+
+// cloneFleet copies a fleet as deep as pins change it.
+func cloneFleet(f *schema.Fleet) *schema.Fleet {
+	out := *f
+	out.Groups = maps.Clone(f.Groups)
+	return &out
+}
+
+// descends says whether rev is proven to follow the commit in force.
+func (l *Loop) descends(rev Revision) bool {
+	if rev.Previous == l.st.meta.InForce {
+		return rev.FastForward
+	}
+	if s, ok := l.cfg.Source.(interface{ Descends(old, commit string) bool }); ok {
+		return s.Descends(l.st.meta.InForce, rev.Commit)
+	}
+	return rev.FastForward
+}
+
+// compile asks every driver what each definition means there.
+func (l *Loop) compile(f *schema.Fleet) ([]schema.Object, []schema.Finding) {
+	var objects []schema.Object
+	var findings []schema.Finding
+	from := map[schema.Key]schema.Ref{}
+	for _, ref := range Refs(f) {
+		for _, d := range l.cfg.Drivers {
+			out, bad := d.Compile(f, ref)
+			for i := range bad {
+				if bad[i].At.File == "" {
+					bad[i].At = f.Positions[ref]
+				}
+			}
+			findings = append(findings, bad...)
+			for _, o := range out {
+				if other, taken := from[o.Key]; taken && !sameObject(objects, o) {
+					findings = append(findings, schema.Finding{Code: "object-conflict", Severity: schema.Deny, Ref: ref, At: f.Positions[ref],
+						Related: []schema.Position{f.Positions[other]},
+						Message: fmt.Sprintf("%s and %s both mean %s, with unequal content", other, ref, o.Key), Next: "rename one of them"})
+					continue
+				} else if taken {
+					continue
+				}
+				from[o.Key] = ref
+				objects = append(objects, o)
+			}
+		}
+	}
+	return objects, findings
+}
+
+func sameObject(all []schema.Object, o schema.Object) bool {
+	for _, have := range all {
+		if have.Key == o.Key {
+			return have.Digest == o.Digest
+		}
+	}
+	return false
+}
+
+// Refs lists every definition of a fleet that drivers compile, sorted.
+func Refs(f *schema.Fleet) []schema.Ref {
+	var out []schema.Ref
+	add := func(kind string, names []string) {
+		for _, n := range names {
+			out = append(out, schema.NewRef(kind, n))
+		}
+	}
+	add("hosts", sortedKeys(f.Hosts))
+	add("pools", sortedKeys(f.Pools))
+	add("apps", sortedKeys(f.Apps))
+	add("groups", sortedKeys(f.Groups))
+	add("routes", sortedKeys(f.Routes))
+	return out
+}
+
+func firstDenied(fs []schema.Finding) string {
+	for _, f := range fs {
+		if f.Severity == schema.Deny && f.Excepted == "" {
+			return f.String()
+		}
+	}
+	return ""
+}

@@ -1,0 +1,259 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/policy"
+	"locktide.dev/reconciler/ledger"
+	"locktide.dev/reconciler/planner"
+	"locktide.dev/reconciler/rotation"
+	"locktide.dev/schema"
+)
+
+// Config is all that a Loop needs. Zero durations mean the defaults.
+type Config struct {
+	Owner    string // owner id: constant for the life of a fleet
+	Drivers  []drivers.Driver
+	Lease    drivers.Lease // nil: this process is the only one
+	Source   Source
+	Renderer Renderer
+	Store    Store
+	Observer Observer // nil: nobody is told
+	Policy   policy.Config
+	Limits   ledger.Limits
+	Rotation rotation.Limits
+	Version  string // of the binary's compilers: a change is shown as Recompiled
+	Resume   bool   // repair at first contact instead of observing (dev)
+	Observe  bool   // never write, whatever was resumed
+	// BrakeFile is a path whose presence brakes everything; "" none.
+	BrakeFile string
+
+	Poll      time.Duration // of Git; default 30 s, +- a third
+	Busy      time.Duration // between readings while a rollout runs; default 1 s
+	Idle      time.Duration // between readings at rest; default 15 s
+	Staleness time.Duration // oldest reading for a disruptive dispatch; default 10 s
+	Timeout   time.Duration // of one backend call; default 30 s
+}
+
+func (c *Config) defaults() {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&c.Poll, 30*time.Second)
+	set(&c.Busy, time.Second)
+	set(&c.Idle, 15*time.Second)
+	set(&c.Staleness, 10*time.Second)
+	set(&c.Timeout, 30*time.Second)
+}
+
+// Loop is the single writer of one fleet. Run owns all state; the exported
+// methods may be called from anywhere.
+type Loop struct {
+	cfg    Config
+	inbox  chan func()
+	report atomic.Pointer[schema.Report]
+	plan   atomic.Pointer[schema.Plan]
+	past   atomic.Pointer[[]schema.HistoryEntry]
+
+	workers  sync.WaitGroup
+	stopping chan struct{}
+	fetchNow chan struct{}
+
+	st state // owned by Run's goroutine
+}
+
+// New checks cfg and gives a loop that has done nothing yet.
+func New(cfg Config) (*Loop, error) {
+	cfg.defaults()
+	if cfg.Owner == "" {
+		return nil, errors.New("owner: the fleet has no owner id; choose one and never change it")
+	}
+	if cfg.Store == nil || cfg.Source == nil || cfg.Renderer == nil {
+		return nil, errors.New("a loop needs a store, a source and a renderer")
+	}
+	seen := map[string]bool{}
+	for _, d := range cfg.Drivers {
+		name := backendName(d)
+		if seen[name] {
+			return nil, fmt.Errorf("two drivers are named %s", name)
+		}
+		seen[name] = true
+	}
+	l := &Loop{cfg: cfg, inbox: make(chan func(), 256), stopping: make(chan struct{}), fetchNow: make(chan struct{}, 1)}
+	l.report.Store(&schema.Report{Owner: cfg.Owner, Health: "STARTING", Because: []schema.Reason{{Code: "Starting"}}})
+	l.plan.Store(&schema.Plan{})
+	return l, nil
+}
+
+func backendName(d drivers.Driver) string {
+	driver, instance := d.Name()
+	return driver + ":" + instance
+}
+
+// Report gives the newest picture; it is immutable.
+func (l *Loop) Report() *schema.Report { return l.report.Load() }
+
+// Plan gives what the commit in force still wants, as last planned.
+func (l *Loop) Plan() schema.Plan { return *l.plan.Load() }
+
+// WritePlan writes the newest plan for people.
+func (l *Loop) WritePlan(w io.Writer, color bool) error {
+	bodies := func(d schema.Digest) (schema.Object, bool) {
+		type found struct {
+			o  schema.Object
+			ok bool
+		}
+		answer := make(chan found, 1)
+		l.post(func() {
+			o, ok := l.body(d)
+			answer <- found{o, ok}
+		})
+		select {
+		case f := <-answer:
+			return f.o, f.ok
+		case <-l.stopping:
+			return schema.Object{}, false
+		}
+	}
+	return planner.Render(w, l.Plan(), bodies, color)
+}
+
+// History gives the timeline since a time, oldest first.
+func (l *Loop) History(since time.Time) []schema.HistoryEntry {
+	var out []schema.HistoryEntry
+	if all := l.past.Load(); all != nil {
+		for _, h := range *all {
+			if !h.At.Before(since) {
+				out = append(out, h)
+			}
+		}
+	}
+	return out
+}
+
+// Run drives the fleet until ctx ends. It returns an error only when it could
+// not start: everything later is shown and tried again.
+func (l *Loop) Run(ctx context.Context) error {
+	if err := l.load(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer l.workers.Wait()
+	defer cancel()
+	defer close(l.stopping)
+	l.startWorkers(ctx)
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			l.drain()
+			return nil
+		case f := <-l.inbox:
+			f()
+		case <-tick.C:
+		}
+		l.takeAll()
+		tick.Reset(l.turn(ctx, time.Now()))
+	}
+}
+
+// takeAll handles all news that has arrived, so that one turn serves it.
+func (l *Loop) takeAll() {
+	for range cap(l.inbox) {
+		select {
+		case f := <-l.inbox:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+// post hands news to the loop; it is lost once the loop has ended.
+func (l *Loop) post(f func()) {
+	select {
+	case l.inbox <- f:
+	case <-l.stopping:
+	}
+}
+
+// drain waits for writes under way, at most 8 s, and journals what came back.
+func (l *Loop) drain() {
+	limit := time.NewTimer(8 * time.Second)
+	defer limit.Stop()
+	for len(l.st.inflight) > 0 {
+		select {
+		case f := <-l.inbox:
+			f()
+			continue
+		case <-limit.C:
+		}
+		break
+	}
+	if !l.st.leading {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	l.persist(ctx)
+	if l.cfg.Lease != nil {
+		if err := l.cfg.Lease.Release(ctx); err != nil {
+			l.tell(Event{Kind: "lease", Error: err.Error()})
+		}
+	}
+}
+
+// turn does what is to be done now and gives the time until something is due
+// without news.
+func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
+	l.st.now = now
+	l.observe(ctx, now)
+	l.replan(now)
+	l.repairDrift(now)
+	wants, wake := l.roll(now)
+	l.dispatch(ctx, wants, now)
+	l.serve(ctx, now)
+	l.publish(now)
+	wait := l.nextReading(now)
+	if !wake.IsZero() {
+		wait = min(wait, max(10*time.Millisecond, wake.Sub(now)))
+	}
+	for _, q := range l.st.queues {
+		if len(q.waiting) > 0 {
+			wait = min(wait, 50*time.Millisecond)
+		}
+	}
+	return wait
+}
+
+func (l *Loop) busy() bool { return len(l.st.rollouts) > 0 || len(l.st.inflight) > 0 }
+
+func (l *Loop) tell(e Event) {
+	if e.At.IsZero() {
+		e.At = l.st.now
+	}
+	if l.cfg.Observer != nil {
+		l.cfg.Observer.Event(e)
+	}
+}
+
+// braked gives why everything stands, or "".
+func (l *Loop) braked() string {
+	if l.cfg.BrakeFile != "" {
+		if _, err := os.Stat(l.cfg.BrakeFile); err == nil {
+			return "the file " + l.cfg.BrakeFile + " exists"
+		}
+	}
+	return l.st.directBrake
+}

@@ -1,0 +1,273 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/reconciler/rotation"
+	"locktide.dev/schema"
+)
+
+// feed is one proxy fleet's side of the membership plane.
+type feed struct {
+	backend   string
+	feeder    drivers.Feeder
+	running   bool
+	ended     time.Time
+	failures  int
+	confirmed uint64
+	serving   map[string][]string // group -> members, as the proxy confirms
+	at        time.Time
+	err       string
+}
+
+// members is what is known of all instances in one turn.
+type members struct {
+	groups map[string][]schema.Member
+	at     map[string]time.Time // oldest reading that a group's picture rests on
+	blind  map[string]string
+}
+
+// members merges the instances that Nomad lists with the health that Consul
+// knows of them, and says who really is in rotation: a group behind a proxy
+// by what the proxy confirms, others by their checks, else by running.
+func (l *Loop) members() members {
+	st := &l.st
+	m := members{groups: map[string][]schema.Member{}, at: map[string]time.Time{}, blind: map[string]string{}}
+	health := map[string]schema.Member{}
+	healthAt := map[string]time.Time{}
+	older := func(group string, at time.Time) {
+		if have, ok := m.at[group]; !ok || at.Before(have) {
+			m.at[group] = at
+		}
+	}
+	for _, name := range sortedKeys(st.readings) {
+		if r := st.readings[name]; !paced(r.driver) {
+			for _, x := range r.live.Members {
+				health[x.ID], healthAt[x.ID] = x, r.at
+			}
+		}
+	}
+	for _, name := range sortedKeys(st.readings) {
+		r := st.readings[name]
+		if !paced(r.driver) {
+			continue
+		}
+		for _, x := range r.live.Members {
+			older(x.Group, r.at)
+			if h, ok := health[x.ID]; ok {
+				x.Passing = h.Passing
+				if h.Address != "" {
+					x.Address = h.Address
+				}
+				if len(h.Ports) > 0 {
+					ports := maps.Clone(x.Ports)
+					if ports == nil {
+						ports = map[string]int{}
+					}
+					maps.Copy(ports, h.Ports)
+					x.Ports = ports
+				}
+				older(x.Group, healthAt[x.ID])
+			}
+			m.groups[x.Group] = append(m.groups[x.Group], x)
+		}
+	}
+	l.fillServing(m)
+	return m
+}
+
+func paced(d drivers.Driver) bool {
+	for _, k := range d.Kinds() {
+		if k.Paced {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Loop) fillServing(m members) {
+	routed := l.routed()
+	for g, list := range m.groups {
+		fleets := routed[g]
+		for i := range list {
+			x := &list[i]
+			x.Serving = x.Running && !x.Failed && (x.Passing == nil || *x.Passing)
+			for _, f := range fleets {
+				x.Serving = x.Serving && f.err == "" && slices.Contains(f.serving[g], x.ID)
+			}
+		}
+		slices.SortFunc(list, func(a, b schema.Member) int {
+			if a.Index != b.Index {
+				return a.Index - b.Index
+			}
+			return a.Created.Compare(b.Created)
+		})
+		for _, f := range fleets {
+			switch {
+			case f.err != "":
+				m.blind[g] = f.backend + ": " + f.err
+			case f.at.IsZero():
+				m.blind[g] = f.backend + " has not confirmed who serves"
+			case l.st.now.Sub(f.at) > l.cfg.Staleness:
+				m.blind[g] = fmt.Sprintf("%s confirmed who serves %s ago", f.backend, l.st.now.Sub(f.at).Round(time.Second))
+			}
+		}
+	}
+}
+
+// routed gives the proxy fleets whose live routes send traffic to each group.
+func (l *Loop) routed() map[string][]*feed {
+	out := map[string][]*feed{}
+	for k, e := range l.st.target {
+		live, read := l.st.live[k]
+		if !read || (live.State != schema.StateSame && live.State != schema.StateDiffers) {
+			continue
+		}
+		r := l.backendOf(k)
+		if r == nil || l.st.feeds[r.backend] == nil {
+			continue
+		}
+		o, ok := l.body(e.Body)
+		if !ok {
+			continue
+		}
+		for _, g := range o.Serves {
+			if f := l.st.feeds[r.backend]; !slices.Contains(out[g], f) {
+				out[g] = append(out[g], f)
+			}
+		}
+	}
+	return out
+}
+
+// bits gathers who holds which member out.
+func (l *Loop) bits() schema.Bits {
+	st := &l.st
+	b := schema.Bits{Hosts: map[string]schema.Bit{}, Operator: map[string]schema.Bit{}, Release: map[string]schema.Bit{}}
+	if st.fleet != nil {
+		for name, h := range st.fleet.Hosts {
+			if h.Hold != nil {
+				b.Hosts[name] = schema.Bit{Owner: "git", Reason: h.Hold.Reason}
+			}
+		}
+	}
+	for _, r := range st.readings {
+		for _, node := range r.live.Held {
+			b.Hosts[node] = schema.Bit{Owner: r.backend, Reason: "the backend drains it or holds it ineligible"}
+		}
+	}
+	for scope, bit := range st.operator {
+		_, name := cutScope(scope)
+		b.Operator[name] = bit
+	}
+	for _, step := range st.steps {
+		maps.Copy(b.Release, step.Bits)
+	}
+	return b
+}
+
+func (l *Loop) held() map[string]bool {
+	b := l.bits()
+	out := map[string]bool{}
+	for name := range b.Hosts {
+		out[name] = true
+	}
+	for name := range b.Operator {
+		out[name] = true
+	}
+	return out
+}
+
+// serve decides who serves and feeds the proxies. It is level-triggered and
+// stands apart from plans, policies and brakes; blind, it keeps what was.
+func (l *Loop) serve(ctx context.Context, now time.Time) {
+	st := &l.st
+	if l.observing() || !l.mayWrite(now) || len(st.feeds) == 0 {
+		return
+	}
+	m := l.members()
+	next := map[string]schema.Serving{}
+	for g := range st.membership.Groups {
+		if len(m.groups[g]) == 0 && l.allRead(now) {
+			continue // it is gone, and every backend says so
+		}
+		next[g] = st.membership.Groups[g]
+	}
+	bits := l.bits()
+	for g, list := range m.groups {
+		fresh := !m.at[g].IsZero() && now.Sub(m.at[g]) < max(l.cfg.Staleness, 2*l.cfg.Idle)
+		next[g] = rotation.Decide(g, list, bits, st.membership.Groups[g], fresh, l.cfg.Rotation)
+	}
+	if !reflect.DeepEqual(next, st.membership.Groups) || st.membership.Revision == 0 {
+		st.membership = schema.Membership{Revision: st.membership.Revision + 1, Groups: next}
+	}
+	for _, name := range sortedKeys(st.feeds) {
+		l.push(ctx, st.feeds[name], now)
+	}
+}
+
+func (l *Loop) allRead(now time.Time) bool {
+	for _, ok := range l.readable(now) {
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// push feeds one proxy fleet when it is behind, and asks it now and then who
+// serves there.
+func (l *Loop) push(ctx context.Context, f *feed, now time.Time) {
+	every := l.cfg.Idle / 2
+	if l.busy() {
+		every = l.cfg.Busy
+	}
+	behind := f.confirmed < l.st.membership.Revision
+	if f.failures > 0 {
+		behind, every = false, min(30*time.Second, time.Second<<min(f.failures, 5))
+	}
+	if f.running || (!behind && now.Sub(f.ended) < every) {
+		return
+	}
+	f.running = true
+	current := l.st.membership
+	send := f.confirmed < current.Revision || f.failures > 0
+	l.work(func() {
+		call, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
+		defer cancel()
+		var err error
+		revision := f.confirmed
+		if send {
+			revision, err = f.feeder.Feed(call, current)
+		}
+		at := time.Now()
+		var serving map[string][]string
+		if err == nil {
+			serving, err = f.feeder.Serving(call)
+		}
+		l.post(func() { l.fed(f, revision, serving, at, err) })
+	})
+}
+
+func (l *Loop) fed(f *feed, revision uint64, serving map[string][]string, at time.Time, err error) {
+	f.running, f.ended = false, time.Now()
+	if err != nil {
+		f.failures++
+		if f.err != err.Error() {
+			l.tell(Event{Kind: "feed", Error: f.backend + ": " + err.Error()})
+		}
+		f.err = err.Error()
+	} else {
+		f.failures, f.err, f.confirmed, f.at = 0, "", revision, at
+		f.serving = serving
+	}
+	for p := range l.st.rollouts {
+		l.st.news[p] = true
+	}
+}

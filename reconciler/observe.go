@@ -1,0 +1,209 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/schema"
+)
+
+type keyHint = schema.Key
+
+// reading is what is known of one backend, and when it was read.
+type reading struct {
+	backend string
+	driver  drivers.Driver
+	wake    chan struct{}
+
+	at       time.Time // of the last complete reading: when it began
+	live     schema.Live
+	err      string
+	running  bool
+	due      bool // asked for
+	began    time.Time
+	ended    time.Time
+	failures int
+	version  string
+}
+
+// ring asks for a reading soon; it may be called from anywhere.
+func (r *reading) ring() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// observe starts the readings that are due. A reading compares all objects of
+// its backend at once: what a receipt proves costs no call of its own.
+func (l *Loop) observe(ctx context.Context, now time.Time) {
+	for _, name := range sortedKeys(l.st.readings) {
+		r := l.st.readings[name]
+		select {
+		case <-r.wake:
+			r.due = true
+		default:
+		}
+		every := l.cfg.Idle
+		if l.busy() || len(l.st.drift) > 0 {
+			every = l.cfg.Busy
+		}
+		if r.failures > 0 {
+			every = min(30*time.Second, time.Second<<min(r.failures, 5))
+		} else if r.due {
+			every = 200 * time.Millisecond
+		}
+		if r.running || (!r.ended.IsZero() && now.Sub(r.ended) < every) {
+			continue
+		}
+		r.running, r.due, r.began = true, false, now
+		q := drivers.Query{Want: l.wants(r.driver), Members: true}
+		l.work(func() {
+			call, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
+			defer cancel()
+			live, err := r.driver.Observe(call, q)
+			l.post(func() { l.observed(r, live, err) })
+		})
+	}
+}
+
+// nextReading says how long until a reading is due.
+func (l *Loop) nextReading(now time.Time) time.Duration {
+	wait := l.cfg.Idle
+	for _, r := range l.st.readings {
+		switch {
+		case r.running:
+		case r.due:
+			wait = min(wait, 200*time.Millisecond)
+		case r.failures > 0:
+			wait = min(wait, time.Second)
+		case l.busy():
+			wait = min(wait, max(0, l.cfg.Busy-now.Sub(r.ended)))
+		default:
+			wait = min(wait, max(0, l.cfg.Idle-now.Sub(r.ended)))
+		}
+	}
+	return max(wait, 20*time.Millisecond)
+}
+
+// wants lists what is to be compared on a driver: what rollouts bring, else
+// the target, else what Git newly wants (is something in its place?).
+func (l *Loop) wants(d drivers.Driver) []drivers.Want {
+	kinds := map[schema.Kind]bool{}
+	for _, k := range d.Kinds() {
+		kinds[k.Kind] = true
+	}
+	_, instance := d.Name()
+	chosen := map[schema.Key]schema.Object{}
+	choose := func(k schema.Key, body schema.Digest) {
+		if k.Instance != instance || !kinds[k.Kind] || body == "" {
+			return
+		}
+		if o, ok := l.body(body); ok {
+			chosen[k] = o
+		}
+	}
+	for k, w := range l.st.head {
+		choose(k, w.Entry.Body)
+	}
+	for k, e := range l.st.target {
+		choose(k, e.Body)
+	}
+	for _, r := range l.st.rollouts {
+		for _, it := range r.Items {
+			body := it.To.Body
+			if body == "" {
+				body = it.From.Body
+			}
+			choose(it.Key, body)
+		}
+	}
+	out := make([]drivers.Want, 0, len(chosen))
+	for _, k := range sortKeys(chosen) {
+		w := drivers.Want{Object: chosen[k]}
+		if r, ok := l.st.receipts[k]; ok {
+			w.Last = &r
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+func (l *Loop) observed(r *reading, live schema.Live, err error) {
+	st := &l.st
+	r.running, r.ended = false, time.Now()
+	if err == nil && !live.Complete {
+		why := live.Missing
+		if why == "" {
+			why = "part of it"
+		}
+		err = fmt.Errorf("could not read %s", why)
+	}
+	if err != nil {
+		r.failures++
+		if r.err != err.Error() {
+			l.tell(Event{Kind: "reading", Error: r.backend + ": " + err.Error()})
+		}
+		r.err = err.Error()
+	} else {
+		r.failures, r.err, r.at = 0, "", r.began
+		r.live.Members, r.live.Held = live.Members, live.Held
+	}
+	for _, o := range live.Objects {
+		if o.State == schema.StateUnknown {
+			continue
+		}
+		o.Diff = append([]schema.Change(nil), o.Diff...)
+		st.live[o.Key] = o
+		st.readAt[o.Key] = r.began
+		if o.Receipt != nil && !sameReceipt(st.receipts[o.Key], *o.Receipt) {
+			st.receipts[o.Key] = *o.Receipt
+			st.dirty = true
+		}
+	}
+	for p := range st.rollouts {
+		st.news[p] = true
+	}
+	l.judgeDrift(time.Now())
+}
+
+func sameReceipt(a, b schema.Receipt) bool {
+	return a.Version == b.Version && a.Digest == b.Digest && string(a.Extra) == string(b.Extra)
+}
+
+// backendOf gives the reading that holds a key's object.
+func (l *Loop) backendOf(k schema.Key) *reading {
+	for _, r := range l.st.readings {
+		_, instance := r.driver.Name()
+		if instance != k.Instance {
+			continue
+		}
+		for _, spec := range r.driver.Kinds() {
+			if spec.Kind == k.Kind {
+				return r
+			}
+		}
+	}
+	return nil
+}
+
+// readable says which backends answered wholly and lately.
+func (l *Loop) readable(now time.Time) map[string]bool {
+	out := map[string]bool{}
+	for name, r := range l.st.readings {
+		out[name] = r.err == "" && !r.at.IsZero() && now.Sub(r.at) < 4*l.cfg.Idle
+	}
+	return out
+}
+
+func sortKeys[V any](m map[schema.Key]V) []schema.Key {
+	out := make([]schema.Key, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.SortFunc(out, schema.Key.Compare)
+	return out
+}

@@ -1,0 +1,421 @@
+package reconciler
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"sort"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/policy"
+	"locktide.dev/reconciler/ledger"
+	"locktide.dev/reconciler/planner"
+	"locktide.dev/reconciler/rollout"
+	"locktide.dev/schema"
+)
+
+// Tables of the journal. A value is one JSON document.
+const (
+	tableMeta       = "meta"       // "state": meta
+	tableHead       = "head"       // key -> entry: what Git (and pins) say
+	tableTarget     = "target"     // key -> entry: what we drive at
+	tableGoods      = "goods"      // app -> last three good snapshots
+	tableRollouts   = "rollouts"   // partition -> rollout
+	tableReceipts   = "receipts"   // key -> receipt
+	tableHolds      = "holds"      // scope -> bit
+	tablePins       = "pins"       // app or group -> pin
+	tableQuarantine = "quarantine" // release digest -> verdict
+	tableRefused    = "refused"    // partition -> refused set
+	tableLedger     = "ledger"     // "ledger": ledger.Ledger
+	tableHistory    = "history"    // time and number -> history entry
+)
+
+// meta is what the journal keeps once.
+type meta struct {
+	InForce   string     `json:"in_force"` // commit whose definitions are head
+	Author    string     `json:"author,omitempty"`
+	Fleet     string     `json:"fleet,omitempty"` // digest of the stored fleet
+	Version   string     `json:"version"`         // binary that compiled head
+	Observe   bool       `json:"observe"`
+	Complete  bool       `json:"complete"` // head is a complete render
+	Forced    string     `json:"forced,omitempty"`
+	Compiled  bool       `json:"recompiled,omitempty"`
+	Approved  [][]string `json:"approved,omitempty"`
+	Tombstone []string   `json:"tombstones,omitempty"`
+	Serial    uint64     `json:"serial"` // of history entries
+}
+
+// good is a snapshot that an app ran at, whole.
+type good struct {
+	At       time.Time         `json:"at"`
+	Commit   string            `json:"commit"`
+	Releases map[string]string `json:"releases,omitempty"` // group -> release as defined
+	Snapshot schema.Snapshot   `json:"snapshot"`
+}
+
+// refused is a set of head entries that failed or was aborted: it is not
+// tried again before it changes, or somebody says retry.
+type refused struct {
+	Set     schema.Digest  `json:"set"`
+	Why     schema.Reason  `json:"why"`
+	Verdict schema.Verdict `json:"verdict"`
+}
+
+// state is everything that the loop's goroutine owns.
+type state struct {
+	now     time.Time
+	meta    meta
+	head    map[schema.Key]planner.Wanted
+	target  schema.Snapshot
+	goods   map[string][]good
+	source  *schema.Fleet // as rendered
+	fleet   *schema.Fleet // with pins
+	bodies  map[schema.Digest]schema.Object
+	unsaved map[schema.Digest][]byte
+
+	rollouts   map[string]rollout.Rollout // by partition
+	steps      map[string]rollout.Step
+	news       map[string]bool // partitions to look at
+	receipts   map[schema.Key]schema.Receipt
+	operator   map[string]schema.Bit // scope -> bit
+	pins       map[string]schema.Pin
+	quarantine map[schema.Digest]schema.Verdict
+	refused    map[string]refused
+	ledger     ledger.Ledger
+	history    []schema.HistoryEntry
+	fresh      []schema.HistoryEntry // not journaled yet
+
+	readings map[string]*reading // by backend
+	live     map[schema.Key]schema.LiveObject
+	readAt   map[schema.Key]time.Time
+	drift    map[schema.Key]time.Time // since when
+	repair   map[schema.Key]bool      // asked for by an operator
+	inflight map[schema.Digest]schema.Action
+	outcomes map[schema.Digest]schema.Outcome
+
+	queues map[string]*queue
+
+	waits    map[schema.Key]schema.Reason // why planned or drifted objects stand
+	refusals map[schema.Key]schema.Reason // by the ledger, in the last turn
+	extra    []schema.Action              // asked for by commands
+	owners   map[schema.Digest]string     // action -> partition
+	lastBody map[schema.Key]schema.Digest
+
+	planned     time.Time
+	lastPlan    schema.Plan
+	planDue     bool
+	rules       []policy.Rule
+	findings    []schema.Finding
+	frozen      []schema.Ref
+	fetched     time.Time
+	fetchErr    string
+	newest      string
+	leading     bool
+	epoch       uint64
+	leaseUntil  time.Time
+	holder      string
+	directBrake string
+	appendErr   string
+	dirty       bool
+
+	membership schema.Membership
+	feeds      map[string]*feed
+	stored     map[string]map[string]string // what the journal holds
+}
+
+func newState() state {
+	return state{head: map[schema.Key]planner.Wanted{}, target: schema.Snapshot{}, goods: map[string][]good{},
+		bodies: map[schema.Digest]schema.Object{}, unsaved: map[schema.Digest][]byte{}, rollouts: map[string]rollout.Rollout{},
+		steps: map[string]rollout.Step{}, news: map[string]bool{}, receipts: map[schema.Key]schema.Receipt{},
+		operator: map[string]schema.Bit{}, pins: map[string]schema.Pin{}, quarantine: map[schema.Digest]schema.Verdict{},
+		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{},
+		drift: map[schema.Key]time.Time{}, repair: map[schema.Key]bool{}, inflight: map[schema.Digest]schema.Action{},
+		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{},
+		waits: map[schema.Key]schema.Reason{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{},
+		lastBody: map[schema.Key]schema.Digest{},
+		feeds:    map[string]*feed{}, stored: map[string]map[string]string{}, planDue: true,
+		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
+}
+
+// load reads the journal; an empty one is rebuilt from the marks of what
+// runs, without a write, and then observes until resume.
+func (l *Loop) load(ctx context.Context) error {
+	l.st = newState()
+	st := &l.st
+	tables, err := l.cfg.Store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	for t, rows := range tables {
+		st.stored[t] = map[string]string{}
+		for k, v := range rows {
+			st.stored[t][k] = string(v)
+		}
+	}
+	head := schema.Snapshot{}
+	for _, err := range []error{
+		readOne(tables, tableMeta, "state", &st.meta), readOne(tables, tableLedger, "ledger", &st.ledger),
+		readKeys(tables, tableHead, head), readKeys(tables, tableTarget, st.target), readKeys(tables, tableReceipts, st.receipts),
+		readAll(tables, tableGoods, st.goods), readAll(tables, tableRollouts, st.rollouts), readAll(tables, tableHolds, st.operator),
+		readAll(tables, tablePins, st.pins), readAll(tables, tableRefused, st.refused),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	for d, raw := range tables[tableQuarantine] {
+		var v schema.Verdict
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return fmt.Errorf("journal table %s, key %s: %w", tableQuarantine, d, err)
+		}
+		st.quarantine[schema.Digest(d)] = v
+	}
+	for _, k := range sortedKeys(tables[tableHistory]) {
+		var h schema.HistoryEntry
+		if err := json.Unmarshal(tables[tableHistory][k], &h); err != nil {
+			return fmt.Errorf("journal table %s, key %s: %w", tableHistory, k, err)
+		}
+		st.history = append(st.history, h)
+	}
+	for k, e := range head {
+		o, ok := l.body(e.Body)
+		if !ok {
+			return fmt.Errorf("the journal names body %s of %s but does not hold it; rebuild: move the journal away and start again", e.Body, k)
+		}
+		st.head[k] = planner.Wanted{Object: o, Entry: e}
+	}
+	if st.meta.Fleet != "" {
+		raw, err := l.cfg.Store.Get(ctx, schema.Digest(st.meta.Fleet))
+		if err == nil {
+			st.source = &schema.Fleet{}
+			err = json.Unmarshal(raw, st.source)
+		}
+		if err != nil {
+			return fmt.Errorf("could not read the stored fleet: %w", err)
+		}
+		st.fleet = cloneFleet(st.source)
+		l.override(st.fleet)
+	}
+	for p := range st.rollouts {
+		st.news[p] = true
+	}
+	if len(tables) == 0 {
+		return l.rebuild(ctx)
+	}
+	if l.cfg.Resume {
+		st.meta.Observe = false
+	}
+	return nil
+}
+
+// rebuild takes the marks of what runs for the target: nothing is written to
+// any backend, so that a lost journal costs no restart.
+func (l *Loop) rebuild(ctx context.Context) error {
+	st := &l.st
+	st.meta.Observe = !l.cfg.Resume
+	for _, d := range l.cfg.Drivers {
+		inv, ok := d.(drivers.Inventory)
+		if !ok {
+			continue
+		}
+		owned, err := inv.Inventory(ctx)
+		if err != nil {
+			return fmt.Errorf("could not read what %s holds of ours, and the journal is empty: %w; start again when it answers", backendName(d), err)
+		}
+		for _, o := range owned {
+			sealed, entry, body := o.Object.Seal()
+			st.target[sealed.Key], st.bodies[entry.Body], st.unsaved[entry.Body] = entry, sealed, body
+			st.receipts[sealed.Key] = o.Receipt
+		}
+	}
+	if len(st.target) > 0 {
+		l.note(schema.HistoryEntry{Writer: "locktide", What: fmt.Sprintf("rebuilt an empty journal from %d marked objects", len(st.target))})
+	}
+	return nil
+}
+
+// body gives a stored object; it is cached for the process's life.
+func (l *Loop) body(d schema.Digest) (schema.Object, bool) {
+	if o, ok := l.st.bodies[d]; ok {
+		return o, true
+	}
+	raw, err := l.cfg.Store.Get(context.Background(), d)
+	if err != nil {
+		return schema.Object{}, false
+	}
+	var o schema.Object
+	if err := json.Unmarshal(raw, &o); err != nil {
+		return schema.Object{}, false
+	}
+	l.st.bodies[d] = o
+	return o, true
+}
+
+// note writes a line of the timeline; it is journaled with the turn.
+func (l *Loop) note(h schema.HistoryEntry) {
+	if h.At.IsZero() {
+		h.At = l.st.now
+	}
+	l.st.fresh = append(l.st.fresh, h)
+	l.st.dirty = true
+	l.tell(Event{HistoryEntry: h, Kind: "history"})
+}
+
+// persist journals what changed in one append, bodies first. Nothing is
+// dispatched when it fails.
+func (l *Loop) persist(ctx context.Context) bool {
+	st := &l.st
+	if !st.leading {
+		return false
+	}
+	entries := l.changes()
+	for _, h := range st.fresh {
+		st.meta.Serial++
+		entries = append(entries, Entry{tableHistory, fmt.Sprintf("%020d-%06d", h.At.UnixNano(), st.meta.Serial%1_000_000), schema.MustCanonical(h)})
+	}
+	entries = l.diff(entries, tableMeta, map[string]any{"state": st.meta}, false)
+	if len(entries) == 0 && len(st.unsaved) == 0 {
+		st.dirty, st.appendErr = false, ""
+		return true
+	}
+	if drop := len(st.history) + len(st.fresh) - 5000; drop > 500 {
+		for _, k := range sortedKeys(st.stored[tableHistory])[:min(drop, len(st.stored[tableHistory]))] {
+			entries = append(entries, Entry{Table: tableHistory, Key: k})
+		}
+		st.history = st.history[min(drop, len(st.history)):]
+	}
+	err := l.cfg.Store.Put(ctx, st.unsaved)
+	if err == nil {
+		err = l.cfg.Store.Append(ctx, st.epoch, entries)
+	}
+	if err != nil {
+		st.appendErr = err.Error()
+		l.tell(Event{Kind: "journal", Error: err.Error()})
+		return false
+	}
+	st.history = append(st.history, st.fresh...)
+	st.fresh, st.appendErr, st.dirty = nil, "", false
+	clear(st.unsaved)
+	for _, e := range entries {
+		if st.stored[e.Table] == nil {
+			st.stored[e.Table] = map[string]string{}
+		}
+		if e.Value == nil {
+			delete(st.stored[e.Table], e.Key)
+		} else {
+			st.stored[e.Table][e.Key] = string(e.Value)
+		}
+	}
+	return true
+}
+
+// changes compares the record with what the journal holds. Tables of one
+// entry per object are compared only in turns that touched something.
+func (l *Loop) changes() []Entry {
+	st := &l.st
+	if !st.dirty {
+		return nil
+	}
+	head := map[schema.Key]schema.Entry{}
+	for k, w := range st.head {
+		head[k] = w.Entry
+	}
+	var out []Entry
+	out = l.diff(out, tableHead, byText(head), true)
+	out = l.diff(out, tableTarget, byText(st.target), true)
+	out = l.diff(out, tableReceipts, byText(st.receipts), true)
+	out = l.diff(out, tableGoods, anyMap(st.goods), true)
+	out = l.diff(out, tableRollouts, anyMap(st.rollouts), true)
+	out = l.diff(out, tableHolds, anyMap(st.operator), true)
+	out = l.diff(out, tablePins, anyMap(st.pins), true)
+	out = l.diff(out, tableRefused, anyMap(st.refused), true)
+	quarantine := map[string]any{}
+	for d, v := range st.quarantine {
+		quarantine[string(d)] = v
+	}
+	out = l.diff(out, tableQuarantine, quarantine, true)
+	return l.diff(out, tableLedger, map[string]any{"ledger": st.ledger}, false)
+}
+
+func (l *Loop) diff(out []Entry, table string, now map[string]any, prune bool) []Entry {
+	stored := l.st.stored[table]
+	for _, k := range sortedKeys(now) {
+		raw := schema.MustCanonical(now[k])
+		if have, ok := stored[k]; !ok || !bytes.Equal([]byte(have), raw) {
+			out = append(out, Entry{table, k, raw})
+		}
+	}
+	if prune {
+		for _, k := range sortedKeys(stored) {
+			if _, ok := now[k]; !ok {
+				out = append(out, Entry{Table: table, Key: k})
+			}
+		}
+	}
+	return out
+}
+
+func byText[V any](m map[schema.Key]V) map[string]any {
+	out := make(map[string]any, len(m))
+	for k, v := range m {
+		out[k.String()] = v
+	}
+	return out
+}
+
+func anyMap[V any](m map[string]V) map[string]any {
+	out := make(map[string]any, len(m))
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+func readOne(t Tables, table, key string, into any) error {
+	raw, ok := t[table][key]
+	if !ok {
+		return nil
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("journal table %s, key %s: %w", table, key, err)
+	}
+	return nil
+}
+
+func readAll[V any](t Tables, table string, into map[string]V) error {
+	for k := range t[table] {
+		var v V
+		if err := readOne(t, table, k, &v); err != nil {
+			return err
+		}
+		into[k] = v
+	}
+	return nil
+}
+
+func readKeys[V any](t Tables, table string, into map[schema.Key]V) error {
+	rows := map[string]V{}
+	if err := readAll(t, table, rows); err != nil {
+		return err
+	}
+	for text, v := range rows {
+		k, err := schema.ParseKey(text)
+		if err != nil {
+			return fmt.Errorf("journal table %s: %w", table, err)
+		}
+		into[k] = v
+	}
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for k := range maps.Keys(m) {
+		out = append(out, k)
+	}
+	sort.Strings(out)
+	return out
+}

@@ -1,0 +1,227 @@
+package reconciler
+
+import (
+	"fmt"
+	"time"
+
+	"locktide.dev/reconciler/rollout"
+	"locktide.dev/schema"
+)
+
+// publish makes the report of this turn; it is skipped when the last one is
+// young and large, so that its cost stays a small part of a turn.
+func (l *Loop) publish(now time.Time) {
+	st := &l.st
+	if last := l.report.Load(); len(st.target) > 500 && now.Sub(last.At) < time.Second {
+		return
+	}
+	m := l.members()
+	r := &schema.Report{At: now, Owner: l.cfg.Owner, Head: st.newest, InForce: st.meta.InForce, Fetched: st.fetched, FetchError: st.fetchErr,
+		Turn: now, Epoch: st.epoch, Leading: st.leading, Observe: l.observing(), Findings: st.findings, Frozen: st.frozen,
+		Awaits: st.lastPlan.Awaits, Quarantine: map[schema.Digest]schema.Verdict{}, Brakes: append([]schema.Brake(nil), st.ledger.Brakes...)}
+	if why := l.braked(); why != "" {
+		r.Brakes = append(r.Brakes, schema.Brake{Scope: "all", Reason: why, By: "direct"})
+	}
+	for d, v := range st.quarantine {
+		r.Quarantine[d] = v
+	}
+	for _, name := range sortedKeys(st.readings) {
+		x := st.readings[name]
+		driver, instance := x.driver.Name()
+		r.Backends = append(r.Backends, schema.Backend{Driver: driver, Instance: instance, ReadAt: x.at, Error: x.err})
+		if f := st.feeds[name]; f != nil && f.err != "" && x.err == "" {
+			r.Backends[len(r.Backends)-1].Error = f.err
+		}
+	}
+	for _, k := range sortedKeys(st.pins) {
+		p := st.pins[k]
+		if st.newest != "" {
+			p.Waiting = st.newest
+		}
+		r.Pins = append(r.Pins, p)
+	}
+	for _, k := range sortedKeys(st.operator) {
+		r.Holds = append(r.Holds, schema.HoldReport{Scope: k, Bit: st.operator[k]})
+	}
+	l.reportRollouts(r)
+	l.reportObjects(r)
+	l.reportGroups(r, m)
+	r.Health, r.Because = l.health(r)
+	l.report.Store(r)
+	past := append(append([]schema.HistoryEntry(nil), st.history...), st.fresh...)
+	l.past.Store(&past)
+}
+
+func (l *Loop) reportRollouts(r *schema.Report) {
+	st := &l.st
+	for _, id := range sortedKeys(st.rollouts) {
+		x := st.rollouts[id]
+		p := schema.PartitionReport{ID: id, Rollout: x.ID, Phase: x.Phase, Back: x.Back, Started: x.Started, Commit: x.Commit}
+		step := st.steps[id]
+		if step.Reason.Code != "" {
+			p.Why = append(p.Why, step.Reason)
+		}
+		for _, it := range x.Items {
+			why := step.Why[it.Key]
+			if refusal, ok := st.refusals[it.Key]; ok {
+				why = refusal
+				p.Why = append(p.Why, refusal)
+			}
+			p.Items = append(p.Items, schema.ItemReport{Key: it.Key, Verb: it.Verb, State: it.State, Batch: it.Round, Why: why})
+		}
+		r.Partitions = append(r.Partitions, p)
+	}
+	for _, id := range sortedKeys(st.refused) {
+		x := st.refused[id]
+		r.Partitions = append(r.Partitions, schema.PartitionReport{ID: id, Phase: rollout.PhaseFailed, Why: []schema.Reason{x.Why}})
+	}
+}
+
+func (l *Loop) reportObjects(r *schema.Report) {
+	st := &l.st
+	keys := map[schema.Key]bool{}
+	for k := range st.head {
+		keys[k] = true
+	}
+	for k := range st.target {
+		keys[k] = true
+	}
+	for _, x := range st.rollouts {
+		for _, it := range x.Items {
+			keys[it.Key] = true
+		}
+	}
+	for _, k := range sortKeys(keys) {
+		live := st.live[k]
+		o := schema.ObjectReport{Key: k, State: live.State, ReadAt: st.readAt[k], Since: st.drift[k], Diff: live.Diff, Writer: live.Writer, Why: l.why(k)}
+		if o.State == "" {
+			o.State = schema.StateUnknown
+		}
+		entry, known := st.target[k]
+		if known {
+			o.Target = entry.Digest
+		}
+		if w, ok := st.head[k]; ok {
+			o.Head = w.Entry.Digest
+			entry = w.Entry
+		}
+		if body, ok := l.body(entry.Body); ok {
+			o.Group, o.Apps, o.From, o.Release = body.Group, body.Apps, body.From, body.Release
+		}
+		r.Objects = append(r.Objects, o)
+	}
+}
+
+func (l *Loop) reportGroups(r *schema.Report, m members) {
+	st := &l.st
+	bits := l.bits()
+	held := l.held()
+	for _, k := range sortKeys(st.target) {
+		o, ok := l.body(st.target[k].Body)
+		if !ok || o.Paced == nil || o.Group == "" {
+			continue
+		}
+		list := m.groups[o.Group]
+		b := rollout.Capacity(*o.Paced, st.live[k].Count, list, held, false)
+		g := schema.GroupReport{Name: o.Group, Desired: b.N, Serving: b.Serving, Cap: b.Cap, Free: b.Free, Blind: m.blind[o.Group]}
+		if len(o.Apps) > 0 {
+			g.App = o.Apps[0]
+		}
+		if def, ok := l.group(o.Group); ok {
+			g.Release = def.Release
+		}
+		for _, x := range list {
+			mr := schema.MemberReport{Member: x}
+			for _, c := range []struct {
+				scope string
+				bits  map[string]schema.Bit
+				names []string
+			}{{"host", bits.Hosts, []string{x.Host, x.Node}}, {"operator", bits.Operator, []string{x.ID, x.Host, x.Node, x.Group}}, {"release", bits.Release, []string{x.ID}}} {
+				for _, name := range c.names {
+					if bit, down := c.bits[name]; down && name != "" {
+						mr.Out = append(mr.Out, schema.HoldReport{Scope: c.scope + ":" + name, Bit: bit})
+						break
+					}
+				}
+			}
+			if x.Passing != nil && !*x.Passing {
+				mr.Out = append(mr.Out, schema.HoldReport{Scope: "health:" + x.ID, Bit: schema.Bit{Owner: "checks", Reason: "not passing"}})
+			}
+			g.Members = append(g.Members, mr)
+		}
+		for _, x := range st.goods[g.App] {
+			g.Goods = append(g.Goods, schema.GoodReport{At: x.At, Commit: x.Commit, Release: x.Snapshot[k].Release, Version: x.Releases[o.Group]})
+		}
+		r.Groups = append(r.Groups, g)
+	}
+}
+
+// health sums the report up in one word, and says why it is not HEALTHY.
+func (l *Loop) health(r *schema.Report) (string, []schema.Reason) {
+	st := &l.st
+	var because []schema.Reason
+	word := ""
+	add := func(w, code, message, next string) {
+		if word == "" {
+			word = w
+		}
+		because = append(because, schema.Reason{Code: code, Message: message, Next: next})
+	}
+	if !r.Leading {
+		add("NOT LEADING", schema.WaitLease, "held by "+orElse(st.holder, "nobody yet"), "")
+	}
+	if st.appendErr != "" {
+		add("DEGRADED", "Journal", st.appendErr, "make the journal writable: nothing is dispatched meanwhile")
+	}
+	for _, b := range r.Brakes {
+		add("BRAKED", schema.WaitBrake, b.Scope+" by "+b.By+": "+b.Reason, "locktide resume "+b.Scope)
+	}
+	for _, b := range r.Backends {
+		if b.Error != "" {
+			add("BLIND", schema.WaitBackend, b.Driver+":"+b.Instance+": "+b.Error, "")
+		} else if b.ReadAt.IsZero() {
+			add("STARTING", schema.WaitBackend, b.Driver+":"+b.Instance+" is not read yet", "")
+		}
+	}
+	if st.meta.InForce == "" {
+		add("STARTING", "NoCommit", "no commit is in force", "")
+	}
+	if st.fetchErr != "" {
+		add("DEGRADED", "Fetch", st.fetchErr, "")
+	}
+	if schema.AnyDenied(st.findings) {
+		add("DEGRADED", schema.WaitPolicy, firstDenied(st.findings), "fix the commit; the last good one stays in force")
+	}
+	if r.Observe {
+		add("OBSERVING", schema.WaitObserve, "nothing is written", "locktide resume")
+	}
+	for _, id := range sortedKeys(st.refused) {
+		add("DEGRADED", st.refused[id].Why.Code, id+" "+st.refused[id].Why.Message, st.refused[id].Why.Next)
+	}
+	if len(r.Awaits) > 0 {
+		add("AWAITING", schema.WaitApproval, r.Awaits[0].Why, "locktide approve "+r.Awaits[0].Digest.Short())
+	}
+	for _, p := range r.Partitions {
+		if _, running := st.rollouts[p.ID]; running {
+			word2 := "PROGRESSING"
+			if p.Phase == rollout.PhaseBraked {
+				word2 = "BRAKED"
+			}
+			message := p.Phase
+			if len(p.Why) > 0 {
+				message += ": " + p.Why[0].Message
+			}
+			add(word2, "Rollout", p.ID+" "+message, "locktide explain "+p.ID)
+		}
+	}
+	if n := len(st.drift); n > 0 {
+		add("DRIFTED", schema.ReasonDrifted, fmt.Sprintf("%d objects differ from their target", n), "locktide diff")
+	}
+	if !st.lastPlan.Empty() && word == "" {
+		add("PROGRESSING", "Planned", fmt.Sprintf("%d partitions are to be changed", len(st.lastPlan.Partitions)), "locktide plan")
+	}
+	if word == "" {
+		return "HEALTHY", nil
+	}
+	return word, because
+}

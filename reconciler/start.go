@@ -1,0 +1,211 @@
+package reconciler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/reconciler/ledger"
+	"locktide.dev/reconciler/planner"
+	"locktide.dev/reconciler/rollout"
+	"locktide.dev/schema"
+)
+
+// replan compares head with target and starts what may start.
+func (l *Loop) replan(now time.Time) {
+	st := &l.st
+	if !st.planDue && now.Sub(st.planned) < time.Minute {
+		return
+	}
+	st.planDue, st.planned = false, now
+	plan := planner.Plan(l.planInput(now))
+	st.lastPlan = plan
+	l.plan.Store(&plan)
+	if plan.Empty() && len(plan.Awaits) == 0 && (st.meta.Forced != "" || st.meta.Compiled) {
+		st.meta.Forced, st.meta.Compiled, st.dirty = "", false, true
+	}
+	st.waits = map[schema.Key]schema.Reason{}
+	for _, a := range plan.Awaits {
+		l.explainAwait(a)
+	}
+	ids := map[string]bool{}
+	for _, p := range plan.Partitions {
+		ids[p.ID] = true
+	}
+	for _, p := range plan.Partitions {
+		if why := l.mayStart(p, ids, now); why.Code != "" {
+			for _, it := range p.Items {
+				st.waits[it.Key] = why
+			}
+			continue
+		}
+		l.start(p, now)
+	}
+}
+
+func (l *Loop) planInput(now time.Time) planner.Input {
+	st := &l.st
+	in := planner.Input{Commit: st.meta.InForce, Owner: l.cfg.Owner, Head: st.head, Target: st.target, Kinds: l.kinds(),
+		Complete: st.meta.Complete, Frozen: map[schema.Ref]bool{}, Readable: l.readable(now), Tombstones: map[schema.Ref]bool{},
+		Bodies: l.body, Owned: map[schema.Kind]int{}, DeletedLastHour: map[schema.Kind]int{}, Approved: st.meta.Approved,
+		Recompiled: st.meta.Compiled, NotFastForward: st.meta.Forced}
+	for _, r := range st.frozen {
+		in.Frozen[r] = true
+	}
+	for _, r := range st.meta.Tombstone {
+		in.Tombstones[schema.Ref(r)] = true
+	}
+	for k := range st.target {
+		in.Owned[k.Kind]++
+	}
+	for k, stamps := range st.ledger.Deletes {
+		for _, s := range stamps {
+			if now.Sub(s.At) < time.Hour {
+				in.DeletedLastHour[k]++
+			}
+		}
+	}
+	if st.fleet != nil {
+		in.Stages = st.fleet.Stages
+	}
+	return in
+}
+
+func (l *Loop) kinds() map[schema.Kind]drivers.KindSpec {
+	out := map[schema.Kind]drivers.KindSpec{}
+	for _, d := range l.cfg.Drivers {
+		for _, k := range d.Kinds() {
+			out[k.Kind] = k
+		}
+	}
+	return out
+}
+
+func (l *Loop) explainAwait(a schema.Await) {
+	why := schema.Reason{Code: schema.WaitApproval, Message: a.Why, Next: "locktide approve " + a.Digest.Short()}
+	for _, text := range a.Items {
+		if parts := strings.Fields(text); len(parts) > 1 {
+			if k, err := schema.ParseKey(parts[1]); err == nil {
+				l.st.waits[k] = why
+			}
+		}
+	}
+}
+
+// setOf identifies what a partition would bring about.
+func setOf[T any](items []T, item func(T) schema.Item) schema.Digest {
+	var lines []string
+	for _, it := range items {
+		i := item(it)
+		lines = append(lines, i.Key.String()+" "+string(i.To.Digest))
+	}
+	slices.Sort(lines)
+	return schema.DigestOf([]byte(strings.Join(lines, "\n")))
+}
+
+// mayStart gives why a partition has to wait, or a zero Reason.
+func (l *Loop) mayStart(p schema.Partition, planned map[string]bool, now time.Time) schema.Reason {
+	st := &l.st
+	if l.observing() {
+		return schema.Reason{Code: schema.WaitObserve, Message: "this fleet is only observed", Next: "locktide resume"}
+	}
+	if !st.leading {
+		return schema.Reason{Code: schema.WaitLease, Message: "another daemon holds the lease: " + st.holder}
+	}
+	if r, ok := st.refused[p.ID]; ok && r.Set == setOf(p.Items, func(i schema.Item) schema.Item { return i }) {
+		return r.Why
+	}
+	for _, it := range p.Items {
+		r := l.backendOf(it.Key)
+		switch {
+		case r == nil:
+			return schema.Reason{Code: schema.WaitIncompatible, Message: "no backend is configured for " + it.Key.String(), Next: "name it in the daemon's configuration"}
+		case r.err != "" || r.at.IsZero():
+			return schema.Reason{Code: schema.WaitBackend, Message: fmt.Sprintf("%s cannot be read: %s", r.backend, cmp.Or(r.err, "not read yet"))}
+		}
+	}
+	for _, before := range p.After {
+		if _, running := st.rollouts[before]; running || planned[before] && before < p.ID {
+			return schema.Reason{Code: schema.WaitOrder, Message: "comes after " + before}
+		}
+	}
+	overlaps := l.overlapping(p)
+	for _, id := range overlaps {
+		if l.queued(st.rollouts[id]) {
+			return schema.Reason{Code: schema.WaitOrder, Message: "the running rollout of " + id + " is to end first (supersede: queue)"}
+		}
+	}
+	if len(overlaps) > 1 {
+		return schema.Reason{Code: schema.WaitOrder, Message: "joins running rollouts: " + strings.Join(overlaps, ", ")}
+	}
+	return schema.Reason{}
+}
+
+func (l *Loop) queued(r rollout.Rollout) bool {
+	for _, it := range r.Items {
+		if it.Paced != nil && it.Paced.Pacing.Supersede == "queue" && !r.Back && r.Phase == rollout.PhaseRolling {
+			return true
+		}
+	}
+	return false
+}
+
+// overlapping lists running rollouts that share an app or a key with p.
+func (l *Loop) overlapping(p schema.Partition) []string {
+	var out []string
+	for _, id := range sortedKeys(l.st.rollouts) {
+		r := l.st.rollouts[id]
+		shares := r.Partition == p.ID
+		for _, a := range r.Apps {
+			shares = shares || slices.Contains(p.Apps, a)
+		}
+		for _, it := range r.Items {
+			for _, mine := range p.Items {
+				shares = shares || it.Key == mine.Key
+			}
+		}
+		if shares {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+func (l *Loop) start(p schema.Partition, now time.Time) {
+	st := &l.st
+	var r rollout.Rollout
+	if over := l.overlapping(p); len(over) == 1 {
+		old := st.rollouts[over[0]]
+		r = rollout.Supersede(old, p, l.body, st.meta.InForce, now)
+		if r.ID != old.ID {
+			st.ledger = ledger.Ended(st.ledger, old.ID, false)
+		}
+		delete(st.rollouts, over[0])
+		l.note(schema.HistoryEntry{Writer: "locktide", What: "superseded the rollout of " + over[0], App: p.ID, Commit: st.meta.InForce})
+	} else {
+		r = rollout.Start(p, l.body, st.meta.InForce, now)
+	}
+	delete(st.refused, p.ID)
+	st.rollouts[r.Partition] = r
+	st.news[r.Partition], st.dirty = true, true
+	for _, it := range p.Items {
+		l.aim(it)
+	}
+	l.note(schema.HistoryEntry{Writer: "locktide", What: fmt.Sprintf("started a rollout of %d objects", len(r.Items)), App: r.Partition,
+		Commit: st.meta.InForce, Author: st.meta.Author, Reason: p.Items[0].Reason.Code})
+}
+
+// aim makes an item's end the target.
+func (l *Loop) aim(it schema.Item) {
+	if it.To == (schema.Entry{}) {
+		delete(l.st.target, it.Key)
+	} else {
+		l.st.target[it.Key] = it.To
+	}
+	l.st.dirty = true
+}
+
+func (l *Loop) observing() bool { return l.st.meta.Observe || l.cfg.Observe }
