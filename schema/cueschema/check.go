@@ -29,6 +29,9 @@ func (c *checker) fail(code, path string, at schema.Position, message, next stri
 }
 
 func (c *checker) wrong(path string, n *tree.Node, want string) {
+	if path == "" {
+		path = "definition"
+	}
 	got := n.Kind.String()
 	if n.Kind == tree.String || n.Kind == tree.Number || n.Kind == tree.Bool {
 		got = fmt.Sprintf("%s %.40q", strings.TrimPrefix(got, "a "), n.Text)

@@ -1,0 +1,92 @@
+package render
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"locktide.dev/schema"
+)
+
+// freeze puts the previous definitions of failed units back, and those of all
+// that refers to them: an app with its groups, and everything when defaults,
+// stages or teams failed.
+func (r *Result) freeze(failed map[string]bool, prev *Result) {
+	frozen := map[schema.Ref]bool{}
+	all := false
+	for ref, unit := range prev.units {
+		kind, name := ref.Split()
+		if !failed[unit] {
+			continue
+		}
+		switch kind {
+		case "defaults", "stages", "teams":
+			all = true
+		case "groups":
+			app, _, _ := strings.Cut(name, "/")
+			frozen[schema.NewRef("apps", app)] = true
+		}
+		if kind != "defaults" {
+			frozen[ref] = true
+		}
+	}
+	for name, app := range prev.Fleet.Apps {
+		if ref := schema.NewRef("apps", name); all || frozen[ref] {
+			frozen[ref] = true
+			for _, g := range app.Groups {
+				frozen[schema.NewRef("groups", g)] = true
+			}
+		}
+	}
+	for name, route := range prev.Fleet.Routes {
+		for _, to := range route.To {
+			if frozen[schema.NewRef("apps", to.App)] || frozen[schema.NewRef("groups", to.Group)] {
+				frozen[schema.NewRef("routes", name)] = true
+			}
+		}
+	}
+	// Groups that a frozen app would gain wait with it.
+	for name := range r.Fleet.Apps {
+		if all && !frozen[schema.NewRef("apps", name)] || frozen[schema.NewRef("apps", name)] {
+			for _, g := range r.Fleet.Apps[name].Groups {
+				delete(r.Fleet.Groups, g)
+			}
+			delete(r.Fleet.Apps, name)
+		}
+	}
+	for _, ref := range slices.Sorted(maps.Keys(frozen)) {
+		r.restore(ref, prev)
+	}
+	r.Frozen = slices.Sorted(maps.Keys(frozen))
+}
+
+func (r *Result) restore(ref schema.Ref, prev *Result) {
+	kind, name := ref.Split()
+	switch kind {
+	case "hosts":
+		put(r.Fleet.Hosts, prev.Fleet.Hosts, name)
+	case "pools":
+		put(r.Fleet.Pools, prev.Fleet.Pools, name)
+	case "apps":
+		put(r.Fleet.Apps, prev.Fleet.Apps, name)
+	case "groups":
+		put(r.Fleet.Groups, prev.Fleet.Groups, name)
+	case "routes":
+		put(r.Fleet.Routes, prev.Fleet.Routes, name)
+	case "stages":
+		put(r.Fleet.Stages, prev.Fleet.Stages, name)
+	case "teams":
+		put(r.Fleet.Teams, prev.Fleet.Teams, name)
+	case "exceptions":
+		put(r.Fleet.Exceptions, prev.Fleet.Exceptions, name)
+	}
+	put(r.Fleet.Positions, prev.Fleet.Positions, ref)
+	put(r.Provenance.nodes, prev.Provenance.nodes, ref)
+	put(r.units, prev.units, ref)
+}
+
+func put[K comparable, V any](into, from map[K]V, key K) {
+	if v, ok := from[key]; ok {
+		into[key] = v
+	}
+}

@@ -1,0 +1,87 @@
+package render
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"locktide.dev/schema"
+	"locktide.dev/schema/tree"
+)
+
+// patches are fields that hold data for another document: null stays in them.
+var patches = []string{"nomad", "job"}
+
+// layers lays the values of one group over each other, lowest first.
+type layers struct {
+	builtin  *tree.Node
+	defaults *tree.Node
+}
+
+// place is what decides which layers a group has.
+type place struct {
+	app, stage, cell string
+	team             string
+	body             *tree.Node // the app, nil if absent
+	flat             *tree.Node // groups/<name> at top level, nil if absent
+}
+
+// merge gives the effective body of a group. Tier may be set by any layer, and
+// then decides one of them, so it is found first.
+func (l layers) merge(p place) *tree.Node {
+	stage := p.body.Get("stages", p.stage)
+	group := stage.Get("groups", p.cell)
+	tier := ""
+	above := []*tree.Node{l.defaults.Get("fleet"), l.defaults.Get("stage", p.stage), l.defaults.Get("team", p.team), p.body, stage, group, p.flat}
+	for _, n := range above {
+		if v := n.Get("tier"); v != nil {
+			tier = v.Text
+		}
+	}
+	out := l.builtin
+	for _, layer := range []struct {
+		name string
+		node *tree.Node
+	}{
+		{"defaults.fleet", l.defaults.Get("fleet")},
+		{"defaults.tier." + tier, l.defaults.Get("tier", tier)},
+		{"defaults.stage." + p.stage, l.defaults.Get("stage", p.stage)},
+		{"defaults.team." + p.team, l.defaults.Get("team", p.team)},
+		{"app", without(p.body, "stages", "uses")},
+		{"app.stages." + p.stage, without(stage, "groups")},
+		{"app.stages." + p.stage + ".groups." + p.cell, group},
+		{"groups", p.flat},
+	} {
+		if layer.node != nil && layer.node.Kind == tree.Map {
+			out = tree.Merge(out, layer.node, layer.name, patches...)
+		}
+	}
+	return out
+}
+
+func without(n *tree.Node, keys ...string) *tree.Node {
+	if n == nil || n.Kind != tree.Map {
+		return n
+	}
+	out := *n
+	out.Map = maps.Clone(n.Map)
+	out.Keys = slices.DeleteFunc(slices.Clone(n.Keys), func(k string) bool { return slices.Contains(keys, k) })
+	for _, k := range keys {
+		delete(out.Map, k)
+	}
+	return &out
+}
+
+// teamOf gives the team whose longest path holds a file, or "".
+func teamOf(file string, teams map[string]schema.Team) string {
+	best, team := -1, ""
+	for _, name := range slices.Sorted(maps.Keys(teams)) {
+		for _, p := range teams[name].Paths {
+			p = strings.Trim(p, "/")
+			if (file == p || strings.HasPrefix(file, p+"/")) && len(p) > best {
+				best, team = len(p), name
+			}
+		}
+	}
+	return team
+}
