@@ -38,7 +38,6 @@ test: deps tools build test-core test-real ## Everything that CI checks
 
 .PHONY: test-core
 test-core: ## Vet, and the tests that need no server
-	@go list ./... >/dev/null
 	@set -e; all=$$(go list ./...); [ -n "$$all" ] || exit 0; \
 	core=$$(echo "$$all" | grep -vE '$(REAL)' || true); \
 	race=$$(echo "$$core" | grep -E '$(RACE)' || true); \
@@ -49,14 +48,14 @@ test-core: ## Vet, and the tests that need no server
 
 .PHONY: test-real
 test-real: tools ## The tests on real servers (RUN=pattern, a failed test is run again and shown)
-	@set -e; real=$$(go list ./... | grep -E '$(REAL)' || true); [ -n "$$real" ] || exit 0; \
+	@set -e; all=$$(go list ./...); real=$$(echo "$$all" | grep -E '$(REAL)' || true); [ -n "$$real" ] || exit 0; \
 	echo '== tests on real servers'; \
 	bin/gotestsum --format testname --rerun-fails=2 --rerun-fails-max-failures=6 \
 		--packages="$$(echo $$real)" -- -p 1 -count=1 -timeout 25m -run '$(RUN)'
 
 .PHONY: e2e
 e2e: deps tools build ## The black-box tests only (RUN=pattern)
-	@set -e; pkgs=$$(go list ./... | grep -E '^locktide\.dev/e2e(/|$$)' || true); [ -n "$$pkgs" ] || exit 0; \
+	@set -e; all=$$(go list ./...); pkgs=$$(echo "$$all" | grep -E '^locktide\.dev/e2e(/|$$)' || true); [ -n "$$pkgs" ] || exit 0; \
 	bin/gotestsum --format standard-verbose --packages="$$(echo $$pkgs)" -- -p 1 -count=1 -timeout 25m -run '$(RUN)'
 
 .PHONY: check
