@@ -18,7 +18,7 @@ const (
 	backoffFirst        = time.Second
 	backoffMost         = time.Minute
 	backoffDenied       = 5 * time.Minute
-	pollPause           = time.Second     // between readings while something is about to change
+	pollPause           = 2 * time.Second // between readings while something is about to change
 	confirmPause        = 2 * time.Second // between a write and its confirmation, when a reading does not show it yet
 )
 
@@ -50,7 +50,7 @@ func (t *turn) absorb(it *Item) {
 		it.failed(ask, *o.Failure, o.At)
 		return
 	}
-	it.Tries, it.Failure, it.NotUntil = 0, nil, time.Time{}
+	it.Tries, it.Failure, it.NotUntil, it.Lost = 0, nil, time.Time{}, nil
 	it.took(ask, o.At)
 }
 
@@ -98,7 +98,7 @@ func (it *Item) failed(ask schema.Action, f schema.Failure, at time.Time) {
 			it.Flight, it.FlightAt = append(it.Flight, ask.Victims...), at
 		}
 		if ask.Verb == schema.VerbStage {
-			it.Parallel = max(it.Parallel, ask.Parallel)
+			it.Parallel, it.Lost = max(it.Parallel, ask.Parallel), &ask
 		}
 		if it.Tries > 3 {
 			it.NotUntil = at.Add(backoff(ask.ID, it.Tries-3, backoffMost))

@@ -81,10 +81,9 @@ func (t *turn) begin(it *Item, g group) *schema.Verdict {
 	case same && p != nil && p.Parked && len(g.off) == 0 && (t.skippable(it, g)):
 		it.State, it.Ask = StateDone, nil
 		return nil
-	case same && p != nil && !p.Parked && it.Ask != nil && it.Ask.Verb == schema.VerbStage && it.Ask.To == it.To:
-		// It took effect, and the answer was lost.
-		ask := *it.Ask
-		it.Ask, it.Prior, it.Serial = nil, ask.ID, it.Serial+1
+	case same && p != nil && !p.Parked && it.unanswered():
+		ask := *it.Lost // it took effect, and the answer was lost
+		it.Ask, it.Lost, it.Prior, it.Serial = nil, nil, ask.ID, it.Serial+1
 		it.took(ask, it.AskedAt)
 		return t.watch(it, g)
 	case !t.r.Back && !t.r.Override && t.s.Quarantined[it.To.Release] && it.From.Release != it.To.Release:
@@ -93,6 +92,15 @@ func (t *turn) begin(it *Item, g group) *schema.Verdict {
 	}
 	t.stage(it, g)
 	return nil
+}
+
+// unanswered says whether a Stage of To was asked for that was not answered
+// or whose answer was unclear; Lost is that one.
+func (it *Item) unanswered() bool {
+	if it.Ask != nil && it.Ask.Verb == schema.VerbStage && it.Ask.To == it.To {
+		it.Lost = it.Ask
+	}
+	return it.Lost != nil
 }
 
 // skippable: live is as wanted; if that is news, its members must be well.
@@ -123,13 +131,14 @@ func (t *turn) overwritten(it *Item, g group) {
 	t.stage(it, g)
 }
 
-// inFlight waits until the backend took the victims that it was given.
+// inFlight waits until the backend took the victims that it was given, or
+// until a reading from long enough after that shows that it does not.
 func (t *turn) inFlight(it *Item, g group) bool {
 	over := it.FlightAt.Add(flightHold)
 	left := slices.DeleteFunc(slices.Clone(it.Flight), func(id string) bool {
 		return !slices.ContainsFunc(g.budget.members, func(m schema.Member) bool { return m.ID == id })
 	})
-	if len(left) == 0 || !t.now.Before(over) || t.g.noFlight {
+	if len(left) == 0 || !t.s.MembersAt[it.Group].Before(over) || t.g.noFlight {
 		it.Flight = nil
 		return false
 	}
@@ -160,6 +169,9 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 	if t.r.Back && t.relocate(it, g) {
 		return nil
 	}
+	if it.Canary > 0 && len(g.on)+len(g.off) <= g.budget.N && slices.ContainsFunc(g.on, func(m schema.Member) bool { return approved(m) && !slices.Contains(it.Known, m.ID) }) {
+		it.Canary = 0 // promoted already, by an approval whose answer was lost
+	}
 	if it.Canary > 0 && t.noRoom(it, g) {
 		return nil
 	}
@@ -182,7 +194,8 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 			}
 			continue
 		}
-		if !approved(m) && status == "running" {
+		surged := it.Canary > 0 && !slices.Contains(it.Known, m.ID) // to be promoted, even if approved
+		if (!approved(m) || surged) && status == "running" {
 			batch = append(batch, m)
 		}
 		if !t.r.Back && !approved(m) {

@@ -78,6 +78,7 @@ type Item struct {
 	Serial   int             `json:"serial,omitempty"`   // decisions so far
 	Ask      *schema.Action  `json:"ask,omitempty"`      // last decision, without outcome
 	AskedAt  time.Time       `json:"asked_at,omitzero"`  //
+	Lost     *schema.Action  `json:"lost,omitempty"`     // a Stage whose effect is unknown
 	Tries    int             `json:"tries,omitempty"`    // failures in a row
 	NotUntil time.Time       `json:"not_until,omitzero"` // back-off
 	Failure  *schema.Failure `json:"failure,omitempty"`  // last one

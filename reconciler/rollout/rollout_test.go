@@ -1,0 +1,345 @@
+package rollout
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"locktide.dev/schema"
+)
+
+// TestMain fixes seed and number of cases unless the command line says else.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	for name, value := range map[string]string{"rapid.seed": "1", "rapid.checks": "3000", "rapid.nofailfile": "true"} {
+		if !strings.Contains(strings.Join(os.Args, " "), name) {
+			if err := flag.Set(name, value); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(2)
+			}
+		}
+	}
+	os.Exit(m.Run())
+}
+
+const testGroup = "shop.api/prod.dc1"
+
+var (
+	keyConfig = schema.Key{Kind: "kv", Instance: "dc1", Name: "shop.api/2"}
+	keyJob    = schema.Key{Kind: "job", Instance: "dc1", Name: "shop--api"}
+	keyRoute  = schema.Key{Kind: "route", Instance: "edge", Name: "shop"}
+)
+
+func object(k schema.Key, spec, release string, p *schema.Paced) schema.Object {
+	o := schema.Object{Key: k, Spec: schema.MustCanonical(spec), Layer: schema.LayerConfig, Paced: p}
+	switch {
+	case p != nil:
+		o.Layer, o.Group, o.Release = schema.LayerInstance, testGroup, schema.DigestOf([]byte(release))
+	case k.Kind == "route":
+		o.Layer = schema.LayerRoute
+	}
+	return o
+}
+
+func item(verb schema.Verb, o schema.Object, from, to schema.Entry) schema.Item {
+	return schema.Item{Key: o.Key, Verb: verb, From: from, To: to, Layer: o.Layer, Group: o.Group, Reason: schema.Reason{Code: schema.ReasonChanged, Message: "test"}}
+}
+
+// scene is a fleet at rest with one release, and the partition to another.
+type scene struct {
+	*world
+	paced  schema.Paced
+	before map[schema.Key]schema.Digest
+	after  map[schema.Key]schema.Digest
+	p      schema.Partition
+	to     schema.Entry
+}
+
+func pacing(soak string) schema.Pacing {
+	var p schema.Pacing
+	if soak != "" {
+		d, err := time.ParseDuration(soak)
+		if err == nil {
+			p.Soak = schema.Duration(d)
+		}
+	}
+	return p
+}
+
+func newScene(seed int64, p schema.Paced, g guards) *scene {
+	s := &scene{world: newWorld(seed, g), paced: p}
+	p.Gated, p.Checked = true, true
+	old, fresh := object(keyJob, "job 1", "r1", &p), object(keyJob, "job 2", "r2", &p)
+	oldRoute, newRoute := object(keyRoute, "route 1", "", nil), object(keyRoute, "route 2", "", nil)
+	config := object(keyConfig, "config 2", "", nil)
+	from, fromRoute := s.put(old), s.put(oldRoute)
+	s.to = s.put(fresh)
+	s.sim.apply(schema.Action{Key: keyJob, Verb: schema.VerbPark}, s.bodies[from.Body])
+	s.sim.apply(schema.Action{Key: keyRoute, Verb: schema.VerbCreate}, s.bodies[fromRoute.Body])
+	s.sim.to(epoch.Add(2 * time.Second))
+	s.sim.to(epoch.Add(4 * time.Second))
+	s.sim.taken = nil
+	s.before = s.sim.contents()
+	toRoute, toConfig := s.put(newRoute), s.put(config)
+	s.p = schema.Partition{ID: "shop.api", Apps: []string{"shop.api"}, Items: []schema.Item{
+		item(schema.VerbCreate, config, schema.Entry{}, toConfig),
+		item(schema.VerbUpdate, fresh, from, s.to),
+		item(schema.VerbUpdate, newRoute, fromRoute, toRoute),
+	}}
+	s.after = map[schema.Key]schema.Digest{keyConfig: toConfig.Digest, keyJob: s.to.Digest, keyRoute: toRoute.Digest}
+	s.r = Start(s.p, s.body, "c2", s.sim.now)
+	return s
+}
+
+func (s *scene) report(t rapid.TB) {
+	t.Helper()
+	if len(s.broken) > 0 {
+		t.Fatalf("%s\n%s", strings.Join(s.broken, "\n"), strings.Join(s.log[max(0, len(s.log)-60):], "\n"))
+	}
+}
+
+// settled checks what a finished rollout leaves behind.
+func (s *scene) settled(t rapid.TB, after map[schema.Key]schema.Digest) {
+	t.Helper()
+	s.sim.to(s.sim.now.Add(time.Minute))
+	want := after
+	if s.r.Phase == PhaseFailed || s.r.Phase == PhaseAborted {
+		want = s.before
+	}
+	if got := s.sim.contents(); !maps.Equal(got, want) {
+		s.fail("P20/P13: phase %s left %v, want %v", s.r.Phase, got, want)
+	}
+	j := s.sim.jobs[keyJob]
+	for _, a := range j.allocs {
+		if a.release != j.o.Release {
+			s.fail("P18: phase %s left member %s on another release", s.r.Phase, a.id)
+		}
+	}
+	if !j.parked {
+		s.fail("phase %s left the job without its native blocks", s.r.Phase)
+	}
+	s.report(t)
+}
+
+type draw struct {
+	paced  schema.Paced
+	bad    string
+	index  int
+	seed   int64
+	faults float64
+	event  string
+}
+
+func drawn(t *rapid.T) draw {
+	d := draw{seed: rapid.Int64Range(1, 1<<40).Draw(t, "seed"), index: rapid.IntRange(0, 8).Draw(t, "index")}
+	d.paced = schema.Paced{Count: rapid.IntRange(1, 9).Draw(t, "count"), Pacing: pacing("")}
+	d.bad = rapid.SampledFrom([]string{"", "", "crash", "silent", "dies", "slow", "all"}).Draw(t, "bad")
+	switch rapid.SampledFrom([]string{"", "", "nosurge", "storage", "system", "half", "batches"}).Draw(t, "kind") {
+	case "nosurge":
+		d.paced.NoSurge = true
+	case "storage":
+		d.paced.Storage, d.paced.NoSurge = true, true
+	case "system":
+		d.paced.System, d.paced.NoSurge = true, true
+	case "half":
+		d.paced.Pacing.MaxUnavailable = schema.Share{Percent: 50}
+	case "batches":
+		d.paced.Pacing.Batches = []schema.Share{{Percent: 10}, {Percent: 40}, {Percent: 50}}
+	}
+	if rapid.Bool().Draw(t, "faulty") {
+		d.faults = 0.15
+	}
+	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "supersede", "supersede back", "hold", "broken"}).Draw(t, "event")
+	return d
+}
+
+func fateOf(d draw) func(schema.Digest, int, int) fate {
+	bad := schema.DigestOf([]byte("r2"))
+	return func(r schema.Digest, index, gen int) fate {
+		f := fate{start: 2 * time.Second}
+		if r != bad || (d.bad != "all" && index != d.index) {
+			return f
+		}
+		switch d.bad {
+		case "crash", "all":
+			f.crash = true
+		case "silent":
+			f.silent = true
+		case "dies":
+			f.dies = 8 * time.Second
+		case "slow":
+			f.start = 40 * time.Second
+		}
+		return f
+	}
+}
+
+// play runs one drawn case and gives what it broke.
+func play(d draw, g guards) *scene {
+	s := newScene(d.seed, d.paced, g)
+	s.faults, s.lag = d.faults, d.faults > 0
+	s.sim.fate = fateOf(d)
+	when := epoch.Add(time.Duration(5+s.rng.Intn(90)) * time.Second)
+	until := when.Add(time.Duration(10+s.rng.Intn(300)) * time.Second)
+	if d.event == "broken" {
+		j := s.sim.jobs[keyJob]
+		j.allocs[s.rng.Intn(len(j.allocs))].fate.crash = true
+	}
+	fired := false
+	s.run(4*time.Hour, func() {
+		on := !s.sim.now.Before(when) && s.sim.now.Before(until)
+		s.seen.Braked, s.blind, s.held = "", map[string]string{}, map[string]bool{}
+		switch {
+		case d.event == "brake" && on:
+			s.seen.Braked = "an operator brakes all"
+		case d.event == "blind" && on:
+			s.blind[testGroup] = "Consul does not answer"
+		case d.event == "hold" && on:
+			for _, m := range s.sim.members()[testGroup] {
+				if m.Index == d.index%2 {
+					s.held[m.ID] = true
+				}
+			}
+		case d.event == "abort" && on && !fired:
+			fired = true
+			if r, err := Command(s.r, "abort", s.sim.now); err == nil {
+				s.r = r
+			}
+		case strings.HasPrefix(d.event, "supersede") && on && !fired && !final(s.r.Phase):
+			fired = true
+			s.supersede(d.event == "supersede back")
+		}
+	})
+	return s
+}
+
+// supersede brings a third release, or nothing but the first one again.
+func (s *scene) supersede(back bool) {
+	p := schema.Partition{ID: s.p.ID, Apps: s.p.Apps}
+	after := maps.Clone(s.before)
+	if !back {
+		job, _ := s.body(s.to.Body)
+		third := object(keyJob, "job 3", "r3", job.Paced)
+		e := s.put(third)
+		p.Items = []schema.Item{item(schema.VerbUpdate, third, s.p.Items[1].From, e)}
+		after[keyJob] = e.Digest
+	}
+	s.r = Supersede(s.r, p, s.body, "c3", s.sim.now)
+	s.after = after
+}
+
+func TestProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		d := drawn(t)
+		s := play(d, guards{})
+		s.report(t)
+		most := 2
+		if strings.HasPrefix(d.event, "supersede") {
+			most = 3
+		}
+		if s.releases > most {
+			t.Fatalf("P30: %d releases in one group", s.releases)
+		}
+		if s.step.Finished {
+			s.settled(t, s.after)
+			return
+		}
+		// The only lawful stall: without room for a surge the next victim is
+		// the last serving member, or the rule is used up by a broken one.
+		if s.step.Reason.Code == schema.WaitCapacity && s.paced.Count >= 2 && s.paced.NoSurge {
+			return
+		}
+		t.Fatalf("P18: not finished: %s %+v\n%s", s.r.Phase, s.step.Reason, strings.Join(s.log[max(0, len(s.log)-60):], "\n"))
+	})
+}
+
+func TestQuietAtRest(t *testing.T) {
+	s := newScene(1, schema.Paced{Count: 4}, guards{})
+	s.run(time.Hour, nil)
+	if s.r.Phase != PhaseDone {
+		t.Fatalf("phase %s: %+v", s.r.Phase, s.step.Reason)
+	}
+	s.settled(t, s.after)
+	writes := s.writes
+	for i := range s.p.Items {
+		it := s.p.Items[i]
+		it.From = it.To
+		s.p.Items[i] = it
+	}
+	s.r = Start(s.p, s.body, "", s.sim.now)
+	s.turn()
+	if !s.step.Finished || len(s.step.Want) != 0 || s.writes != writes {
+		t.Fatalf("at rest it wants %v", s.step.Want)
+	}
+}
+
+func TestNextIsPure(t *testing.T) {
+	s := newScene(1, schema.Paced{Count: 4}, guards{})
+	s.observe()
+	before, err := json.Marshal(s.r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, two := Next(s.r, s.seen, s.sim.now), Next(s.r, s.seen, s.sim.now)
+	after, err := json.Marshal(s.r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(before) != string(after) || !reflect.DeepEqual(one, two) {
+		t.Fatal("Next changed its argument or decided differently for the same input")
+	}
+}
+
+// TestGuards removes each guard and expects that a property breaks.
+func TestGuards(t *testing.T) {
+	for name, g := range map[string]guards{
+		"capacity": {noCapacity: true}, "gate": {noGate: true}, "verdict": {noVerdict: true}, "brake": {noBrake: true},
+		"blind": {noBlind: true}, "fence": {noFence: true}, "stale": {noStale: true}, "flight": {noFlight: true},
+		"order": {noOrder: true}, "park": {noPark: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for seed := int64(1); seed < 4000; seed++ {
+				d := example(seed)
+				if broken(d, g) && !broken(d, guards{}) {
+					return
+				}
+			}
+			t.Fatalf("without the guard %q no property fails", name)
+		})
+	}
+}
+
+// example gives the drawn case number seed without rapid.
+func example(seed int64) draw {
+	n := func(k int64) int { return int(seed / k) }
+	d := draw{seed: seed, index: n(7) % 5, faults: 0.15 * float64(seed%2)}
+	d.paced = schema.Paced{Count: 1 + n(3)%9, NoSurge: n(11)%3 == 0}
+	d.bad = []string{"", "crash", "silent", "dies", "slow", "all"}[seed%6]
+	d.event = []string{"", "brake", "blind", "abort", "hold", "broken", "supersede"}[seed%7]
+	return d
+}
+
+// broken says whether any property fails in the case.
+func broken(d draw, g guards) bool {
+	s := play(d, g)
+	if len(s.broken) > 0 {
+		return true
+	}
+	if !s.step.Finished {
+		return !(s.step.Reason.Code == schema.WaitCapacity && s.paced.NoSurge)
+	}
+	s.sim.to(s.sim.now.Add(time.Minute))
+	want := s.after
+	if s.r.Phase != PhaseDone {
+		want = s.before
+	}
+	return !maps.Equal(s.sim.contents(), want) || !s.sim.jobs[keyJob].parked
+}

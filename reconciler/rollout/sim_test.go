@@ -1,0 +1,343 @@
+package rollout
+
+import (
+	"fmt"
+	"sort"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// sim is a small pure model of Nomad's replacement as facts/nomad-consul.md
+// 3.4 and 7 measured it: victims by name index, blind to health, in a sliding
+// window that only approval moves; in place where the release is equal, all at
+// once, to be approved as well; unpromoted canaries stop with the next
+// register; a crashing member keeps its slot. Reactions come 0.2 s late.
+type sim struct {
+	now     time.Time
+	plain   map[schema.Key]schema.Object
+	jobs    map[schema.Key]*simJob
+	fate    func(release schema.Digest, index, generation int) fate
+	version int
+	ids     int
+	taken   []taken // what the backend took because of a write of ours
+}
+
+type fate struct {
+	start  time.Duration
+	crash  bool
+	silent bool // runs, never passes
+	dies   time.Duration
+}
+
+type simJob struct {
+	o        schema.Object
+	live     bool
+	version  int
+	count    int
+	parallel int
+	canary   int
+	promoted bool
+	parked   bool
+	status   string
+	fresh    bool // first evaluation of a version
+	evalAt   time.Time
+	cause    schema.Digest
+	allocs   []*simAlloc
+	gen      map[int]int
+}
+
+type simAlloc struct {
+	id       string
+	index    int
+	release  schema.Digest
+	version  int
+	created  time.Time
+	fate     fate
+	canary   bool
+	approved bool
+}
+
+type taken struct {
+	at    time.Time
+	cause schema.Digest
+	id    string
+	group string
+}
+
+func newSim(now time.Time) *sim {
+	return &sim{now: now, plain: map[schema.Key]schema.Object{}, jobs: map[schema.Key]*simJob{},
+		fate: func(schema.Digest, int, int) fate { return fate{start: time.Second} }}
+}
+
+func (s *sim) state(a *simAlloc) (running, passing, failed bool, since time.Time) {
+	up := a.created.Add(a.fate.start)
+	switch {
+	case s.now.Before(up):
+		return false, false, false, a.created
+	case a.fate.crash:
+		return false, false, true, up
+	case a.fate.dies > 0 && !s.now.Before(up.Add(a.fate.dies)):
+		return false, false, true, up.Add(a.fate.dies)
+	}
+	return true, !a.fate.silent, false, up
+}
+
+// to advances the time, evaluation by evaluation.
+func (s *sim) to(t time.Time) {
+	for _, k := range s.keys() {
+		j := s.jobs[k]
+		for !j.evalAt.IsZero() && !j.evalAt.After(t) {
+			if j.evalAt.After(s.now) {
+				s.now = j.evalAt
+			}
+			j.evalAt = time.Time{}
+			s.eval(j)
+		}
+	}
+	s.now = t
+	for _, k := range s.keys() {
+		if j := s.jobs[k]; j.live && j.parked && j.status == "running" {
+			s.native(j)
+		}
+	}
+}
+
+func (s *sim) keys() []schema.Key {
+	var out []schema.Key
+	for k := range s.jobs {
+		out = append(out, k)
+	}
+	sort.Slice(out, func(a, b int) bool { return out[a].Compare(out[b]) < 0 })
+	return out
+}
+
+func (s *sim) native(j *simJob) {
+	for _, a := range j.allocs {
+		if _, ok, _, _ := s.state(a); ok {
+			a.approved = true
+		}
+	}
+	s.eval(j)
+}
+
+func (s *sim) take(j *simJob, i int) {
+	a := j.allocs[i]
+	s.taken = append(s.taken, taken{s.now, j.cause, a.id, j.o.Group})
+	j.allocs = append(j.allocs[:i:i], j.allocs[i+1:]...)
+}
+
+func (s *sim) place(j *simJob, index int, canary bool) {
+	s.ids++
+	gen := j.gen[index]
+	j.gen[index]++
+	j.allocs = append(j.allocs, &simAlloc{id: fmt.Sprintf("a%04d", s.ids), index: index, release: j.o.Release, version: j.version,
+		created: s.now, fate: s.fate(j.o.Release, index, gen), canary: canary, approved: j.status != "running"})
+	sort.SliceStable(j.allocs, func(a, b int) bool { return j.allocs[a].index < j.allocs[b].index })
+}
+
+func (s *sim) eval(j *simJob) {
+	if !j.live {
+		for len(j.allocs) > 0 {
+			s.take(j, 0)
+		}
+		return
+	}
+	for i := len(j.allocs) - 1; i >= 0; i-- {
+		if a := j.allocs[i]; a.canary && a.version != j.version {
+			s.take(j, i)
+		}
+	}
+	window := j.parallel
+	if !j.fresh {
+		for _, a := range j.allocs {
+			if a.version == j.version && !a.approved {
+				window--
+			}
+		}
+	}
+	j.fresh = false
+	used, old, canaries := map[int]bool{}, 0, 0
+	for _, a := range j.allocs {
+		if a.release == j.o.Release && a.version != j.version {
+			a.version, a.approved = j.version, j.status != "running"
+		}
+		if a.canary {
+			canaries++
+			continue
+		}
+		if a.release != j.o.Release {
+			old++
+		}
+		used[a.index] = true
+	}
+	for i := len(j.allocs) - 1; i >= 0 && len(j.allocs)-canaries > j.count; i-- {
+		if a := j.allocs[i]; !a.canary {
+			if a.release != j.o.Release {
+				old--
+			}
+			s.take(j, i)
+		}
+	}
+	for i := 0; i < j.count; i++ {
+		if !used[i] && len(j.allocs)-canaries < j.count {
+			s.place(j, i, false)
+		}
+	}
+	if j.canary > 0 && !j.promoted && old > 0 {
+		for i := canaries; i < j.canary; i++ {
+			s.place(j, i, true)
+		}
+		return
+	}
+	for i := 0; i < len(j.allocs) && window > 0; {
+		a := j.allocs[i]
+		if a.release == j.o.Release {
+			i++
+			continue
+		}
+		window--
+		s.take(j, i)
+		s.place(j, a.index, false)
+		i = 0
+	}
+	if j.status == "running" && len(j.allocs) == j.count {
+		for _, a := range j.allocs {
+			if a.version != j.version || !a.approved {
+				return
+			}
+		}
+		j.status = "successful"
+	}
+}
+
+func (s *sim) promote(j *simJob) {
+	j.promoted = true
+	for _, c := range j.allocs {
+		if !c.canary {
+			continue
+		}
+		c.canary = false
+		for i, a := range j.allocs {
+			if a.release != j.o.Release {
+				c.index = a.index
+				s.take(j, i)
+				break
+			}
+		}
+	}
+	sort.SliceStable(j.allocs, func(a, b int) bool { return j.allocs[a].index < j.allocs[b].index })
+}
+
+// apply carries an action out at once; its consequences come with eval.
+func (s *sim) apply(a schema.Action, o schema.Object) {
+	if o.Paced == nil && s.jobs[a.Key] == nil {
+		if a.Verb == schema.VerbDelete {
+			delete(s.plain, a.Key)
+		} else {
+			s.plain[a.Key] = o
+		}
+		return
+	}
+	j := s.jobs[a.Key]
+	if j == nil {
+		j = &simJob{gen: map[int]int{}}
+		s.jobs[a.Key] = j
+	}
+	switch a.Verb {
+	case schema.VerbDelete:
+		j.live = false
+	case schema.VerbApprove:
+		canary := false
+		for _, m := range j.allocs {
+			for _, id := range a.Members {
+				if m.id == id {
+					m.approved = true
+					canary = canary || m.canary
+				}
+			}
+		}
+		if canary {
+			defer s.promote(j)
+		}
+	case schema.VerbMove:
+		for _, m := range j.allocs {
+			for _, id := range a.Members {
+				if m.id == id {
+					s.ids++
+					gen := j.gen[m.index]
+					j.gen[m.index]++
+					m.id, m.created, m.fate, m.approved = fmt.Sprintf("a%04d", s.ids), s.now, s.fate(m.release, m.index, gen), j.status != "running"
+				}
+			}
+		}
+	default:
+		s.register(j, a, o)
+	}
+	j.cause, j.evalAt = a.ID, s.now.Add(200*time.Millisecond)
+}
+
+func (s *sim) register(j *simJob, a schema.Action, o schema.Object) {
+	parked := a.Verb != schema.VerbStage
+	if j.live && j.o.Digest == o.Digest && j.parked == parked && (parked || (j.parallel == a.Parallel && j.canary == a.Canary)) {
+		return // unchanged: no new version
+	}
+	count := o.Paced.Count
+	if o.Paced.System && len(j.allocs) > 0 {
+		count = j.count
+	}
+	s.version++
+	j.o, j.live, j.count, j.version, j.parked = o, true, count, s.version, parked
+	j.parallel, j.canary, j.promoted, j.status, j.fresh = max(1, a.Parallel), a.Canary, false, "running", true
+}
+
+// object reads one object.
+func (s *sim) object(want schema.Object) schema.LiveObject {
+	out := schema.LiveObject{Key: want.Key, State: schema.StateAbsent}
+	if o, ok := s.plain[want.Key]; ok {
+		out.State = schema.StateDiffers
+		if o.Digest == want.Digest {
+			out.State = schema.StateSame
+		}
+	}
+	if j := s.jobs[want.Key]; j != nil && j.live {
+		out.State, out.Count = schema.StateDiffers, j.count
+		if j.o.Digest == want.Digest {
+			out.State = schema.StateSame
+		}
+		out.Progress = &schema.Progress{Status: j.status, Parked: j.parked, Desired: j.count, Release: j.o.Release}
+	}
+	return out
+}
+
+// members lists all groups.
+func (s *sim) members() map[string][]schema.Member {
+	out := map[string][]schema.Member{}
+	for _, k := range s.keys() {
+		j := s.jobs[k]
+		for _, a := range j.allocs {
+			running, passing, failed, since := s.state(a)
+			m := schema.Member{ID: a.id, Key: k, Group: j.o.Group, Index: a.index, Release: a.release, Host: "host-" + a.id, Running: running,
+				Failed: failed, Pending: !running && !failed, Current: a.version == j.version, Since: since, Created: a.created, Serving: passing, Passing: &passing}
+			if ok := a.approved; ok {
+				m.Approved = &ok
+			}
+			out[j.o.Group] = append(out[j.o.Group], m)
+		}
+	}
+	return out
+}
+
+// contents is what a rollback has to restore exactly.
+func (s *sim) contents() map[schema.Key]schema.Digest {
+	out := map[schema.Key]schema.Digest{}
+	for k, o := range s.plain {
+		out[k] = o.Digest
+	}
+	for k, j := range s.jobs {
+		if j.live {
+			out[k] = j.o.Digest
+		}
+	}
+	return out
+}

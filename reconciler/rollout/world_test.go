@@ -1,0 +1,328 @@
+package rollout
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand"
+	"slices"
+	"time"
+
+	"locktide.dev/reconciler/ledger"
+	"locktide.dev/schema"
+)
+
+// world drives Next and Admit against sim in virtual time, with faults, and
+// judges by the simulator's own record.
+type world struct {
+	sim      *sim
+	rng      *rand.Rand
+	g        guards
+	bodies   map[schema.Digest]schema.Object
+	r        Rollout
+	step     Step
+	ledger   ledger.Ledger
+	outcomes map[schema.Digest]schema.Outcome
+	flights  map[schema.Digest]schema.Action
+	due      []answer
+	seen     Seen
+	faults   float64 // probability of a fault per dispatch or turn
+	lag      bool    // readings may be withheld
+	held     map[string]bool
+	blind    map[string]string
+	heal     time.Time // no new faults after it
+	approved int       // disruptive approvals dispatched
+	writes   int
+	log      []string
+	noted    string
+	moved    time.Time // last write
+	broken   []string  // violated properties
+	judged   map[schema.Digest]judged
+	releases int // most releases in one group at once
+}
+
+type answer struct {
+	at time.Time
+	o  schema.Outcome
+}
+
+// judged is what was true when a disruptive write was dispatched.
+type judged struct {
+	serving map[string]bool
+	n, cap  int
+	floor   int
+	relaxed bool
+}
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func newWorld(seed int64, g guards) *world {
+	return &world{sim: newSim(epoch), rng: rand.New(rand.NewSource(seed)), g: g, bodies: map[schema.Digest]schema.Object{},
+		outcomes: map[schema.Digest]schema.Outcome{}, flights: map[schema.Digest]schema.Action{}, held: map[string]bool{}, blind: map[string]string{},
+		heal: epoch.Add(20 * time.Minute), judged: map[schema.Digest]judged{},
+		seen: Seen{Objects: map[schema.Key]schema.LiveObject{}, ReadAt: map[schema.Key]time.Time{}, Members: map[string][]schema.Member{}, MembersAt: map[string]time.Time{}, Staleness: 10 * time.Second}}
+}
+
+func (w *world) fail(format string, args ...any) {
+	w.broken = append(w.broken, w.sim.now.Sub(epoch).String()+" "+fmt.Sprintf(format, args...))
+}
+
+// put seals an object into the content store.
+func (w *world) put(o schema.Object) schema.Entry {
+	o, e, _ := o.Seal()
+	w.bodies[e.Body] = o
+	return e
+}
+
+func (w *world) body(d schema.Digest) (schema.Object, bool) { o, ok := w.bodies[d]; return o, ok }
+
+func (w *world) chance(p float64) bool {
+	return p > 0 && w.sim.now.Before(w.heal) && w.rng.Float64() < p
+}
+
+func (w *world) observe() {
+	if w.lag && w.chance(0.3) {
+		return // readings keep their age
+	}
+	w.seen.Objects, w.seen.ReadAt = map[schema.Key]schema.LiveObject{}, map[schema.Key]time.Time{}
+	w.seen.Members, w.seen.MembersAt = w.sim.members(), map[string]time.Time{}
+	for _, it := range w.r.Items {
+		e := it.To
+		if e == (schema.Entry{}) {
+			e = it.From
+		}
+		o := w.bodies[e.Body]
+		w.seen.Objects[it.Key], w.seen.ReadAt[it.Key] = w.sim.object(o), w.sim.now
+		if it.Group != "" {
+			w.seen.MembersAt[it.Group] = w.sim.now
+		}
+	}
+}
+
+// turn is one turn of the loop.
+func (w *world) turn() {
+	for i := 0; i < len(w.due); i++ {
+		if a := w.due[i]; !a.at.After(w.sim.now) {
+			w.outcomes[a.o.ID] = a.o
+			delete(w.flights, a.o.ID)
+			w.due = slices.Delete(w.due, i, i+1)
+			i--
+		}
+	}
+	w.observe()
+	w.seen.Outcomes, w.seen.InFlight, w.seen.Held = w.outcomes, w.flights, w.held
+	w.seen.Blind = w.blind
+	w.step = next(w.r, w.seen, w.sim.now, w.g)
+	w.r = w.step.Rollout
+	if note := fmt.Sprintf("%s %s %s", w.r.Phase, w.step.Reason.Code, w.step.Reason.Message); note != w.noted {
+		w.noted = note
+		w.log = append(w.log, w.sim.now.Sub(epoch).String()+" "+note)
+	}
+	if !w.step.Finished && w.step.Reason.Code == "" {
+		w.fail("P35: nothing explains the step")
+	}
+	if w.chance(w.faults / 4) {
+		w.crash()
+		return
+	}
+	env := ledger.Env{Rollouts: map[string]ledger.Info{w.r.ID: {Partition: w.r.Partition, Commit: w.r.Commit, Apps: w.r.Apps, Back: w.r.Back}}, Owned: map[schema.Kind]int{"kv": 100, "job": 100, "route": 100}}
+	granted, _, next := ledger.Admit(w.ledger, w.step.Want, env, w.sim.now)
+	w.ledger = next
+	for _, a := range granted {
+		if _, flying := w.flights[a.ID]; !flying {
+			if w.dispatch(a); w.chance(w.faults / 4) {
+				w.crash() // between effect and outcome
+				return
+			}
+		}
+	}
+	for _, ms := range w.sim.members() {
+		seen := map[schema.Digest]bool{}
+		for _, m := range ms {
+			seen[m.Release] = true
+		}
+		w.releases = max(w.releases, len(seen))
+	}
+}
+
+// crash loses memory: the journal's rollout is read again, outcomes and
+// flights are gone.
+func (w *world) crash() {
+	raw, err := json.Marshal(w.r)
+	if err != nil {
+		w.fail("a rollout does not encode: %v", err)
+		return
+	}
+	var r Rollout
+	if err := json.Unmarshal(raw, &r); err != nil {
+		w.fail("a rollout does not decode: %v", err)
+		return
+	}
+	w.seen.Objects, w.seen.ReadAt, w.seen.Members, w.seen.MembersAt = nil, nil, nil, nil
+	w.r, w.outcomes, w.flights, w.due = r, map[schema.Digest]schema.Outcome{}, map[schema.Digest]schema.Action{}, nil
+}
+
+func (w *world) dispatch(a schema.Action) {
+	w.writes++
+	w.moved = w.sim.now
+	w.judge(a)
+	w.flights[a.ID] = a
+	took := true
+	o := schema.Outcome{ID: a.ID, Receipt: &schema.Receipt{}}
+	if w.chance(w.faults) {
+		kinds := []schema.FailureKind{schema.FailConflict, schema.FailThrottled, schema.FailUnavailable, schema.FailUnclear}
+		o.Failure = &schema.Failure{Kind: kinds[w.rng.Intn(4)], Message: "fault"}
+		took = o.Failure.Kind == schema.FailUnclear && w.rng.Intn(2) == 0
+	}
+	if took {
+		w.sim.apply(a, w.bodies[a.To.Body])
+	}
+	o.At = w.sim.now
+	w.log = append(w.log, fmt.Sprintf("%s    %s %s to %s par %d canary %d members %v victims %v charge %d %v", w.sim.now.Sub(epoch), a.Verb, a.Key, a.To.Release.Short(), a.Parallel, a.Canary, a.Members, a.Victims, a.Charge.Members, o.Failure))
+	w.due = append(w.due, answer{w.sim.now.Add(time.Duration(w.rng.Intn(3)) * 300 * time.Millisecond), o})
+}
+
+// judge keeps what the readings of this dispatch said, by the simulator's own
+// account, and judges gates, brakes and age.
+func (w *world) judge(a schema.Action) {
+	disruptive := a.Charge.Members > 0 || a.Charge.Opens || a.Charge.Deletes
+	if w.seen.Braked != "" && disruptive {
+		w.fail("P6: %s of %s at a brake", a.Verb, a.Key)
+	}
+	for i, it := range w.r.Items {
+		for _, e := range w.r.Items[:i] {
+			if e.Key != a.Key && it.Key == a.Key && !sameWave(e, it) && e.State != StateDone {
+				w.fail("order: %s is written before %s is done", a.Key, e.Key)
+			}
+		}
+	}
+	j := w.sim.jobs[a.Key]
+	o := w.bodies[a.To.Body]
+	if j == nil || o.Paced == nil {
+		return
+	}
+	at := w.seen.MembersAt[j.o.Group]
+	if a.Charge.Members > 0 && w.sim.now.Sub(at) > 10*time.Second {
+		w.fail("P2: %s of %s on a reading of %s ago", a.Verb, a.Key, w.sim.now.Sub(at))
+	}
+	if disruptive && w.blind[j.o.Group] != "" {
+		w.fail("P2: %s of %s while blind", a.Verb, a.Key)
+	}
+	members := w.seen.Members[j.o.Group]
+	v := judged{serving: map[string]bool{}, n: o.Paced.Count, floor: 0}
+	if o.Paced.System {
+		v.n = j.count
+	}
+	for _, m := range members {
+		if m.Serving && !w.held[m.ID] && !w.taken(m.ID) {
+			v.serving[m.ID] = true
+		}
+	}
+	share := 25
+	if s := o.Paced.Pacing.MaxUnavailable; s.Percent > 0 {
+		share = s.Percent
+	}
+	if len(o.Paced.Pacing.Batches) > 0 && !w.r.Back {
+		share = 0
+		for _, b := range o.Paced.Pacing.Batches {
+			share = max(share, b.Percent)
+		}
+	}
+	if w.r.Back {
+		share = max(share, 33)
+	}
+	v.cap = max(1, v.n*min(share, 50)/100)
+	if o.Paced.Storage {
+		v.cap = 1
+	}
+	if v.n >= 2 {
+		v.floor = 1
+	}
+	v.relaxed = w.r.Back && (o.Paced.NoSurge || o.Paced.System || (len(w.r.Items) > 0 && w.noRoom(a.Key)))
+	w.judged[a.ID] = v
+	if a.Verb == schema.VerbApprove && !w.r.Back && len(a.Victims) > 0 {
+		for _, m := range members {
+			if m.Release != o.Release {
+				continue
+			}
+			if !m.Running || m.Passing == nil || !*m.Passing {
+				w.fail("P5: the next batch of %s starts while %s of the last fails", a.Key, m.ID)
+			} else if !*orFalse(m.Approved) && w.sim.now.Sub(m.Since) < 15*time.Second {
+				w.fail("P5: the next batch of %s starts before %s soaked", a.Key, m.ID)
+			}
+		}
+	}
+}
+
+func (w *world) noRoom(k schema.Key) bool {
+	return slices.ContainsFunc(w.r.Items, func(it Item) bool { return it.Key == k && it.NoRoom })
+}
+
+func orFalse(b *bool) *bool {
+	if b == nil {
+		return new(bool)
+	}
+	return b
+}
+
+func (w *world) taken(id string) bool {
+	return slices.ContainsFunc(w.sim.taken, func(t taken) bool { return t.id == id })
+}
+
+// oracle judges the capacity rule (P1, P4) from what the simulator took.
+func (w *world) oracle() {
+	by := map[schema.Digest][]string{}
+	var order []schema.Digest
+	for _, t := range w.sim.taken {
+		if _, ok := by[t.cause]; !ok {
+			order = append(order, t.cause)
+		}
+		by[t.cause] = append(by[t.cause], t.id)
+	}
+	for _, cause := range order {
+		v, ok := w.judged[cause]
+		if !ok {
+			continue
+		}
+		in := 0
+		for _, id := range by[cause] {
+			if v.serving[id] {
+				in++
+			}
+		}
+		left := len(v.serving) - in
+		out := max(0, v.n-len(v.serving)-(len(by[cause])-in))
+		cost := in - max(0, len(v.serving)-v.n)
+		switch {
+		case in == 0:
+		case left < v.floor:
+			w.fail("P4: action %s left %d of %d serving", cause.Short(), left, v.n)
+		case out+cost > v.cap && !(v.relaxed && in <= 1):
+			w.fail("P1: action %s took %d of %d serving, %d out, cap %d", cause.Short(), in, len(v.serving), out, v.cap)
+		}
+	}
+}
+
+// run drives until the rollout is finished or the time is over.
+func (w *world) run(limit time.Duration, each func()) {
+	for end := w.sim.now.Add(limit); w.sim.now.Before(end) && !w.step.Finished; {
+		if w.sim.now.Sub(w.moved) > 50*time.Minute && w.sim.now.After(w.heal) {
+			break // nothing will happen any more
+		}
+		if each != nil {
+			each()
+		}
+		w.turn()
+		pause := 700 * time.Millisecond
+		if len(w.step.Want) == 0 && len(w.due) == 0 {
+			pause = 3 * time.Second
+			if w.sim.now.After(w.heal) {
+				pause = 10 * time.Second
+			}
+			if wake := w.step.Wake; !wake.IsZero() && wake.Sub(w.sim.now) < pause {
+				pause = max(200*time.Millisecond, wake.Sub(w.sim.now))
+			}
+		}
+		w.sim.to(w.sim.now.Add(pause))
+	}
+	w.oracle()
+}
