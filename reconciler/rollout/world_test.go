@@ -37,7 +37,8 @@ type world struct {
 	moved    time.Time // last write
 	broken   []string  // violated properties
 	judged   map[schema.Digest]judged
-	releases int // most releases in one group at once
+	wrote    map[schema.Key]time.Time // last write that the engine knows of
+	releases int                      // most releases in one group at once
 }
 
 type answer struct {
@@ -58,7 +59,7 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func newWorld(seed int64, g guards) *world {
 	return &world{sim: newSim(epoch), rng: rand.New(rand.NewSource(seed)), g: g, bodies: map[schema.Digest]schema.Object{},
 		outcomes: map[schema.Digest]schema.Outcome{}, flights: map[schema.Digest]schema.Action{}, held: map[string]bool{}, blind: map[string]string{},
-		heal: epoch.Add(20 * time.Minute), judged: map[schema.Digest]judged{},
+		heal: epoch.Add(20 * time.Minute), judged: map[schema.Digest]judged{}, wrote: map[schema.Key]time.Time{},
 		seen: Seen{Objects: map[schema.Key]schema.LiveObject{}, ReadAt: map[schema.Key]time.Time{}, Members: map[string][]schema.Member{}, MembersAt: map[string]time.Time{}, Staleness: 10 * time.Second}}
 }
 
@@ -103,6 +104,9 @@ func (w *world) turn() {
 	for i := 0; i < len(w.due); i++ {
 		if a := w.due[i]; !a.at.After(w.sim.now) {
 			w.outcomes[a.o.ID] = a.o
+			if f := w.flights[a.o.ID]; a.o.Failure == nil {
+				w.wrote[f.Key] = a.o.At
+			}
 			delete(w.flights, a.o.ID)
 			w.due = slices.Delete(w.due, i, i+1)
 			i--
@@ -187,6 +191,9 @@ func (w *world) judge(a schema.Action) {
 	disruptive := a.Charge.Members > 0 || a.Charge.Opens || a.Charge.Deletes
 	if w.seen.Braked != "" && disruptive {
 		w.fail("P6: %s of %s at a brake", a.Verb, a.Key)
+	}
+	if at := w.seen.ReadAt[a.Key]; at.Before(w.wrote[a.Key]) {
+		w.fail("P15: %s of %s was decided on a reading older than our last write", a.Verb, a.Key)
 	}
 	for i, it := range w.r.Items {
 		for _, e := range w.r.Items[:i] {
