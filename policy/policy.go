@@ -1,10 +1,13 @@
 // Package policy judges definitions, compiled objects and plans by rules with
-// stable codes. Rules read the compiled objects wherever they can, so that
+// stable codes. Rules read the compiled job wherever there is one, so that
 // typed groups, overlays and raw jobs are judged alike.
 package policy
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"locktide.dev/schema"
@@ -14,10 +17,10 @@ import (
 // that need them then have nothing to say.
 type Input struct {
 	Fleet    *schema.Fleet
-	Previous *schema.Fleet // of the commit in force before: its teams and exceptions judge this one
+	Previous *schema.Fleet // of the commit in force before: its teams judge this one
 	Objects  []schema.Object
 	Plan     *schema.Plan
-	Today    time.Time // for the expiry of exceptions
+	Today    time.Time // for the expiry of exceptions; zero: none expires
 }
 
 // Rule is one check with a stable code.
@@ -31,13 +34,92 @@ type Config struct {
 	// RawExec lists apps (patterns such as shop.cart.*) that may use the
 	// raw_exec driver. Nil: only teams' grants are judged.
 	RawExec []string
-	// Severity overrides a code's severity; "off" drops the rule.
+	// Severity overrides a code's severity; Off drops the rule.
 	Severity map[string]schema.Severity
 }
 
-// Builtin gives the built-in rules.
-func Builtin(cfg Config) []Rule { return nil }
+// Off as a severity drops a rule.
+const Off schema.Severity = "off"
+
+// Codes of findings about policy itself, not of rules.
+const (
+	CodeExceptionInvalid = "exception-invalid"
+	CodeExceptionExpired = "exception-expired"
+	CodeRuleFailed       = "rule-failed"
+)
 
 // Evaluate runs rules over in and gives their findings with positions, those
-// that an exception sets aside marked, sorted.
-func Evaluate(ctx context.Context, rules []Rule, in Input) []schema.Finding { return nil }
+// that an exception sets aside marked, sorted. A rule that panics, or that is
+// not done when ctx ends, is a Deny finding: what was not judged does not pass.
+func Evaluate(ctx context.Context, rules []Rule, in Input) []schema.Finding {
+	if in.Fleet == nil {
+		in.Fleet = &schema.Fleet{}
+	}
+	exceptions, out := readExceptions(rules, in)
+	for _, r := range rules {
+		for _, f := range run(ctx, r, in) {
+			f.Excepted = exceptions.covers(f)
+			out = append(out, f)
+		}
+	}
+	for i, f := range out {
+		if f.At.File == "" {
+			out[i].At = in.Fleet.Positions[f.Ref]
+		}
+	}
+	slices.SortFunc(out, func(a, b schema.Finding) int {
+		return cmp.Or(cmp.Compare(a.Ref, b.Ref), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
+	})
+	return out
+}
+
+// run gives r's findings. Rules cannot be interrupted (CUE neither), so one
+// that outlives ctx is left to end by itself.
+func run(ctx context.Context, r Rule, in Input) []schema.Finding {
+	failed := func(why string) []schema.Finding {
+		return []schema.Finding{{Code: CodeRuleFailed, Severity: schema.Deny,
+			Message: fmt.Sprintf("could not judge by rule %s: %s", r.Code(), why), Next: "repair the rule or switch it off"}}
+	}
+	if ctx.Err() != nil {
+		return failed("the time for policy was over before it ran")
+	}
+	done := make(chan []schema.Finding, 1)
+	go func() {
+		defer func() {
+			if p := recover(); p != nil {
+				done <- failed(fmt.Sprintf("it panicked: %v", p))
+			}
+		}()
+		done <- r.Check(in)
+	}()
+	select {
+	case fs := <-done:
+		return fs
+	case <-ctx.Done():
+		return failed("it took too long")
+	}
+}
+
+// Match says whether s fits pattern, in which * stands for any characters.
+func Match(pattern, s string) bool {
+	for i := range len(pattern) {
+		if pattern[i] != '*' {
+			if s == "" || s[0] != pattern[i] {
+				return false
+			}
+			s = s[1:]
+			continue
+		}
+		for j := 0; j <= len(s); j++ {
+			if Match(pattern[i+1:], s[j:]) {
+				return true
+			}
+		}
+		return false
+	}
+	return s == ""
+}
+
+func matchAny(patterns []string, s string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return Match(p, s) })
+}

@@ -1,0 +1,171 @@
+package policy
+
+import (
+	"encoding/json"
+	"strings"
+
+	"locktide.dev/schema"
+)
+
+// job is the part of a Nomad job that rules judge, as Nomad's API has it.
+type job struct {
+	Namespace  string
+	TaskGroups []taskGroup
+}
+
+type taskGroup struct {
+	Name     string
+	Networks []struct {
+		Mode          string
+		ReservedPorts []struct {
+			Label string
+			Value int
+		}
+	}
+	Services []service
+	Tasks    []task
+}
+
+type service struct {
+	Name   string
+	Checks []struct{ Type string }
+}
+
+type task struct {
+	Name      string
+	Driver    string
+	Config    map[string]any
+	Services  []service
+	Artifacts []struct {
+		GetterSource  string
+		GetterOptions map[string]string
+	}
+	Templates []struct {
+		EmbeddedTmpl string
+		ChangeMode   *string
+	}
+}
+
+// tasks calls do for each task with its path in the job.
+func (j job) tasks(do func(path string, t task)) {
+	for _, tg := range j.TaskGroups {
+		for _, t := range tg.Tasks {
+			do(tg.Name+"."+t.Name, t)
+		}
+	}
+}
+
+// checked says whether any service of the job has a check.
+func (j job) checked() bool {
+	has := func(ss []service) bool {
+		for _, s := range ss {
+			if len(s.Checks) > 0 {
+				return true
+			}
+		}
+		return false
+	}
+	found := false
+	for _, tg := range j.TaskGroups {
+		found = found || has(tg.Services)
+	}
+	j.tasks(func(_ string, t task) { found = found || has(t.Services) })
+	return found
+}
+
+// compiledJobs gives the compiled Nomad jobs by group.
+func compiledJobs(objects []schema.Object) map[string]job {
+	out := map[string]job{}
+	for _, o := range objects {
+		if o.Group == "" || o.Layer != schema.LayerInstance {
+			continue
+		}
+		if j, ok := decodeJob(o.Spec); ok {
+			out[o.Group] = j
+		}
+	}
+	return out
+}
+
+// decodeJob reads a job, bare or wrapped in "Job" as the API's bodies are.
+func decodeJob(raw json.RawMessage) (job, bool) {
+	var wrapped struct {
+		job
+		Job *job
+	}
+	if json.Unmarshal(raw, &wrapped) != nil {
+		return job{}, false
+	}
+	if wrapped.Job != nil {
+		return *wrapped.Job, len(wrapped.Job.TaskGroups) > 0
+	}
+	return wrapped.job, len(wrapped.TaskGroups) > 0
+}
+
+// typedJob is what rules can know of a group that no driver compiled.
+func typedJob(g schema.Group) job {
+	if j, ok := decodeJob(g.Raw); ok {
+		return j
+	}
+	tg := map[string]any{"Name": "main", "Networks": []any{map[string]any{"Mode": g.Network, "ReservedPorts": staticPorts(g)}}}
+	var services, tasks []any
+	for _, name := range sortedKeys(g.Services) {
+		var checks []any
+		for range g.Services[name].Checks {
+			checks = append(checks, map[string]any{"Type": "check"})
+		}
+		services = append(services, map[string]any{"Name": name, "Checks": checks})
+	}
+	for _, name := range sortedKeys(g.Tasks) {
+		tasks = append(tasks, typedTask(g, name))
+	}
+	tg["Services"], tg["Tasks"] = services, tasks
+	j, _ := decodeJob(schema.MustCanonical(map[string]any{"Namespace": g.Namespace, "TaskGroups": []any{tg}}))
+	return j
+}
+
+func staticPorts(g schema.Group) []any {
+	var out []any
+	for _, label := range sortedKeys(g.Ports) {
+		if p := g.Ports[label]; p.Static > 0 {
+			out = append(out, map[string]any{"Label": label, "Value": p.Static})
+		}
+	}
+	return out
+}
+
+func typedTask(g schema.Group, name string) map[string]any {
+	t := g.Tasks[name]
+	config := map[string]any{}
+	for k, v := range t.Config {
+		config[k] = v
+	}
+	if image := t.Image; image != "" {
+		config["image"] = image
+	} else if name == "main" && g.Image != "" && t.Driver != "exec" && t.Driver != "raw_exec" {
+		config["image"] = g.Image + ":" + g.Release
+	}
+	out := map[string]any{"Name": name, "Driver": t.Driver, "Config": config}
+	if name != "main" {
+		return out
+	}
+	if a := g.Artifact; a != nil {
+		options := map[string]any{}
+		if a.SHA256 != "" || strings.Contains(g.Release, "@sha256:") {
+			options["checksum"] = "sha256:" + a.SHA256
+		}
+		out["Artifacts"] = []any{map[string]any{"GetterSource": a.URL, "GetterOptions": options}}
+	}
+	var templates []any
+	for _, name := range sortedKeys(g.Files) {
+		if f := g.Files[name]; !f.Literal {
+			mode := f.Change
+			if mode == "" {
+				mode = "noop"
+			}
+			templates = append(templates, map[string]any{"EmbeddedTmpl": f.Content, "ChangeMode": mode})
+		}
+	}
+	out["Templates"] = templates
+	return out
+}

@@ -1,0 +1,210 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"locktide.dev/schema"
+)
+
+// teamByPath is the team under whose paths file lies, the longest path first;
+// empty for files of the platform.
+func (v *view) teamByPath(file string) string {
+	best, team := -1, ""
+	for _, name := range sortedKeys(v.teams) {
+		for _, p := range v.teams[name].Paths {
+			p = strings.Trim(p, "/")
+			if (file == p || strings.HasPrefix(file, p+"/")) && len(p) > best {
+				best, team = len(p), name
+			}
+		}
+	}
+	return team
+}
+
+// teamOf is the team that answers for an app: by the path of its definition,
+// else by its owner, else by the name patterns.
+func (v *view) teamOf(app, owner string, ref schema.Ref) string {
+	at := v.Fleet.Positions[ref]
+	if at.File == "" {
+		at = v.Fleet.Positions[schema.NewRef("apps", app)]
+	}
+	if team := v.teamByPath(at.File); team != "" {
+		return team
+	}
+	if owner = cmp.Or(owner, v.Fleet.Apps[app].Owner); owner != "" {
+		if _, ok := v.teams[owner]; ok {
+			return owner
+		}
+	}
+	for _, name := range sortedKeys(v.teams) {
+		if matchAny(v.teams[name].Apps, app) {
+			return name
+		}
+	}
+	return ""
+}
+
+// mayNot names the group's team if it lacks a grant. Groups of no team belong
+// to the platform, which may everything.
+func (v *view) mayNot(g group, grant string) (team string, denied bool) {
+	team = v.teamOf(g.App, g.Owner, g.ref)
+	return team, team != "" && !slices.Contains(v.teams[team].May, grant)
+}
+
+func (v *view) grant(g group, grant, field, what string, report func(schema.Finding)) {
+	if team, denied := v.mayNot(g, grant); denied {
+		report(schema.Finding{Severity: schema.Deny, Ref: g.ref, Field: field,
+			Message: fmt.Sprintf("%s, and team %s has no grant %q", what, team, grant),
+			Next:    fmt.Sprintf("ask for teams.%s.may: [%q], or take it out", team, grant)})
+	}
+}
+
+func overlay(v *view, report func(schema.Finding)) {
+	for _, g := range v.groups {
+		if len(g.Overlay) > 0 {
+			v.grant(g, "nomad", "nomad", "it carries an overlay on the compiled job", report)
+		}
+	}
+}
+
+func rawJob(v *view, report func(schema.Finding)) {
+	for _, g := range v.groups {
+		if len(g.Raw) > 0 {
+			v.grant(g, "job", "job", "it carries a raw Nomad job", report)
+		}
+	}
+}
+
+func hostNetwork(v *view, report func(schema.Finding)) {
+	for _, g := range v.groups {
+		for _, tg := range g.job.TaskGroups {
+			for _, n := range tg.Networks {
+				// Nomad's own default is "host" too: only what somebody wrote counts.
+				if n.Mode == "host" && (g.Network == "host" || len(g.Raw) > 0 || len(g.Overlay) > 0) {
+					v.grant(g, "host_network", "network", "it uses the host's network", report)
+				}
+			}
+		}
+		g.job.tasks(func(path string, t task) {
+			if t.Config["network_mode"] == "host" {
+				v.grant(g, "host_network", path+".config.network_mode", "it uses the host's network", report)
+			}
+		})
+	}
+}
+
+func privileged(v *view, report func(schema.Finding)) {
+	for _, g := range v.groups {
+		g.job.tasks(func(path string, t task) {
+			for _, field := range []string{"privileged", "cap_add", "devices", "pid_mode", "ipc_mode", "security_opt"} {
+				value, ok := t.Config[field]
+				if !ok || value == false || value == "" || value == "private" || value == nil {
+					continue
+				}
+				if list, isList := value.([]any); isList && len(list) == 0 {
+					continue
+				}
+				v.grant(g, "privileged", path+".config."+field, "task "+path+" sets "+field, report)
+			}
+		})
+	}
+}
+
+// rawExec judges the raw_exec driver: a warning where nobody said who may use
+// it, else denied to everybody who is not named.
+func rawExec(listed []string) func(*view, func(schema.Finding)) {
+	return func(v *view, report func(schema.Finding)) {
+		for _, g := range v.groups {
+			g.job.tasks(func(path string, t task) {
+				if t.Driver != "raw_exec" || matchAny(listed, g.App) {
+					return
+				}
+				team := v.teamOf(g.App, g.Owner, g.ref)
+				if team != "" && slices.Contains(v.teams[team].May, "raw_exec") {
+					return
+				}
+				f := schema.Finding{Severity: schema.Warn, Ref: g.ref, Field: path + ".driver",
+					Message: "raw_exec runs the task without any isolation, with the rights of the Nomad client",
+					Next:    "use exec or docker, or grant it: teams.TEAM.may: [\"raw_exec\"]"}
+				if listed != nil || len(v.teams) > 0 {
+					f.Severity = schema.Deny
+				}
+				report(f)
+			})
+		}
+	}
+}
+
+func teamNamespace(v *view, report func(schema.Finding)) {
+	for _, g := range v.groups {
+		team := v.teamOf(g.App, g.Owner, g.ref)
+		allowed := v.teams[team].Namespaces
+		used := cmp.Or(g.job.Namespace, g.Namespace)
+		if team == "" || used == "" || len(allowed) == 0 || matchAny(allowed, used) {
+			continue
+		}
+		report(schema.Finding{Severity: schema.Deny, Ref: g.ref, Field: "namespace",
+			Message: fmt.Sprintf("team %s may not use namespace %s", team, used),
+			Next:    "use one of " + strings.Join(allowed, ", ")})
+	}
+}
+
+// teamOwnership keeps each team to its own: a definition in a team's paths
+// must fit the team's kinds and patterns, and what fits another team's
+// patterns must lie in that team's paths. Files of the platform may all.
+func teamOwnership(v *view, report func(schema.Finding)) {
+	if len(v.teams) == 0 {
+		return
+	}
+	for _, name := range sortedKeys(v.Fleet.Apps) {
+		v.own("apps", name, "apps", name, func(t schema.Team) []string { return t.Apps }, report)
+		ref := schema.NewRef("apps", name)
+		team := v.teamByPath(v.Fleet.Positions[ref].File)
+		if owner := v.Fleet.Apps[name].Owner; team != "" && owner != "" && owner != team {
+			report(schema.Finding{Severity: schema.Deny, Ref: ref, Field: "owner",
+				Message: fmt.Sprintf("owner is %s, but the file belongs to team %s", owner, team), Next: "leave owner out: the path says it"})
+		}
+	}
+	for _, g := range v.groups {
+		v.own("groups", g.name, "app", g.App, func(t schema.Team) []string { return t.Apps }, report)
+	}
+	for _, name := range sortedKeys(v.Fleet.Routes) {
+		for _, domain := range v.Fleet.Routes[name].Domains {
+			v.own("routes", name, "domains", domain, func(t schema.Team) []string { return t.Domains }, report)
+		}
+	}
+}
+
+// own judges one name (an app, a domain) that a definition claims.
+func (v *view) own(kind, name, field, claim string, patterns func(schema.Team) []string, report func(schema.Finding)) {
+	ref := schema.NewRef(kind, name)
+	team := v.teamByPath(v.Fleet.Positions[ref].File)
+	if team == "" {
+		return
+	}
+	deny := func(format string, args ...any) {
+		report(schema.Finding{Severity: schema.Deny, Ref: ref, Field: field, Message: fmt.Sprintf(format, args...),
+			Next: "move it to its owner's paths, or have the platform change teams." + team})
+	}
+	t := v.teams[team]
+	// Groups come with their app: a team that may define apps may define both.
+	if len(t.Kinds) > 0 && !slices.Contains(t.Kinds, kind) && (kind != "groups" || !slices.Contains(t.Kinds, "apps")) {
+		deny("team %s may not define %s", team, kind)
+		return
+	}
+	if own := patterns(t); len(own) > 0 {
+		if !matchAny(own, claim) {
+			deny("%s is not among the names of team %s (%s)", claim, team, strings.Join(own, ", "))
+		}
+		return
+	}
+	for _, other := range sortedKeys(v.teams) {
+		if other != team && matchAny(patterns(v.teams[other]), claim) {
+			deny("%s belongs to team %s", claim, other)
+			return
+		}
+	}
+}
