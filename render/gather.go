@@ -42,13 +42,16 @@ type gathered struct {
 	sources  map[string]string // units that give defaults, by unit name
 	remove   []schema.Ref
 	found    []schema.Finding
-	failed   map[string]bool // units with an error
+	failed   map[string]bool     // units with an error
+	broken   bool                // a unit could not be evaluated, so what it defines is not known
+	named    map[schema.Ref]bool // defined here or kept, even if an error keeps it out
 }
 
 func gather(types *cueschema.Schema, units []unit) *gathered {
-	g := &gathered{types: types, defs: map[schema.Ref]definition{}, defaults: tree.NewMap(schema.Position{}), sources: map[string]string{}, failed: map[string]bool{}}
+	g := &gathered{types: types, defs: map[schema.Ref]definition{}, defaults: tree.NewMap(schema.Position{}), sources: map[string]string{}, failed: map[string]bool{}, named: map[schema.Ref]bool{}}
 	for _, u := range units {
 		g.report(u.name, u.found...)
+		g.broken = g.broken || len(u.found) > 0
 		for _, root := range u.roots {
 			g.root(u, root)
 		}
@@ -122,6 +125,7 @@ func (g *gathered) define(u unit, kind, name string, n *tree.Node) {
 		g.report(u.name, deny("name", ref, n.At, "%s", why))
 		return
 	}
+	g.named[ref] = true
 	if old, ok := g.defs[ref]; ok {
 		if !tree.Equal(old.node, n) {
 			f := deny("duplicate", ref, n.At, "defined twice with unequal values: %s and %s", old.node.At, n.At)
@@ -176,8 +180,21 @@ func (g *gathered) union(u unit, into, from *tree.Node, path string) {
 }
 
 // dropFailed takes out what failed units define, so that half a file never
-// takes effect.
-func (g *gathered) dropFailed() {
+// takes effect; what they defined before stays known.
+func (g *gathered) dropFailed(prev *Result) {
+	g.broken = false
+	if prev != nil {
+		for ref, unit := range prev.units {
+			if kind, name := ref.Split(); g.failed[unit] {
+				g.named[ref] = true
+				if kind == "apps" {
+					for _, group := range prev.Fleet.Apps[name].Groups {
+						g.named[schema.NewRef("groups", group)] = true
+					}
+				}
+			}
+		}
+	}
 	for ref, d := range g.defs {
 		if g.failed[d.unit] {
 			delete(g.defs, ref)

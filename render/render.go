@@ -109,7 +109,7 @@ func render(ctx context.Context, fsys fs.FS, opts Options) (Result, error) {
 		g.found = append(g.found, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the repository defines nothing: refused, because it would mean to delete everything", Next: "check branch and path, or list what should go under remove"})
 	}
 	if opts.OnError == Freeze {
-		g.dropFailed()
+		g.dropFailed(opts.Previous)
 	}
 	r := g.resolve()
 	r.Files = len(files)

@@ -235,9 +235,8 @@ func (r *resolver) references() {
 		}
 		return f
 	}
-	known := func(kind, name string) bool { // defined here, even if its own errors keep it out
-		_, ok := r.defs[schema.NewRef(kind, name)]
-		return ok
+	known := func(kind, name string) bool {
+		return r.broken || r.named[schema.NewRef(kind, name)]
 	}
 	for _, ref := range slices.Sorted(maps.Keys(r.defs)) {
 		d := r.defs[ref]
@@ -254,7 +253,7 @@ func (r *resolver) references() {
 					r.report(d.unit, deny("type", ref, at, "to[%d]: want either app or group", i))
 				case to.App != "" && !known("apps", to.App):
 					r.report(d.unit, missing(d, at, "app", to.App, apps))
-				case to.Group != "" && !slices.Contains(groups, to.Group):
+				case to.Group != "" && !slices.Contains(groups, to.Group) && !known("groups", to.Group):
 					r.report(d.unit, missing(d, at, "group", to.Group, groups))
 				}
 			}

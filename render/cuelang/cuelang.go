@@ -126,7 +126,7 @@ type loader struct {
 	types   *cueschema.Schema
 	units   map[string]*unit
 	imports map[string]*unit
-	stack   []string
+	stack   []*unit // being completed
 }
 
 func (l *loader) parse(fsys fs.FS, name string) {
@@ -214,7 +214,7 @@ func (l *loader) complete(u *unit) {
 		return
 	}
 	u.state = 1
-	l.stack = append(l.stack, u.label)
+	l.stack = append(l.stack, u)
 	for _, f := range u.syntax {
 		if err := u.inst.AddSyntax(f); err != nil {
 			u.found = append(u.found, l.findings(u, err)...)
@@ -232,10 +232,13 @@ func (l *loader) complete(u *unit) {
 
 // load gives the instance of an import path; nil means the standard library.
 func (l *loader) load(pos token.Pos, spec string) *build.Instance {
-	fail := func(format string, args ...any) *build.Instance {
+	fail := func(code, format string, args ...any) *build.Instance {
 		bad := l.build.NewInstance("", nil)
 		bad.ImportPath = spec
 		bad.Err = errors.Newf(pos, format, args...)
+		if from := l.stack[len(l.stack)-1]; len(from.found) == 0 {
+			from.found = []schema.Finding{{Code: code, Severity: schema.Deny, At: at(pos), Message: bad.Err.Error()}}
+		}
 		return bad
 	}
 	name, pkg, explicit := strings.Cut(spec, ":")
@@ -251,11 +254,11 @@ func (l *loader) load(pos token.Pos, spec string) *build.Instance {
 		first, _, _ := strings.Cut(name, "/")
 		switch {
 		case first == "tool":
-			return fail("import %q is refused: definitions run nothing", spec)
+			return fail("import", "import %q is refused: definitions run nothing", spec)
 		case !strings.Contains(first, ".") && first != "" && first != "repo":
 			return nil
 		}
-		return fail("import %q is outside the repository: its own packages are below %q", spec, l.module)
+		return fail("import", "import %q is outside the repository: its own packages are below %q", spec, l.module)
 	}
 	if !explicit {
 		pkg = path.Base(name)
@@ -267,17 +270,25 @@ func (l *loader) load(pos token.Pos, spec string) *build.Instance {
 		}
 	}
 	if u == nil {
-		return fail("import %q: the repository has no such CUE package (looked in %s/)", spec, dir)
+		return fail("import", "import %q: the repository has no such CUE package (looked in %s/)", spec, dir)
 	}
 	u.imported = true
 	if u.state == 1 {
-		return fail("import cycle: %s -> %s", strings.Join(l.stack, " -> "), u.label)
+		return fail("import-cycle", "import cycle: %s", l.cycle(u))
 	}
 	l.complete(u)
 	if len(u.found) > 0 {
-		return fail("import %q: that package has errors: %s", spec, u.found[0])
+		return fail("import", "import %q: that package has errors: %s", spec, u.found[0])
 	}
 	return u.inst
+}
+
+func (l *loader) cycle(u *unit) string {
+	text := ""
+	for _, v := range l.stack[slices.Index(l.stack, u):] {
+		text += v.label + " -> "
+	}
+	return text + u.label
 }
 
 func (l *loader) evaluate(ctx *cue.Context, u *unit, known []string) {

@@ -43,13 +43,16 @@ func (l *loader) findings(u *unit, err error) []schema.Finding {
 				others = append(others, q)
 			}
 		}
+		spot, exact := u.spot(keys)
 		places := append(own, others...)
-		if len(own) == 0 {
-			places = append([]schema.Position{u.spot(keys)}, others...)
+		if exact || len(own) == 0 {
+			places = append([]schema.Position{spot}, places...)
 		}
-		f.At, f.Related = places[0], places[1:]
-		if len(f.Related) == 0 {
-			f.Related = nil
+		f.At = places[0]
+		for _, p := range places[1:] {
+			if p.File != f.At.File || p.Line != f.At.Line {
+				f.Related = append(f.Related, p)
+			}
 		}
 		f.Message = message
 		if f.Code == "unknown-field" {
@@ -67,13 +70,14 @@ func (l *loader) findings(u *unit, err error) []schema.Finding {
 		}
 	}
 	if len(out) == 0 {
-		out = append(out, schema.Finding{Code: "cue", Severity: schema.Deny, At: u.spot(nil), Message: strings.TrimSpace(errors.Details(err, nil))})
+		out = append(out, schema.Finding{Code: "cue", Severity: schema.Deny, At: schema.Position{File: u.files[0]}, Message: strings.TrimSpace(errors.Details(err, nil))})
 	}
 	return out
 }
 
-// spot gives the nearest place that the unit writes a path or its parents.
-func (u *unit) spot(keys []string) schema.Position {
+// spot gives the nearest place that the unit writes a path or its parents, and
+// whether it is the path itself.
+func (u *unit) spot(keys []string) (p schema.Position, exact bool) {
 	places := index(u.syntax)
 	for n := len(keys); n > 0; n-- {
 		joined := ""
@@ -81,10 +85,10 @@ func (u *unit) spot(keys []string) schema.Position {
 			joined = tree.Join(joined, k)
 		}
 		if p, ok := places[joined]; ok {
-			return p
+			return p, n == len(keys)
 		}
 	}
-	return schema.Position{File: u.files[0]}
+	return schema.Position{File: u.files[0]}, false
 }
 
 func code(message string) string {

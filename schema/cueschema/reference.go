@@ -57,5 +57,5 @@ func (s *Schema) Reference() string {
 }
 
 func cell(s string) string {
-	return strings.ReplaceAll(s, "|", "\\|")
+	return strings.NewReplacer("|", "\\|", "<", "&lt;", ">", "&gt;").Replace(s)
 }
