@@ -99,6 +99,40 @@ func newScene(seed int64, p schema.Paced, g guards) *scene {
 	return s
 }
 
+// reshape makes the partition another one: a change of count, an edit in
+// place, both with a release, a creation, a deletion.
+func (s *scene) reshape(shape string, count int) {
+	job, _ := s.body(s.to.Body)
+	p := *job.Paced
+	kv, from, route := s.p.Items[0], s.p.Items[1].From, s.p.Items[2]
+	release := "r1"
+	switch shape {
+	case "":
+		return
+	case "create":
+		delete(s.sim.jobs, keyJob)
+		delete(s.before, keyJob)
+		s.p.Items[1].Verb, s.p.Items[1].From = schema.VerbCreate, schema.Entry{}
+	case "delete":
+		o, _ := s.body(from.Body)
+		del := item(schema.VerbDelete, o, from, schema.Entry{})
+		s.p.Items = []schema.Item{route, del}
+		s.after = map[schema.Key]schema.Digest{keyRoute: route.To.Digest}
+	case "count", "both":
+		p.Count = count
+		if shape == "both" {
+			release = "r2"
+		}
+		fallthrough
+	default:
+		o := object(keyJob, "job 2", release, &p)
+		s.to = s.put(o)
+		s.p.Items = []schema.Item{kv, item(schema.VerbUpdate, o, from, s.to), route}
+		s.after[keyJob] = s.to.Digest
+	}
+	s.r = Start(s.p, s.body, "c2", s.sim.now)
+}
+
 func (s *scene) report(t rapid.TB) {
 	t.Helper()
 	if len(s.broken) > 0 {
@@ -118,6 +152,10 @@ func (s *scene) settled(t rapid.TB, after map[schema.Key]schema.Digest) {
 		s.fail("P20/P13: phase %s left %v, want %v", s.r.Phase, got, want)
 	}
 	j := s.sim.jobs[keyJob]
+	if j == nil || !j.live {
+		s.report(t)
+		return
+	}
 	for _, a := range j.allocs {
 		if a.release != j.o.Release {
 			s.fail("P18: phase %s left member %s on another release", s.r.Phase, a.id)
@@ -136,6 +174,8 @@ type draw struct {
 	seed   int64
 	faults float64
 	event  string
+	shape  string
+	count  int
 }
 
 func drawn(t *rapid.T) draw {
@@ -157,6 +197,8 @@ func drawn(t *rapid.T) draw {
 	if rapid.Bool().Draw(t, "faulty") {
 		d.faults = 0.15
 	}
+	d.shape = rapid.SampledFrom([]string{"", "", "", "count", "both", "inplace", "create", "delete"}).Draw(t, "shape")
+	d.count = rapid.IntRange(1, 9).Draw(t, "to count")
 	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "supersede", "supersede back", "hold", "broken"}).Draw(t, "event")
 	return d
 }
@@ -185,12 +227,12 @@ func fateOf(d draw) func(schema.Digest, int, int) fate {
 // play runs one drawn case and gives what it broke.
 func play(d draw, g guards) *scene {
 	s := newScene(d.seed, d.paced, g)
+	s.reshape(d.shape, d.count)
 	s.faults, s.lag = d.faults, d.faults > 0
 	s.sim.fate = fateOf(d)
 	when := epoch.Add(time.Duration(5+s.rng.Intn(90)) * time.Second)
 	until := when.Add(time.Duration(10+s.rng.Intn(300)) * time.Second)
-	if d.event == "broken" {
-		j := s.sim.jobs[keyJob]
+	if j := s.sim.jobs[keyJob]; d.event == "broken" && j != nil {
 		j.allocs[s.rng.Intn(len(j.allocs))].fate.crash = true
 	}
 	fired := false
@@ -227,9 +269,13 @@ func (s *scene) supersede(back bool) {
 	after := maps.Clone(s.before)
 	if !back {
 		job, _ := s.body(s.to.Body)
+		job.Paced.Count = s.paced.Count
 		third := object(keyJob, "job 3", "r3", job.Paced)
 		e := s.put(third)
 		p.Items = []schema.Item{item(schema.VerbUpdate, third, s.p.Items[1].From, e)}
+		if s.before[keyJob] == "" {
+			p.Items[0].Verb = schema.VerbCreate
+		}
 		after[keyJob] = e.Digest
 	}
 	s.r = Supersede(s.r, p, s.body, "c3", s.sim.now)
@@ -252,9 +298,13 @@ func TestProperties(t *testing.T) {
 			s.settled(t, s.after)
 			return
 		}
-		// The only lawful stall: without room for a surge the next victim is
-		// the last serving member, or the rule is used up by a broken one.
-		if s.step.Reason.Code == schema.WaitCapacity && s.paced.Count >= 2 && s.paced.NoSurge {
+		if s.r.Phase == PhaseBraked && s.r.Frozen && d.shape == "create" {
+			return // a first release that fails has nothing good to go back to
+		}
+		// The only other lawful stall: without room for a surge the next victim is
+		// the last serving member, or a broken one uses the rule up while the
+		// highest indexes are to go.
+		if s.step.Reason.Code == schema.WaitCapacity && (s.paced.NoSurge || d.event == "broken" && d.count < s.paced.Count) {
 			return
 		}
 		t.Fatalf("P18: not finished: %s %+v\n%s", s.r.Phase, s.step.Reason, strings.Join(s.log[max(0, len(s.log)-60):], "\n"))

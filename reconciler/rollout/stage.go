@@ -172,11 +172,7 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 			return
 		}
 	}
-	if t.r.Back && it.Parallel > 1 {
-		t.stage(it, g) // a window that no longer fits: choose again
-		return
-	}
-	t.full(it, b, 1)
+	t.stage(it, g) // the window no longer fits: choose again, or surge
 }
 
 func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {

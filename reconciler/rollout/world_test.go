@@ -59,7 +59,7 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func newWorld(seed int64, g guards) *world {
 	return &world{sim: newSim(epoch), rng: rand.New(rand.NewSource(seed)), g: g, bodies: map[schema.Digest]schema.Object{},
 		outcomes: map[schema.Digest]schema.Outcome{}, flights: map[schema.Digest]schema.Action{}, held: map[string]bool{}, blind: map[string]string{},
-		heal: epoch.Add(20 * time.Minute), judged: map[schema.Digest]judged{}, wrote: map[schema.Key]time.Time{},
+		heal: epoch.Add(10 * time.Minute), judged: map[schema.Digest]judged{}, wrote: map[schema.Key]time.Time{},
 		seen: Seen{Objects: map[schema.Key]schema.LiveObject{}, ReadAt: map[schema.Key]time.Time{}, Members: map[string][]schema.Member{}, MembersAt: map[string]time.Time{}, Staleness: 10 * time.Second}}
 }
 
@@ -312,7 +312,7 @@ func (w *world) oracle() {
 // run drives until the rollout is finished or the time is over.
 func (w *world) run(limit time.Duration, each func()) {
 	for end := w.sim.now.Add(limit); w.sim.now.Before(end) && !w.step.Finished; {
-		if w.sim.now.Sub(w.moved) > 50*time.Minute && w.sim.now.After(w.heal) {
+		if w.sim.now.Sub(w.moved) > 18*time.Minute && w.sim.now.After(w.heal) {
 			break // nothing will happen any more
 		}
 		if each != nil {
