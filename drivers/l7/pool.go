@@ -60,9 +60,11 @@ func (p Pool) Servers(groups map[string]schema.Serving) []Server {
 func server(group, port string, e schema.Endpoint) (Server, bool) {
 	addr, err := netip.ParseAddr(e.Address)
 	number, ok := e.Ports[port]
-	if !ok && len(e.Ports) == 1 {
-		for _, n := range e.Ports {
+	for i, label := range sortedKeys(e.Ports) {
+		if n := e.Ports[label]; !ok && (i == 0 || n == number) {
 			number = n
+		} else if !ok {
+			return Server{}, false // several ports, none by that label
 		}
 	}
 	if err != nil || addr.Zone() != "" || number < 1 || number > 65535 || !tokenPattern.MatchString(e.ID) {
