@@ -14,7 +14,7 @@ const ephemeralFirst, ephemeralLast = 32768, 60999
 
 // shortestDelay is the shortest time between leaving service discovery and the
 // signal that a proxy surely notices: twice its worst answer.
-const shortestDelay = 5 * time.Second
+const shortestDelay = 2 * time.Second
 
 func artifactUnpinned(v *view, report func(schema.Finding)) {
 	for _, g := range v.groups {

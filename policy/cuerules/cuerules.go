@@ -45,7 +45,8 @@ const (
 
 // Load reads every .cue file of fsys (the policy folder) and gives the rules
 // that they declare, in order of their codes. Findings name what could not be
-// read with file:line; the other rules are given all the same.
+// read with line and file, as it is called in fsys; the other rules are given
+// all the same.
 func Load(fsys fs.FS) ([]policy.Rule, []schema.Finding) {
 	type result struct {
 		rules []policy.Rule
@@ -65,7 +66,7 @@ func Load(fsys fs.FS) ([]policy.Rule, []schema.Finding) {
 	case r := <-done:
 		return r.rules, r.bad
 	case <-time.After(loadLimit):
-		return nil, []schema.Finding{invalid(schema.Position{File: Folder}, fmt.Sprintf("could not evaluate the rules within %s", loadLimit))}
+		return nil, []schema.Finding{invalid(schema.Position{}, fmt.Sprintf("could not evaluate the rules within %s", loadLimit))}
 	}
 }
 
@@ -86,24 +87,23 @@ func (l *loader) all(fsys fs.FS) {
 		return nil
 	})
 	if err != nil {
-		l.bad = append(l.bad, invalid(schema.Position{File: Folder}, "could not list the folder: "+err.Error()))
+		l.bad = append(l.bad, invalid(schema.Position{}, "could not list the folder: "+err.Error()))
 	}
 }
 
-func (l *loader) file(fsys fs.FS, name string) {
-	file := path.Join(Folder, name)
+func (l *loader) file(fsys fs.FS, file string) {
 	defer func() {
 		if p := recover(); p != nil {
 			l.bad = append(l.bad, invalid(schema.Position{File: file}, fmt.Sprintf("CUE could not evaluate the file: %v", p)))
 		}
 	}()
-	info, err := fs.Stat(fsys, name)
+	info, err := fs.Stat(fsys, file)
 	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxFile) {
 		err = fmt.Errorf("want a regular file of at most %d bytes", maxFile)
 	}
 	var src []byte
 	if err == nil {
-		src, err = fs.ReadFile(fsys, name)
+		src, err = fs.ReadFile(fsys, file)
 	}
 	if err != nil {
 		l.bad = append(l.bad, invalid(schema.Position{File: file}, "could not read the file: "+err.Error()))
@@ -159,7 +159,9 @@ func (l *loader) rule(file, code string, v cue.Value) {
 		return
 	}
 	l.codes[code] = at
-	r := &rule{code: code, at: at, ctx: l.ctx, lock: l.lock, severity: schema.Deny}
+	inRepo := at
+	inRepo.File = path.Join(Folder, file)
+	r := &rule{code: code, at: inRepo, ctx: l.ctx, lock: l.lock, severity: schema.Deny}
 	fields, err := v.Fields()
 	if err != nil {
 		l.cueErrors(file, err)

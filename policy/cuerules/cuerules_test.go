@@ -76,7 +76,7 @@ func TestFindingSaysWhereAndWhy(t *testing.T) {
 
 func TestBadFiles(t *testing.T) {
 	for name, c := range map[string]struct{ src, want string }{
-		"syntax":            {"rules: {\n  x: {", "policy/own.cue:2"},
+		"syntax":            {"rules: {\n  x: {", "own.cue:2"},
 		"conflict":          {"rules: x: {for: \"apps\"}\nrules: x: {for: \"groups\"}", "conflicting values"},
 		"unknown top field": {"ruels: {}", `unknown field "ruels"`},
 		"unknown field":     {`rules: x: {for: "apps", must: {}, message: "m", wenn: {}}`, `unknown field "wenn"`},
@@ -85,7 +85,7 @@ func TestBadFiles(t *testing.T) {
 		"no must":           {`rules: x: {for: "apps", message: "m"}`, "must is missing"},
 		"no message":        {`rules: x: {for: "apps", must: {}}`, "message is missing"},
 		"not a struct":      {`rules: x: {for: "apps", must: 3, message: "m"}`, "structs of constraints"},
-		"contradiction":     {"rules: x: {for: \"apps\", message: \"m\"\nmust: a: 1 & 2}", "policy/own.cue:2"},
+		"contradiction":     {"rules: x: {for: \"apps\", message: \"m\"\nmust: a: 1 & 2}", "own.cue:2"},
 		"built-in code":     {`rules: "raw-exec": {for: "apps", must: {}, message: "m"}`, "built-in rule"},
 		"foreign import":    {"import \"example.com/x\"\nrules: {}", "CUE's own packages"},
 		"unknown import":    {"import \"nope\"\nrules: x: {for: \"apps\", must: a: nope.A, message: \"m\"}", "nope"},
@@ -96,7 +96,7 @@ func TestBadFiles(t *testing.T) {
 				"sub/good.cue": {Data: []byte(`rules: good: {for: "apps", must: {}, message: "m"}`)},
 				"notes.txt":    {Data: []byte("no rule")},
 			})
-			if len(bad) == 0 || !schema.AnyDenied(bad) || !strings.Contains(bad[0].String(), c.want) || bad[0].At.File != "policy/own.cue" || bad[0].At.Line == 0 {
+			if len(bad) == 0 || !schema.AnyDenied(bad) || !strings.Contains(bad[0].String(), c.want) || bad[0].At.File != "own.cue" || bad[0].At.Line == 0 {
 				t.Errorf("got %v, want %q", bad, c.want)
 			}
 			if len(rules) == 0 || rules[0].Code() != "good" {
