@@ -1,0 +1,206 @@
+package nomad
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/nomad/api"
+
+	"locktide.dev/schema"
+)
+
+// liveJob is one job as read, with the submission of its present version.
+type liveJob struct {
+	job    *api.Job
+	flags  map[string]string
+	source string
+}
+
+// read gives a job and its submission; nil when it does not exist.
+func (d *Driver) read(ctx context.Context, key schema.Key) (*liveJob, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	id, namespace := splitName(key.Name)
+	job, _, err := d.api.Jobs().Info(id, query(ctx, namespace))
+	if missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := &liveJob{job: job}
+	sub, _, err := d.api.Jobs().Submission(id, int(deref(job.Version)), query(ctx, namespace))
+	if err != nil && !missing(err) {
+		return nil, err
+	}
+	if err == nil && sub != nil {
+		l.flags, l.source = sub.VariableFlags, sub.Source
+	}
+	return l, nil
+}
+
+func (l *liveJob) version() schema.Version { return versionOf(deref(l.job.JobModifyIndex)) }
+
+func versionOf(index uint64) schema.Version { return schema.Version(strconv.FormatUint(index, 10)) }
+
+func (l *liveJob) marked(owner string) bool { return l.job.Meta[markOwner] == owner }
+
+func (l *liveJob) ours(owner string) bool {
+	return l.marked(owner) || l.flags[flagOwner] == owner
+}
+
+func (l *liveJob) stopped() bool { return deref(l.job.Stop) }
+
+func (l *liveJob) count() int {
+	n := 0
+	for _, tg := range l.job.TaskGroups {
+		n += count(tg)
+	}
+	return n
+}
+
+func (l *liveJob) native() map[string]blocks {
+	var out map[string]blocks
+	if json.Unmarshal([]byte(l.flags[flagNative]), &out) != nil {
+		return nil
+	}
+	return out
+}
+
+// proof is what a receipt remembers beside version and digest, so that an
+// unchanged job costs no call.
+type proof struct {
+	Version uint64        `json:"version"`
+	Count   int           `json:"count"`
+	Parked  bool          `json:"parked"`
+	Release schema.Digest `json:"release"`
+}
+
+func receipt(at schema.Version, digest schema.Digest, p proof) *schema.Receipt {
+	return &schema.Receipt{Version: at, Digest: digest, Extra: schema.MustCanonical(p)}
+}
+
+func (l *liveJob) proof() proof {
+	return proof{Version: deref(l.job.Version), Count: l.count(), Parked: !isGated(l.job), Release: schema.Digest(l.flags[flagRelease])}
+}
+
+func proven(r *schema.Receipt, at schema.Version, digest schema.Digest) (proof, bool) {
+	var p proof
+	if r == nil || r.Version != at || r.Digest != digest || json.Unmarshal(r.Extra, &p) != nil {
+		return p, false
+	}
+	return p, true
+}
+
+// memory is what readings taught; all of it can be read again.
+type memory struct {
+	mu       sync.Mutex
+	groups   map[schema.Key]string   // jobs that are ours by definition or submission, and their group
+	facts    map[schema.Key]fact     // of the newest version seen
+	compared map[schema.Key]compared // last comparison that was not "same"
+	versions map[jobVersion]versionFact
+}
+
+type fact struct {
+	index uint64 // JobModifyIndex
+	proof proof
+}
+
+type compared struct {
+	index  uint64
+	digest schema.Digest
+	object schema.LiveObject
+	proof  proof
+}
+
+// jobVersion names a version for good: a purged and recreated job has another
+// create index.
+type jobVersion struct {
+	name    string
+	created uint64
+	version uint64
+}
+
+type versionFact struct {
+	release schema.Digest
+	group   string
+}
+
+const versionsKept = 50_000
+
+func (m *memory) own(key schema.Key, group string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.groups == nil {
+		m.groups = map[schema.Key]string{}
+	}
+	m.groups[key] = group
+}
+
+func (m *memory) group(key schema.Key) (string, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	g, ok := m.groups[key]
+	return g, ok
+}
+
+func (m *memory) learn(key schema.Key, index uint64, p proof) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.facts == nil {
+		m.facts = map[schema.Key]fact{}
+	}
+	m.facts[key] = fact{index, p}
+}
+
+func (m *memory) fact(key schema.Key, index uint64) (proof, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f, ok := m.facts[key]
+	return f.proof, ok && f.index == index
+}
+
+func (m *memory) comparison(key schema.Key, index uint64, digest schema.Digest) (compared, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c, ok := m.compared[key]
+	return c, ok && c.index == index && c.digest == digest
+}
+
+func (m *memory) remember(key schema.Key, c compared) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.compared == nil {
+		m.compared = map[schema.Key]compared{}
+	}
+	m.compared[key] = c
+}
+
+func (m *memory) version(v jobVersion) (versionFact, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f, ok := m.versions[v]
+	return f, ok
+}
+
+func (m *memory) keep(v jobVersion, f versionFact) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.versions == nil || len(m.versions) >= versionsKept {
+		m.versions = map[jobVersion]versionFact{}
+	}
+	m.versions[v] = f
+}
+
+// parentOf gives the job that a periodic or dispatched child belongs to.
+func parentOf(id string) string {
+	for _, mark := range []string{"/periodic-", "/dispatch-"} {
+		if i := strings.Index(id, mark); i > 0 {
+			return id[:i]
+		}
+	}
+	return id
+}
