@@ -10,11 +10,15 @@ import (
 // route serves, configuration that a kept instance reads. Keeping one object
 // may keep another, so it runs until nothing changes.
 func (s *state) protect() {
-	for s.protectOnce() {
+	read := 0
+	for s.protectOnce(&read) {
+	}
+	if read > 0 {
+		s.note("still-read", "", fmt.Sprintf("%d objects of superseded configuration stay: what reads them stays too", read), "")
 	}
 }
 
-func (s *state) protectOnce() bool {
+func (s *state) protectOnce(read *int) bool {
 	serves, reads, standing, blind := s.needed()
 	more := false
 	for _, c := range s.changes {
@@ -24,23 +28,20 @@ func (s *state) protectOnce() bool {
 		if by, ok := serves[c.Group]; ok && c.Layer == schema.LayerInstance && !standing[c.Group] && s.g.dangling {
 			c.dropped, more = true, true
 			s.note("still-served", schema.NewRef("groups", c.Group), fmt.Sprintf("%s stays: %s sends traffic to it", c.Key, by), "take the group out of the route first")
-		} else if by, ok := reads[c.Key]; ok && s.g.superseded {
+		} else if (reads[c.Key] || c.last && blind) && s.g.superseded {
 			c.dropped, more = true, true
-			s.note("still-read", "", fmt.Sprintf("%s stays: %s reads it", c.Key, by), "")
-		} else if c.last && !blind.IsZero() && s.g.superseded {
-			c.dropped, more = true, true
-			s.note("still-read", "", fmt.Sprintf("%s stays: what %s reads is not in the journal", c.Key, blind), "")
+			*read++
 		}
 	}
 	return more
 }
 
 // needed gives, of the objects that stand when the plan is carried out, the
-// groups that are served and the configuration that is read, each with the
-// smallest key that needs it; the groups that have an instance; and an object
-// that stands but whose body is unknown, if there is one.
-func (s *state) needed() (serves map[string]schema.Key, reads map[schema.Key]schema.Key, standing map[string]bool, blind schema.Key) {
-	serves, reads, standing = map[string]schema.Key{}, map[schema.Key]schema.Key{}, map[string]bool{}
+// groups that are served and the configuration that is read, groups
+// with the smallest key that serves them; the groups that have an instance;
+// and whether something stands whose body, and so whose needs, are unknown.
+func (s *state) needed() (serves map[string]schema.Key, reads map[schema.Key]bool, standing map[string]bool, blind bool) {
+	serves, reads, standing = map[string]schema.Key{}, map[schema.Key]bool{}, map[string]bool{}
 	need := func(o *schema.Object) {
 		if o.Layer == schema.LayerInstance && o.Group != "" {
 			standing[o.Group] = true
@@ -51,9 +52,7 @@ func (s *state) needed() (serves map[string]schema.Key, reads map[schema.Key]sch
 			}
 		}
 		for _, k := range o.Reads {
-			if by, ok := reads[k]; !ok || o.Key.Compare(by) < 0 {
-				reads[k] = o.Key
-			}
+			reads[k] = true
 		}
 	}
 	changing := map[schema.Key]bool{}
@@ -65,7 +64,7 @@ func (s *state) needed() (serves map[string]schema.Key, reads map[schema.Key]sch
 		case !c.live() && c.old != nil:
 			need(c.old)
 		case !c.live() && c.Verb != schema.VerbCreate:
-			blind = c.Key
+			blind = true
 		}
 	}
 	for k, w := range s.in.Head {
