@@ -54,6 +54,11 @@ func (r *Result) freeze(failed map[string]bool, prev *Result) {
 			delete(r.Fleet.Apps, name)
 		}
 	}
+	for ref, unit := range maps.Clone(r.units) {
+		if _, before := prev.units[ref]; failed[unit] && !before {
+			r.drop(ref) // new in a unit that failed late: it waits whole
+		}
+	}
 	for _, ref := range slices.Sorted(maps.Keys(frozen)) {
 		r.restore(ref, prev)
 	}
@@ -83,6 +88,25 @@ func (r *Result) restore(ref schema.Ref, prev *Result) {
 	put(r.Fleet.Positions, prev.Fleet.Positions, ref)
 	put(r.Provenance.nodes, prev.Provenance.nodes, ref)
 	put(r.units, prev.units, ref)
+}
+
+func (r *Result) drop(ref schema.Ref) {
+	kind, name := ref.Split()
+	switch kind {
+	case "hosts":
+		delete(r.Fleet.Hosts, name)
+	case "pools":
+		delete(r.Fleet.Pools, name)
+	case "apps":
+		delete(r.Fleet.Apps, name)
+	case "groups":
+		delete(r.Fleet.Groups, name)
+	case "routes":
+		delete(r.Fleet.Routes, name)
+	}
+	delete(r.Fleet.Positions, ref)
+	delete(r.Provenance.nodes, ref)
+	delete(r.units, ref)
 }
 
 func put[K comparable, V any](into, from map[K]V, key K) {

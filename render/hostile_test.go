@@ -3,6 +3,7 @@ package render_test
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -154,6 +155,11 @@ func TestFreezeKeepsWhatAFileDefined(t *testing.T) {
 	}
 	if len(r.Provenance.Explain("groups/a/prod.dc1")) == 0 {
 		t.Error("a frozen group has no provenance")
+	}
+	withNew := maps.Clone(files)
+	withNew["a.yaml"] = "apps: {a: {release: '2'}, new: {stages: {prod: {groups: {dc9: {}}}}}}\n"
+	if late := run(t, mapFS(withNew), render.Options{OnError: render.Freeze, Previous: &before}); late.Fleet.Groups["a/prod.dc1"].Release != "1" || len(late.Fleet.Apps) != 2 {
+		t.Errorf("a file that fails late must freeze whole: %+v", late.Fleet.Apps)
 	}
 	again := run(t, mapFS(files), render.Options{OnError: render.Freeze, Previous: &r})
 	if !slices.Equal(again.Frozen, r.Frozen) {

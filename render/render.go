@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"locktide.dev/render/cuelang"
 	"locktide.dev/render/jsonnet"
@@ -64,6 +65,9 @@ type unit struct {
 	found []schema.Finding
 }
 
+// MaxTime is the longest that a render may take.
+const MaxTime = 90 * time.Second
+
 // Render renders a tree. The error is about reading the tree or ctx; what is
 // wrong with the definitions is in Result.Findings.
 func Render(ctx context.Context, fsys fs.FS, opts Options) (Result, error) {
@@ -71,6 +75,8 @@ func Render(ctx context.Context, fsys fs.FS, opts Options) (Result, error) {
 		result Result
 		err    error
 	}
+	ctx, cancel := context.WithTimeout(ctx, MaxTime)
+	defer cancel()
 	done := make(chan outcome, 1)
 	go func() {
 		defer func() {
