@@ -79,13 +79,17 @@ type Consul struct {
 
 // Nginx is one proxy; routes name it in via.
 type Nginx struct {
-	Datacenters []string `yaml:"datacenters"`
-	Dir         string   `yaml:"dir"`    // generated configuration
-	Binary      string   `yaml:"binary"` // default nginx
-	Main        string   `yaml:"main"`   // hand-written main file that includes ours; "" = ours is whole
-	PIDFile     string   `yaml:"pid_file"`
-	Listen      string   `yaml:"listen"` // of served routes
-	Status      string   `yaml:"status"` // loopback address on which it confirms what is in force
+	Datacenters []string `yaml:"datacenters"`  // whose groups a target by app means; none: all
+	Dir         string   `yaml:"dir"`          // all that the driver writes; absolute
+	Binary      string   `yaml:"binary"`       // default nginx on PATH
+	Listen      string   `yaml:"listen"`       // of served routes
+	ListenTLS   string   `yaml:"listen_tls"`   // of routes with tls
+	CertDir     string   `yaml:"cert_dir"`     // NAME.pem and NAME.key for a route's tls: NAME
+	User        string   `yaml:"user"`         // of workers, when root starts nginx
+	External    bool     `yaml:"external"`     // nginx runs by other hands and includes dir/current/http.conf
+	Test        []string `yaml:"test"`         // external: command that tests the whole configuration
+	Reload      []string `yaml:"reload"`       // external: command that reloads it
+	MembersOnly bool     `yaml:"members_only"` // upstreams only, no routes
 }
 
 // Lease says which instance holds the fleet's lease; exactly one is set.
@@ -203,10 +207,10 @@ func (c *Config) backends() error {
 		}
 	}
 	for _, name := range sorted(c.Nginx) {
-		if c.Nginx[name].Dir == "" {
-			return fmt.Errorf("nginx.%s.dir: missing: the folder for the generated configuration", name)
+		if !strings.HasPrefix(c.Nginx[name].Dir, "/") {
+			return fmt.Errorf("nginx.%s.dir: %q is not an absolute folder for the generated configuration", name, c.Nginx[name].Dir)
 		}
-		if c.Nginx[name].Listen == "" {
+		if c.Nginx[name].Listen == "" && !c.Nginx[name].External {
 			return fmt.Errorf("nginx.%s.listen: missing: where it serves routes, for example 0.0.0.0:80", name)
 		}
 	}

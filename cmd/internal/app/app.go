@@ -1,0 +1,68 @@
+// Package app wires Locktide together: the drivers, the renderers and the loop
+// behind the command line. It is the only place that knows all of them.
+package app
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"locktide.dev/cmd/internal/cli"
+	"locktide.dev/cmd/internal/config"
+	"locktide.dev/reconciler/journal"
+)
+
+// Main runs one command line and gives its exit code.
+func Main(ctx context.Context, args []string, in io.Reader, out, errs io.Writer, version string) int {
+	return cli.Main(ctx, args, cli.Streams{In: in, Out: out, Err: errs}, version, &engine{version: version})
+}
+
+// engine implements cli.Engine.
+type engine struct{ version string }
+
+var _ cli.Engine = (*engine)(nil)
+
+// CheckConfig implements cli.Engine.
+func (*engine) CheckConfig(path string) error {
+	_, err := readConfig(path)
+	return err
+}
+
+func readConfig(path string) (config.Config, error) {
+	c, err := config.Load(path)
+	if err != nil {
+		return c, cli.Fail("docs/install.md has an example and every field", "%v", err)
+	}
+	return c, nil
+}
+
+// ExportJournal implements cli.Engine.
+func (*engine) ExportJournal(ctx context.Context, path string, w io.Writer) error {
+	j, err := journal.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := j.Export(ctx, w); err != nil {
+		j.Close()
+		return fmt.Errorf("cannot export the journal %s: %w", path, err)
+	}
+	return j.Close()
+}
+
+// ImportJournal implements cli.Engine.
+func (*engine) ImportJournal(ctx context.Context, path string, r io.Reader) error {
+	j, err := journal.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := j.Import(ctx, r); err != nil {
+		j.Close()
+		return fmt.Errorf("cannot import into the journal %s: %w", path, err)
+	}
+	return j.Close()
+}
+
+func newLog(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}

@@ -1,0 +1,93 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"locktide.dev/cmd/internal/config"
+	"locktide.dev/drivers"
+	"locktide.dev/drivers/consul"
+	"locktide.dev/drivers/nginx"
+	"locktide.dev/drivers/nomad"
+)
+
+// backends are the opened driver instances of one configuration.
+type backends struct {
+	drivers []drivers.Driver
+	lease   drivers.Lease
+}
+
+// open opens every instance that cfg names, in the order of their names. A
+// Nomad or Consul that is away is no error: it stops only its own objects.
+func open(ctx context.Context, cfg config.Config, log *slog.Logger) (*backends, error) {
+	b := &backends{}
+	holder := holderName()
+	for _, name := range names(cfg.Consul) {
+		c := cfg.Consul[name]
+		d, err := consul.Config{Name: name, Address: c.Address, Datacenter: c.Datacenter, Datacenters: c.Datacenters, TokenFile: c.TokenFile,
+			CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, Prefix: c.Prefix, Owner: cfg.Owner}.Open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		b.drivers = append(b.drivers, d)
+		if cfg.Lease.Consul == name {
+			b.lease = d.Lease(holder)
+		}
+	}
+	for _, name := range names(cfg.Nomad) {
+		c := cfg.Nomad[name]
+		d, err := nomad.Config{Name: name, Address: c.Address, Region: c.Region, Datacenters: c.Datacenters, TokenFile: c.TokenFile,
+			CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, ServerName: c.TLS.ServerName, Owner: cfg.Owner,
+			ConsulPrefix: prefixOf(cfg, c.Datacenters), LeaseHolder: holder}.Open(ctx, nomad.Options{Logger: log})
+		if err != nil {
+			return nil, err
+		}
+		b.drivers = append(b.drivers, d)
+		if cfg.Lease.Nomad == name {
+			b.lease = d
+		}
+	}
+	for _, name := range names(cfg.Nginx) {
+		c := cfg.Nginx[name]
+		d, err := nginx.Config{Name: name, Dir: c.Dir, Binary: c.Binary, Listen: c.Listen, ListenTLS: c.ListenTLS, CertDir: c.CertDir, User: c.User,
+			Datacenters: c.Datacenters, Owner: cfg.Owner, External: c.External, Test: c.Test, Reload: c.Reload, MembersOnly: c.MembersOnly}.Open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		b.drivers = append(b.drivers, d)
+	}
+	return b, nil
+}
+
+// prefixOf gives the KV folder of the Consul that serves one of the datacenters.
+func prefixOf(cfg config.Config, datacenters []string) string {
+	for _, name := range names(cfg.Consul) {
+		for _, dc := range datacenters {
+			if slices.Contains(cfg.Consul[name].Datacenters, dc) {
+				return cfg.Consul[name].Prefix
+			}
+		}
+	}
+	return ""
+}
+
+func holderName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s/%d", strings.ToLower(host), os.Getpid())
+}
+
+func names[V any](m map[string]V) []string {
+	out := make([]string, 0, len(m))
+	for n := range m {
+		out = append(out, n)
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,268 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sort"
+	"time"
+
+	"locktide.dev/cmd/internal/cli"
+	"locktide.dev/cmd/internal/telemetry"
+	"locktide.dev/drivers"
+	"locktide.dev/policy"
+	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/journal"
+	"locktide.dev/reconciler/planner"
+	"locktide.dev/render"
+	"locktide.dev/schema"
+)
+
+// Render implements cli.Engine: definitions, judged by the built-in rules and
+// the users' own, and compiled when a configuration names backends.
+func (e *engine) Render(ctx context.Context, folder, path string) (cli.Rendered, error) {
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		return cli.Rendered{}, cli.Fail("`locktide init "+folder+"` writes a starter fleet", "there is no folder %s", folder)
+	}
+	tree := os.DirFS(folder)
+	r := &renderer{onError: render.Refuse}
+	means, err := r.Render(ctx, tree)
+	if err != nil {
+		return cli.Rendered{}, err
+	}
+	out := cli.Rendered{Fleet: &means.Fleet, Findings: means.Findings, Frozen: means.Frozen, Layers: map[string]string{}}
+	if schema.AnyDenied(means.Findings) {
+		return out, nil
+	}
+	rules := policy.Config{}
+	if path != "" {
+		cfg, err := readConfig(path)
+		if err != nil {
+			return out, err
+		}
+		b, err := open(ctx, cfg, slog.New(slog.DiscardHandler))
+		if err != nil {
+			return out, err
+		}
+		rules = loopConfig(cfg, b, e.version).Policy
+		var found []schema.Finding
+		out.Objects, found = compile(b.drivers, &means.Fleet)
+		out.Findings = append(out.Findings, found...)
+	}
+	out.Findings = append(out.Findings, policy.Evaluate(ctx, append(policy.Builtin(rules), means.Rules...),
+		policy.Input{Fleet: &means.Fleet, Objects: out.Objects, Today: time.Now()})...)
+	if r.last != nil {
+		for _, ref := range refs(&means.Fleet) {
+			for _, leaf := range r.last.Provenance.Explain(ref) {
+				out.Layers[string(ref)+" "+leaf.Path] = fmt.Sprintf("%s = %s (%s)", leaf.Layer, leaf.Value, leaf.At)
+			}
+		}
+	}
+	return out, nil
+}
+
+// refs lists what a fleet defines, sorted.
+func refs(f *schema.Fleet) []schema.Ref {
+	var out []schema.Ref
+	add := func(kind string, names []string) {
+		for _, n := range names {
+			out = append(out, schema.NewRef(kind, n))
+		}
+	}
+	add("hosts", names(f.Hosts))
+	add("pools", names(f.Pools))
+	add("apps", names(f.Apps))
+	add("groups", names(f.Groups))
+	add("routes", names(f.Routes))
+	sort.Slice(out, func(i, j int) bool { return out[i] < out[j] })
+	return out
+}
+
+func compile(ds []drivers.Driver, f *schema.Fleet) (objects []schema.Object, found []schema.Finding) {
+	for _, d := range ds {
+		for _, ref := range refs(f) {
+			o, fs := d.Compile(f, ref)
+			objects = append(objects, o...)
+			found = append(found, fs...)
+		}
+	}
+	return objects, found
+}
+
+// Plan implements cli.Engine: a loop that only observes reads the backends,
+// rebuilds what is ours from the marks there, and plans.
+func (e *engine) Plan(ctx context.Context, folder, path string) (schema.Plan, error) {
+	if path == "" {
+		return schema.Plan{}, cli.Fail("name the daemon's configuration with --config, or leave the folder out to ask the daemon",
+			"a folder alone does not say with which backends to compare")
+	}
+	cfg, err := readConfig(path)
+	if err != nil {
+		return schema.Plan{}, err
+	}
+	b, err := open(ctx, cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return schema.Plan{}, err
+	}
+	c := loopConfig(cfg, b, e.version)
+	c.Observe, c.Lease = true, nil
+	c.Source, c.Store = folderSource{folder}, journal.NewMemory()
+	return planOnce(ctx, c)
+}
+
+// planOnce runs a loop that only observes until it has planned its source's revision.
+func planOnce(ctx context.Context, c reconciler.Config) (schema.Plan, error) {
+	loop, err := reconciler.New(c)
+	if err != nil {
+		return schema.Plan{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	var plan schema.Plan
+	err = until(ctx, loop, func(r *schema.Report) (bool, error) {
+		if problem := refused(r); problem != nil {
+			return false, problem
+		}
+		if r.Head == "" || r.InForce != r.Head || !allRead(r, len(c.Drivers)) {
+			return false, nil
+		}
+		plan = loop.Plan()
+		return plan.Commit == r.InForce, nil
+	})
+	return plan, err
+}
+
+func allRead(r *schema.Report, backends int) bool {
+	if len(r.Backends) < backends {
+		return false
+	}
+	for _, b := range r.Backends {
+		if b.ReadAt.IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
+// refused gives the error of a report whose definitions cannot be used.
+func refused(r *schema.Report) error {
+	if r.FetchError != "" {
+		return errors.New(r.FetchError)
+	}
+	if r.Head != "" && r.InForce != r.Head && schema.AnyDenied(r.Findings) {
+		for _, f := range r.Findings {
+			if f.Severity == schema.Deny && f.Excepted == "" {
+				return cli.Fail(f.Next, "%s", f)
+			}
+		}
+	}
+	return nil
+}
+
+// until runs loop and looks at its report until done says so; then the loop
+// is ended. It fails when ctx ends first, with what the fleet waits for.
+func until(ctx context.Context, loop *reconciler.Loop, done func(*schema.Report) (bool, error)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- loop.Run(ctx) }()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			if err == nil {
+				err = stalled(loop)
+			}
+			return err
+		case <-tick.C:
+			ok, err := done(loop.Report())
+			if ok || err != nil {
+				cancel()
+				return errors.Join(err, <-ended)
+			}
+		}
+	}
+}
+
+// stalled is the error of a loop that was ended before it was done.
+func stalled(loop *reconciler.Loop) error {
+	why := loop.Explain("")
+	if len(why) == 0 {
+		return cli.Fail("run it again; what is done stays done", "ended before everything was as defined")
+	}
+	return cli.Fail(why[0].Next, "ended before everything was as defined: %s: %s", why[0].Code, why[0].Message)
+}
+
+// Apply implements cli.Engine.
+func (e *engine) Apply(ctx context.Context, folder, path string, timeout time.Duration, logTo io.Writer) (err error) {
+	cfg, err := readConfig(path)
+	if err != nil {
+		return err
+	}
+	log := newLog(logTo, slog.LevelInfo)
+	store, err := journal.Open(cfg.Journal)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	b, err := open(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	c := loopConfig(cfg, b, e.version)
+	c.Source, c.Store, c.Resume, c.Observer = folderSource{folder}, store, true, telemetry.New(log, e.version)
+	loop, err := reconciler.New(c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	return until(ctx, loop, func(r *schema.Report) (bool, error) {
+		if problem := refused(r); problem != nil {
+			return false, problem
+		}
+		for _, a := range r.Awaits {
+			return false, cli.Fail("change it in smaller steps, or let the daemon do it and approve it there", "%d changes need an approval (%s): %s", len(a.Items), a.Rule, a.Why)
+		}
+		for _, p := range r.Partitions {
+			if p.Phase == "failed" || p.Phase == "aborted" || p.Phase == "braked" {
+				return false, cli.Fail("correct the definition and apply again", "%s %s: %s", p.ID, p.Phase, sentence(p.Why))
+			}
+		}
+		return converged(r, len(b.drivers)), nil
+	})
+}
+
+// converged says whether everything is as the newest commit says, and was read.
+func converged(r *schema.Report, backends int) bool {
+	if r.Head == "" || r.InForce != r.Head || len(r.Partitions) > 0 || len(r.Awaits) > 0 || !allRead(r, backends) {
+		return false
+	}
+	for _, o := range r.Objects {
+		if o.State != schema.StateSame || o.Target != o.Head {
+			return false
+		}
+	}
+	for _, g := range r.Groups {
+		if g.Serving < g.Desired {
+			return false
+		}
+	}
+	return r.Health == "HEALTHY"
+}
+
+func sentence(why []schema.Reason) string {
+	if len(why) == 0 {
+		return "no reason given"
+	}
+	return why[0].Message
+}
+
+// PrintPlan implements cli.Engine.
+func (*engine) PrintPlan(w io.Writer, p schema.Plan, color bool) error {
+	return planner.Render(w, p, func(schema.Digest) (schema.Object, bool) { return schema.Object{}, false }, color)
+}

@@ -1,0 +1,59 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"locktide.dev/policy/cuerules"
+	"locktide.dev/reconciler"
+	"locktide.dev/render"
+	"locktide.dev/schema"
+)
+
+// renderer gives the loop what a tree of files means: definitions, and the
+// users' own rules in its policy folder.
+type renderer struct {
+	onError render.OnError
+	last    *render.Result // newest whole render: what freeze falls back on
+}
+
+// Render implements reconciler.Renderer. It is called by one goroutine.
+func (r *renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered, error) {
+	res, err := render.Render(ctx, tree, render.Options{OnError: r.onError, Previous: r.last})
+	if err != nil {
+		return reconciler.Rendered{}, fmt.Errorf("cannot render: %w", err)
+	}
+	out := reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Frozen: res.Frozen}
+	if res.Usable(r.onError) {
+		r.last = &res
+	}
+	info, err := fs.Stat(tree, "policy")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return out, nil
+	case err != nil:
+		return out, fmt.Errorf("cannot read the policy folder: %w", err)
+	case !info.IsDir():
+		return out, nil
+	}
+	folder, err := fs.Sub(tree, "policy")
+	if err != nil {
+		return out, fmt.Errorf("cannot read the policy folder: %w", err)
+	}
+	rules, found := cuerules.Load(folder)
+	for i := range found {
+		found[i].At = below("policy", found[i].At)
+	}
+	out.Rules = rules
+	out.Findings = append(out.Findings, found...)
+	return out, nil
+}
+
+func below(folder string, p schema.Position) schema.Position {
+	if p.File != "" {
+		p.File = folder + "/" + p.File
+	}
+	return p
+}

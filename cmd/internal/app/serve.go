@@ -1,0 +1,119 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"locktide.dev/cmd/internal/cli"
+	"locktide.dev/cmd/internal/config"
+	"locktide.dev/cmd/internal/httpapi"
+	"locktide.dev/cmd/internal/telemetry"
+	"locktide.dev/policy"
+	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/gitsource"
+	"locktide.dev/reconciler/journal"
+	"locktide.dev/reconciler/ledger"
+	"locktide.dev/render"
+	"locktide.dev/schema"
+)
+
+// Serve implements cli.Engine.
+func (e *engine) Serve(ctx context.Context, path string, logTo io.Writer) (err error) {
+	cfg, err := readConfig(path)
+	if err != nil {
+		return err
+	}
+	log := newLog(logTo, slog.LevelInfo)
+	source, err := gitsource.New(gitConfig(cfg.Git))
+	if err != nil {
+		return err
+	}
+	store, err := journal.Open(cfg.Journal)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	b, err := open(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	loop := loopConfig(cfg, b, e.version)
+	loop.Source, loop.Store = source, store
+	loop.Poll = time.Duration(cfg.Git.Poll)
+	return runDaemon(ctx, loop, cfg.Listen, cfg.TokenFile, log, e.version, nil)
+}
+
+func gitConfig(g config.Git) gitsource.Config {
+	c := gitsource.Config{URL: g.URL, Branch: g.Branch, Path: g.Path, User: g.User, KnownHosts: g.KnownHosts}
+	if u := g.URL; len(u) >= 8 && u[:8] == "https://" {
+		c.TokenFile = g.Credentials
+	} else {
+		c.SSHKey = g.Credentials
+	}
+	return c
+}
+
+// loopConfig is what configuration says to the loop; source and store are missing.
+func loopConfig(cfg config.Config, b *backends, version string) reconciler.Config {
+	rules := policy.Config{RawExec: cfg.Policy.RawExec, Severity: map[string]schema.Severity{}}
+	for code, s := range cfg.Policy.Severity {
+		rules.Severity[code] = schema.Severity(s)
+	}
+	return reconciler.Config{
+		Owner: cfg.Owner, Drivers: b.drivers, Lease: b.lease,
+		Renderer: &renderer{onError: render.OnError(cfg.OnError)},
+		Policy:   rules,
+		Limits: ledger.Limits{Fleet: cfg.Limits.Rollouts, Datacenter: cfg.Limits.PerDatacenter, SlowStart: cfg.Limits.SlowStart,
+			BrakeMin: cfg.Limits.CommitBrakeFailures, BrakeShare: cfg.Limits.CommitBrakePercent,
+			DeleteMax: cfg.Limits.DeletionsPerHour, DeleteShare: cfg.Limits.DeletionsPercent},
+		Version: version, Observe: cfg.Mode == "observe", BrakeFile: cfg.BrakeFile,
+	}
+}
+
+// runDaemon runs the loop and its API until ctx ends or one of them fails.
+// ready, unless nil, gets the loop once the API answers.
+func runDaemon(ctx context.Context, cfg reconciler.Config, listen, tokenFile string, log *slog.Logger, version string, ready func(*reconciler.Loop, string)) error {
+	tel := telemetry.New(log, version)
+	cfg.Observer = tel
+	loop, err := reconciler.New(cfg)
+	if err != nil {
+		return err
+	}
+	if err := tel.Watch(loop.Report); err != nil {
+		return fmt.Errorf("cannot register the metrics: %w", err)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
+	if err != nil {
+		return cli.Fail("stop what listens there, or choose another address with listen", "cannot listen on %s: %v", listen, err)
+	}
+	server := httpapi.New(httpapi.Options{Fleet: loop, Metrics: tel.Handler(), TokenFile: tokenFile, ReadToken: !httpapi.Loopback(listen)})
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	served := make(chan error, 1)
+	go func() {
+		err := server.Serve(listener)
+		if errors.Is(err, http.ErrServerClosed) {
+			err = nil
+		}
+		cancel(err)
+		served <- err
+	}()
+	log.Info("locktide starts", "version", version, "owner", cfg.Owner, "api", listener.Addr().String())
+	if ready != nil {
+		ready(loop, listener.Addr().String())
+	}
+	err = loop.Run(ctx)
+	stop, done := context.WithTimeout(context.Background(), 2*time.Second)
+	defer done()
+	if e := server.Shutdown(stop); e != nil {
+		err = errors.Join(err, server.Close())
+	}
+	log.Info("locktide ends")
+	return errors.Join(err, <-served)
+}
