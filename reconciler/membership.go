@@ -202,7 +202,13 @@ func (l *Loop) serve(ctx context.Context, now time.Time) {
 	bits := l.bits()
 	for g, list := range m.groups {
 		fresh := !m.at[g].IsZero() && now.Sub(m.at[g]) < max(l.cfg.Staleness, 2*l.cfg.Idle)
-		next[g] = rotation.Decide(g, list, bits, st.membership.Groups[g], fresh, l.cfg.Rotation)
+		lim := l.cfg.Rotation
+		lim.Now = now
+		if fresh {
+			st.suspects[g] = rotation.Suspects(st.suspects[g], list, now, lim)
+		}
+		lim.Suspect = st.suspects[g]
+		next[g] = rotation.Decide(g, list, bits, st.membership.Groups[g], fresh, lim)
 	}
 	if !reflect.DeepEqual(next, st.membership.Groups) || st.membership.Revision == 0 {
 		st.membership = schema.Membership{Revision: st.membership.Revision + 1, Groups: next}

@@ -59,7 +59,7 @@ func (l *Loop) observe(ctx context.Context, now time.Time) {
 		if r.running || (!r.ended.IsZero() && now.Sub(r.ended) < every) {
 			continue
 		}
-		r.running, r.due, r.began = true, false, now
+		r.running, r.due, r.began = true, false, now.Add(-1) // not newer than a write of this instant
 		q := drivers.Query{Want: l.wants(r.driver), Members: true}
 		l.work(func() {
 			call, cancel := context.WithTimeout(ctx, l.cfg.Timeout)

@@ -122,6 +122,7 @@ type state struct {
 	dirty       bool
 
 	membership schema.Membership
+	suspects   map[string]map[string]time.Time // group -> member -> without health since
 	feeds      map[string]*feed
 	stored     map[string]map[string]string // what the journal holds
 }
@@ -136,7 +137,7 @@ func newState() state {
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{},
 		waits: map[schema.Key]schema.Reason{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{},
 		lastBody: map[schema.Key]schema.Digest{},
-		feeds:    map[string]*feed{}, stored: map[string]map[string]string{}, planDue: true,
+		feeds:    map[string]*feed{}, suspects: map[string]map[string]time.Time{}, stored: map[string]map[string]string{}, planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 

@@ -119,6 +119,10 @@ func (l *Loop) mayStart(p schema.Partition, planned map[string]bool, now time.Ti
 		return r.Why
 	}
 	for _, it := range p.Items {
+		if v, bad := st.quarantine[it.To.Release]; bad && it.To.Release != it.From.Release {
+			return schema.Reason{Code: schema.WaitQuarantine, Message: fmt.Sprintf("release %s failed at gate %s of %s: %s", it.To.Release.Short(), v.Gate, v.Group, v.Why),
+				Next: "a commit that changes it, or locktide retry " + p.ID}
+		}
 		r := l.backendOf(it.Key)
 		switch {
 		case r == nil:
