@@ -116,8 +116,10 @@ type Change struct {
 // Progress is where a paced object's replacement stands, as the backend tells.
 type Progress struct {
 	Deployment string `json:"deployment,omitempty"`
-	Status     string `json:"status"` // none, running, successful, failed, cancelled
-	Parked     bool   `json:"parked"` // native update block: needs no approval from us
+	Status     string `json:"status"`             // none, running, successful, failed, cancelled
+	Parked     bool   `json:"parked"`             // native update block: needs no approval from us
+	Parallel   int    `json:"parallel,omitempty"` // window of the live spec, unless parked
+	Canary     int    `json:"canary,omitempty"`   // surge of the live spec, promoted or not
 	Desired    int    `json:"desired"`
 	Release    Digest `json:"release,omitempty"` // release of the live spec, as we marked it
 }

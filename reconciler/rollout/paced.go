@@ -20,7 +20,11 @@ type group struct {
 func (t *turn) budget(it *Item) Budget {
 	o := t.s.Objects[it.Key]
 	p := *it.Paced
-	return capacity(p, desired(p, liveCount(o), len(t.s.Members[it.Group])), t.s.Members[it.Group], t.s.Held, t.r.Back, it.Round+1)
+	n := desired(p, liveCount(o), len(t.s.Members[it.Group]))
+	if live := liveCount(o); it.State == StateWaiting && live > 0 {
+		n = min(n, live) // growth takes nothing away
+	}
+	return capacity(p, n, t.s.Members[it.Group], t.s.Held, t.r.Back, it.Round+1)
 }
 
 func liveCount(o schema.LiveObject) int {
@@ -82,9 +86,7 @@ func (t *turn) begin(it *Item, g group) *schema.Verdict {
 		it.State, it.Ask = StateDone, nil
 		return nil
 	case same && p != nil && !p.Parked && it.unanswered():
-		ask := *it.Lost // it took effect, and the answer was lost
-		it.Ask, it.Lost, it.Prior, it.Serial = nil, nil, ask.ID, it.Serial+1
-		it.took(ask, it.AskedAt)
+		t.found(it)
 		return t.watch(it, g)
 	case !t.r.Back && !t.r.Override && t.s.Quarantined[it.To.Release] && it.From.Release != it.To.Release:
 		t.why(it, schema.WaitQuarantine, fmt.Sprintf("release %s failed before", it.To.Release.Short()), "a new release, or locktide retry "+t.r.Partition)
@@ -92,6 +94,13 @@ func (t *turn) begin(it *Item, g group) *schema.Verdict {
 	}
 	t.stage(it, g)
 	return nil
+}
+
+// found records a Stage that took effect and whose answer was lost.
+func (t *turn) found(it *Item) {
+	ask := *it.Lost
+	it.Ask, it.Lost, it.Prior, it.Serial = nil, nil, ask.ID, it.Serial+1
+	it.took(ask, it.AskedAt)
 }
 
 // unanswered says whether a Stage of To was asked for that was not answered
@@ -157,6 +166,10 @@ func approved(m schema.Member) bool { return m.Approved != nil && *m.Approved }
 
 // watch judges what was staged and wants the next step.
 func (t *turn) watch(it *Item, g group) *schema.Verdict {
+	if p := g.live.Progress; p != nil && p.Parallel > 0 && it.unanswered() && p.Parallel == it.Lost.Parallel && p.Canary == it.Lost.Canary &&
+		(p.Parallel != it.Parallel || p.Canary != it.Canary) {
+		t.found(it)
+	}
 	if it.Move && t.retryMembers(it, g) {
 		return nil
 	}

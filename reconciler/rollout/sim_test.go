@@ -305,7 +305,7 @@ func (s *sim) object(want schema.Object) schema.LiveObject {
 		if j.o.Digest == want.Digest {
 			out.State = schema.StateSame
 		}
-		out.Progress = &schema.Progress{Status: j.status, Parked: j.parked, Desired: j.count, Release: j.o.Release}
+		out.Progress = &schema.Progress{Status: j.status, Parked: j.parked, Parallel: j.parallel, Canary: j.canary, Desired: j.count, Release: j.o.Release}
 	}
 	return out
 }

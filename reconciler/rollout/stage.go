@@ -48,7 +48,7 @@ func (t *turn) stage(it *Item, g group) {
 	}
 	switch {
 	case surge && b.Fits(always):
-		a.Canary = surgeOf(b, off)
+		a.Canary = surgeOf(b, off, b.Touches(always))
 		t.staged(it, g, a, always)
 	case t.r.Back && b.Serving-b.Touches(join(always, off[:1])) >= b.floor:
 		a.Reason.Message += fmt.Sprintf(" (no room for a surge: one member at a time, although only %d of %d serve)", b.Serving, b.N)
@@ -87,6 +87,13 @@ func surplus(it *Item, g group) []schema.Member {
 			}
 		}
 	}
+	if it.Canary > 0 { // this very rollout's surge, on the release but not promoted
+		for _, m := range g.on {
+			if !slices.Contains(it.Known, m.ID) {
+				out = append(out, m)
+			}
+		}
+	}
 	for _, m := range byIndex {
 		if len(byIndex)-len(out) <= n {
 			break
@@ -100,10 +107,10 @@ func surplus(it *Item, g group) []schema.Member {
 
 // surgeOf is the smallest surge after whose promotion, which stops as many
 // old members and starts one more, the rule holds.
-func surgeOf(b Budget, off []schema.Member) int {
+func surgeOf(b Budget, off []schema.Member, gone int) int {
 	for c := 1; c < len(off); c++ {
 		after := b
-		after.Serving += c
+		after.Serving += c - gone
 		after.Out = max(0, after.N-after.Serving)
 		if after.Fits(off[:c+1]) {
 			return c
@@ -113,10 +120,15 @@ func surgeOf(b Budget, off []schema.Member) int {
 }
 
 func (t *turn) staged(it *Item, g group, a schema.Action, victims []schema.Member) {
+	if p := g.live.Progress; p != nil && !p.Parked && a.Canary > 0 && g.live.State == schema.StateSame && p.Parallel == a.Parallel && p.Canary == a.Canary {
+		a.Parallel++ // an unchanged register would do nothing
+	}
 	t.charge(it, g, &a, victims)
 	it.Known = nil
 	for _, m := range g.on {
-		it.Known = append(it.Known, m.ID)
+		if it.Canary == 0 || !contains(victims, m) {
+			it.Known = append(it.Known, m.ID)
+		}
 	}
 	t.ask(it, a)
 }

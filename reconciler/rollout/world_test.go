@@ -216,8 +216,8 @@ func (w *world) judge(a schema.Action) {
 	}
 	members := w.seen.Members[j.o.Group]
 	v := judged{serving: map[string]bool{}, n: o.Paced.Count, floor: 0}
-	if o.Paced.System {
-		v.n = j.count
+	if j.count > 0 {
+		v.n = min(v.n, j.count) // growth takes nothing away
 	}
 	for _, m := range members {
 		if m.Serving && !w.held[m.ID] && !w.taken(m.ID) {
