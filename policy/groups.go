@@ -16,6 +16,9 @@ const ephemeralFirst, ephemeralLast = 32768, 60999
 // signal that a proxy surely notices: twice its worst answer.
 const shortestDelay = 2 * time.Second
 
+// secretsFile is where a compiled job renders the group's typed secrets.
+const secretsFile = "secrets/locktide.env"
+
 func artifactUnpinned(v *view, report func(schema.Finding)) {
 	for _, g := range v.groups {
 		g.job.tasks(func(path string, t task) {
@@ -161,14 +164,19 @@ func templateRestarts(v *view, report func(schema.Finding)) {
 	for _, g := range v.groups {
 		g.job.tasks(func(path string, t task) {
 			for _, tmpl := range t.Templates {
-				source := changing(tmpl.EmbeddedTmpl)
+				left, right := "{{", "}}"
+				if tmpl.LeftDelim != nil && tmpl.RightDelim != nil {
+					left, right = *tmpl.LeftDelim, *tmpl.RightDelim
+				}
+				source := changing(tmpl.EmbeddedTmpl, left, right)
 				if source == "" || tmpl.ChangeMode != nil && *tmpl.ChangeMode != "restart" {
 					continue
 				}
 				f := schema.Finding{Severity: schema.Warn, Ref: g.ref, Field: path + ".template",
 					Message: fmt.Sprintf("when what its template reads by %q changes, Nomad restarts every instance at once", source),
 					Next:    "use config (published by digest and rolled out), or a change mode of signal or noop"}
-				if g.tier == "storage" {
+				// The typed secrets leave no choice of a mode.
+				if g.tier == "storage" && tmpl.DestPath != secretsFile {
 					f.Severity = schema.Deny
 				}
 				report(f)
@@ -179,9 +187,9 @@ func templateRestarts(v *view, report func(schema.Finding)) {
 
 // changing gives the first template function that reads something which can
 // change while the instance runs. Configuration by digest cannot.
-func changing(text string) string {
-	for _, part := range strings.Split(text, "{{")[1:] {
-		action, _, _ := strings.Cut(part, "}}")
+func changing(text, left, right string) string {
+	for _, part := range strings.Split(text, left)[1:] {
+		action, _, _ := strings.Cut(part, right)
 		if strings.Contains(action, "LOCKTIDE_CONFIG") {
 			continue
 		}

@@ -42,7 +42,10 @@ type task struct {
 	}
 	Templates []struct {
 		EmbeddedTmpl string
-		ChangeMode   *string
+		DestPath     string
+		ChangeMode   *string // nil: restart
+		LeftDelim    *string
+		RightDelim   *string
 	}
 }
 
@@ -159,11 +162,11 @@ func typedTask(g schema.Group, name string) map[string]any {
 	var templates []any
 	for _, name := range sortedKeys(g.Files) {
 		if f := g.Files[name]; !f.Literal {
-			mode := f.Change
-			if mode == "" {
-				mode = "noop"
+			template := map[string]any{"EmbeddedTmpl": f.Content}
+			if f.Change != "" {
+				template["ChangeMode"] = f.Change
 			}
-			templates = append(templates, map[string]any{"EmbeddedTmpl": f.Content, "ChangeMode": mode})
+			templates = append(templates, template)
 		}
 	}
 	out["Templates"] = templates

@@ -146,6 +146,10 @@ func TestBuiltinRules(t *testing.T) {
 		"template-restarts-all, signal": {[]func(*Input){job(task, `"Driver":"exec","Templates":[{"EmbeddedTmpl":"{{with secret \"a\"}}{{end}}","ChangeMode":"signal"}]`)}, ""},
 		"template-restarts-all, storage": {[]func(*Input){group(func(g *schema.Group) { g.Tier, g.Count.Number = "storage", 3 }),
 			job(task, `"Driver":"exec","Templates":[{"EmbeddedTmpl":"{{- range ls \"x\"}}{{end}}"}]`)}, "deny template-restarts-all " + web},
+		"template-restarts-all, literal": {[]func(*Input){job(task, `"Driver":"exec","Templates":[{"EmbeddedTmpl":"{{ key \"x/y\" }}","LeftDelim":"<<1:","RightDelim":":1>>"}]`)}, ""},
+		"template-restarts-all, typed":   {[]func(*Input){group(func(g *schema.Group) { g.Files = map[string]schema.File{"a": {Content: `{{ key "x" }}`}} })}, "warn template-restarts-all " + web},
+		"template-restarts-all, typed secrets of storage": {[]func(*Input){group(func(g *schema.Group) { g.Tier, g.Count.Number = "storage", 3 }),
+			job(task, `"Driver":"exec","Templates":[{"EmbeddedTmpl":"{{ with secret \"a\" }}{{end}}","DestPath":"secrets/locktide.env"}]`)}, "warn template-restarts-all " + web},
 		"team-namespace": {[]func(*Input){team(), group(func(g *schema.Group) { g.Namespace = "other" })}, "deny team-namespace " + web},
 		"max-deletions and blast-radius": {[]func(*Input){func(in *Input) {
 			in.Plan = &schema.Plan{Awaits: []schema.Await{{Rule: "deletions"}, {Rule: "blast-radius"}, {Rule: "stage"}}}
