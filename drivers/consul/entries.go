@@ -114,7 +114,7 @@ func changes(path string, want, live any) []schema.Change {
 			out = append(out, changes(join(path, k), w[k], l[k])...)
 		}
 		for _, k := range sortedKeys(l) {
-			if _, ours := w[k]; !ours && !serverFills(k) && !zero(l[k]) {
+			if _, ours := w[k]; !ours && (path != "" || !serverFills(k)) && !zero(l[k]) {
 				out = append(out, schema.Change{Field: join(path, k), Is: text(l[k])})
 			}
 		}
@@ -138,7 +138,7 @@ func changes(path string, want, live any) []schema.Change {
 
 func serverFills(field string) bool {
 	switch field {
-	case "CreateIndex", "ModifyIndex", "Hash", "Status", "Meta", "Partition", "Namespace":
+	case "Kind", "Name", "CreateIndex", "ModifyIndex", "Hash", "Status", "Meta", "Partition", "Namespace":
 		return true
 	}
 	return false

@@ -217,7 +217,7 @@ func (d *Driver) storedSpec(k schema.Kind, e entry) entry {
 	}
 	out := entry{}
 	for key, v := range e {
-		if !serverFills(key) && key != "Kind" && key != "Name" && !zero(v) {
+		if !serverFills(key) && !zero(v) {
 			out[key] = v
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"locktide.dev/drivers/devstack"
 	"locktide.dev/drivers/drivertest"
 	"locktide.dev/drivers/l7"
 	"locktide.dev/drivers/nginx"
@@ -76,12 +77,11 @@ func guard(t *testing.T, c nginx.Config) {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := devstack.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 func object(name string, r l7.Route) schema.Object {
