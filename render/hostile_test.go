@@ -193,21 +193,3 @@ func TestFreezeOfALibrary(t *testing.T) {
 		t.Errorf("groups: %v", r.Fleet.Groups)
 	}
 }
-
-func FuzzPlain(f *testing.F) {
-	f.Add(app)
-	f.Add("apps: {a: {stages: {prod: {groups: {dc1: {count: 1}}}}}}\n")
-	f.Add("a: &a [*a]\n<<: {x: y}\n")
-	f.Fuzz(func(t *testing.T, text string) {
-		a := run(t, mapFS(map[string]string{"a.yaml": text, "b.json": text}), render.Options{})
-		b := run(t, mapFS(map[string]string{"a.yaml": text, "b.json": text}), render.Options{})
-		if string(schema.MustCanonical(a)) != string(schema.MustCanonical(b)) {
-			t.Error("two renders of one tree differ")
-		}
-		for _, finding := range a.Findings {
-			if finding.Code == "crash" {
-				t.Error(finding)
-			}
-		}
-	})
-}
