@@ -51,8 +51,8 @@ type place struct {
 
 // Build arranges routes into sites. Routes that cannot be served together
 // come back as errors by name and are left out: of two that claim the same
-// domain, path and match, the one with the higher priority stays, then the
-// one that comes first by name.
+// domain, path and match, the one with the higher priority stays, then the one
+// with fewer matches, then the one that comes first by name.
 func Build(routes map[string]Route) ([]Site, map[string]error) {
 	failed := map[string]error{}
 	var names []string
@@ -63,7 +63,9 @@ func Build(routes map[string]Route) ([]Site, map[string]error) {
 		}
 		names = append(names, name)
 	}
-	slices.SortStableFunc(names, func(a, b string) int { return cmp.Compare(routes[b].Priority, routes[a].Priority) })
+	slices.SortStableFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(routes[b].Priority, routes[a].Priority), cmp.Compare(len(routes[a].Match), len(routes[b].Match)))
+	})
 	at := map[place][]string{}
 	certs := map[string]string{} // domain -> first route
 	for _, name := range names {
