@@ -145,12 +145,22 @@ func (d *Driver) send(ctx context.Context, o schema.Object, job *api.Job, live *
 	if live != nil {
 		opts.ModifyIndex, version = deref(live.job.JobModifyIndex), deref(live.job.Version)
 	}
+	if live != nil {
+		version++
+	}
+	if sub.Source == "" {
+		sub.Source = "{}"
+	}
+	if sub.VariableFlags == nil {
+		sub.VariableFlags = map[string]string{}
+	}
+	sub.VariableFlags[flagVersion] = strconv.FormatUint(version, 10)
 	resp, _, err := d.api.Jobs().RegisterOpts(job, opts, writing(ctx, namespace))
 	if err != nil {
 		return nil, err
 	}
-	if live != nil && resp.JobModifyIndex != opts.ModifyIndex {
-		version++
+	if live != nil && resp.JobModifyIndex == opts.ModifyIndex {
+		version-- // nothing changed
 	}
 	if resp.Warnings != "" {
 		d.log.Warn("Nomad warns", "job", o.Key.Name, "warnings", resp.Warnings)
@@ -303,9 +313,6 @@ func (d *Driver) Eject(ctx context.Context, key schema.Key) error {
 	}
 	flags[flagOwner], flags[flagEjected] = d.config.Owner, strconv.FormatInt(d.now().Unix(), 10)
 	sub := &api.JobSubmission{Format: "json", Source: live.source, VariableFlags: flags}
-	if sub.Source == "" {
-		sub.Source = "{}"
-	}
 	if _, err := d.send(ctx, schema.Object{Key: key}, live.job, live, sub); err != nil {
 		return fmt.Errorf("could not eject %s: %w", key, failureOf(err, true))
 	}

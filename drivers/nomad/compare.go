@@ -131,8 +131,8 @@ func (d *Driver) differences(ctx context.Context, o schema.Object, live *liveJob
 	}
 	out := blindLeaves(job, live.job)
 	if plan.Diff != nil && plan.Diff.Type != "None" {
-		leaves := flatten(plan.Diff)
-		if len(leaves) == 0 {
+		leaves, noise := flatten(plan.Diff)
+		if len(leaves) == 0 && !noise {
 			leaves = []schema.Change{{Field: "job", Was: "as defined", Is: "edited (the server names no field)"}}
 		}
 		out = append(leaves, out...)
@@ -172,9 +172,9 @@ func blindLeaves(want, have *api.Job) []schema.Change {
 	return out
 }
 
-// flatten lists the leaves of a server's diff; its old side is live.
-func flatten(diff *api.JobDiff) []schema.Change {
-	var out []schema.Change
+// flatten lists the leaves of a server's diff; its old side is live. Noise is
+// a scaling block that is "edited" without a field: only its indexes moved.
+func flatten(diff *api.JobDiff) (out []schema.Change, noise bool) {
 	fields := func(path string, list []*api.FieldDiff) {
 		for _, f := range list {
 			if f.Type != "None" && f.Old != f.New {
@@ -193,7 +193,11 @@ func flatten(diff *api.JobDiff) []schema.Change {
 			before := len(out)
 			fields(at, o.Fields)
 			objects(at, o.Objects)
-			if len(out) == before {
+			switch {
+			case len(out) > before:
+			case o.Name == "Scaling" && o.Type == "Edited":
+				noise = true
+			default:
 				out = append(out, schema.Change{Field: path + o.Name, Is: o.Type})
 			}
 		}
@@ -213,11 +217,11 @@ func flatten(diff *api.JobDiff) []schema.Change {
 			fields(at, t.Fields)
 			objects(at, t.Objects)
 		}
-		if len(out) == before {
+		if len(out) == before && !noise {
 			out = append(out, schema.Change{Field: "TaskGroups[" + g.Name + "]", Is: g.Type})
 		}
 	}
-	return out
+	return out, noise
 }
 
 var (

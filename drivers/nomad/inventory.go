@@ -130,6 +130,9 @@ func (d *Driver) versionsBy(ctx context.Context, key schema.Key, since time.Time
 		l := &liveJob{job: v}
 		if err == nil && sub != nil {
 			l.flags = sub.VariableFlags
+			if err := d.distrust(ctx, id, namespace, deref(v.Version), l); err != nil {
+				return nil, err
+			}
 		}
 		if e, foreign := d.entryOf(key, l, before); foreign && e.At.After(since) {
 			out = append(out, e)

@@ -2,6 +2,7 @@ package nomad
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"strconv"
 	"strings"
@@ -39,7 +40,49 @@ func (d *Driver) read(ctx context.Context, key schema.Key) (*liveJob, error) {
 	if err == nil && sub != nil {
 		l.flags, l.source = sub.VariableFlags, sub.Source
 	}
-	return l, nil
+	return l, d.distrust(ctx, id, namespace, deref(job.Version), l)
+}
+
+// distrust drops a submission that Nomad copied to a version with another
+// content. It copies one when a job is scaled or reverted, where it stays
+// true, but also when somebody registers without a submission.
+func (d *Driver) distrust(ctx context.Context, id, namespace string, version uint64, l *liveJob) error {
+	from, ok := l.flags[flagVersion]
+	if !ok || from == strconv.FormatUint(version, 10) {
+		return nil
+	}
+	versions, _, _, err := d.api.Jobs().Versions(id, false, query(ctx, namespace))
+	if err != nil {
+		return err
+	}
+	var was, is string
+	for _, v := range versions {
+		switch n := deref(v.Version); {
+		case n == version:
+			is = content(v)
+		case strconv.FormatUint(n, 10) == from:
+			was = content(v)
+		}
+	}
+	if was == "" || was != is {
+		l.flags, l.source = nil, ""
+	}
+	return nil
+}
+
+// content is what a version says, without counts and what the server keeps
+// on it.
+func content(job *api.Job) string {
+	c := copyJob(job)
+	c.Stop, c.Status, c.StatusDescription, c.Stable, c.Version, c.SubmitTime = nil, nil, nil, nil, nil, nil
+	c.CreateIndex, c.ModifyIndex, c.JobModifyIndex, c.VersionTag, c.NomadTokenID = nil, nil, nil, nil, nil
+	for _, tg := range c.TaskGroups {
+		tg.Count = nil
+		if tg.Scaling != nil {
+			tg.Scaling.ID, tg.Scaling.CreateIndex, tg.Scaling.ModifyIndex = "", 0, 0
+		}
+	}
+	return string(specOf(c))
 }
 
 func (l *liveJob) version() schema.Version { return versionOf(deref(l.job.JobModifyIndex)) }
@@ -64,7 +107,8 @@ func (l *liveJob) count() int {
 
 func (l *liveJob) native() map[string]blocks {
 	var out map[string]blocks
-	if json.Unmarshal([]byte(l.flags[flagNative]), &out) != nil {
+	raw, err := base64.RawURLEncoding.DecodeString(l.flags[flagNative])
+	if err != nil || json.Unmarshal(raw, &out) != nil {
 		return nil
 	}
 	return out

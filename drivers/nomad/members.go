@@ -108,9 +108,13 @@ func (d *Driver) learnVersions(ctx context.Context, allocs []*api.AllocationList
 		if missing(err) {
 			sub, err = &api.JobSubmission{}, nil
 		}
-		if errs[i] = err; err == nil {
-			d.memory.keep(versions[i], versionFact{schema.Digest(sub.VariableFlags[flagRelease]), sub.VariableFlags[flagGroup]})
+		if err == nil {
+			l := &liveJob{flags: sub.VariableFlags}
+			if err = d.distrust(callCtx, a.JobID, a.Namespace, a.JobVersion, l); err == nil {
+				d.memory.keep(versions[i], versionFact{schema.Digest(l.flags[flagRelease]), l.flags[flagGroup]})
+			}
 		}
+		errs[i] = err
 	})
 	each(len(keys), func(i int) {
 		l, err := d.read(ctx, keys[i])

@@ -1,6 +1,7 @@
 package nomad
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"time"
 
@@ -99,6 +100,7 @@ const (
 	flagDigest  = "locktide.digest"
 	flagRelease = "locktide.release"
 	flagGroup   = "locktide.group"
+	flagVersion = "locktide.version" // the job version that the submission was made for
 	flagNative  = "locktide.native"  // an adopted job's own pacing blocks
 	flagEjected = "locktide.ejected" // handed over to a human
 )
@@ -110,7 +112,7 @@ const sourceLimit = 1_000_000
 func (d *Driver) submission(o schema.Object, own map[string]blocks) *api.JobSubmission {
 	flags := map[string]string{flagOwner: d.config.Owner, flagDigest: string(o.Digest), flagRelease: string(o.Release), flagGroup: o.Group}
 	if len(own) > 0 {
-		flags[flagNative] = string(schema.MustCanonical(own))
+		flags[flagNative] = base64.RawURLEncoding.EncodeToString(schema.MustCanonical(own)) // the server unescapes % and +
 	}
 	source := schema.MustCanonical(o)
 	if len(source) > sourceLimit-8192 { // a larger one would drop the flags too

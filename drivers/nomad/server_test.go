@@ -1,0 +1,437 @@
+package nomad
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/nomad/api"
+
+	"locktide.dev/drivers"
+	"locktide.dev/drivers/drivertest"
+	"locktide.dev/schema"
+)
+
+// edit changes a live job behind the driver's back, keeping marks and, with
+// keep, the submission, as Nomad's own verbs do.
+func edit(t *testing.T, d *Driver, o schema.Object, change func(*api.Job)) {
+	t.Helper()
+	id, ns := splitName(o.Key.Name)
+	job, _, err := d.api.Jobs().Info(id, query(t.Context(), ns))
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(job)
+	if _, _, err := d.api.Jobs().Register(job, writing(t.Context(), ns)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "conf")
+	first, second := web(t, d, "conform.app", 1, "one"), web(t, d, "conform.app", 1, "two")
+	drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Wait: 2 * time.Minute, Tamper: func(t *testing.T) {
+		edit(t, d, first, func(j *api.Job) { j.TaskGroups[0].Tasks[0].Env["VALUE"] = "by hand" })
+	}})
+}
+
+func TestRollout(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "roll")
+	one, two := web(t, d, "roll.app", 4, "one"), web(t, d, "roll.app", 4, "two")
+	r := do(t, d, action(schema.VerbStage, one, ""))
+	until(t, "4 members run", func() bool { return len(running(members(t, d, one), one.Release)) == 4 })
+	for _, m := range members(t, d, one) {
+		if m.Group != "roll.app/prod.dc1" || !m.Current || m.Node != "n1" || m.Address == "" {
+			t.Fatalf("member %+v", m)
+		}
+	}
+	approve := action(schema.VerbApprove, one, r.Version)
+	approve.Members = running(members(t, d, one), one.Release)
+	do(t, d, approve)
+	until(t, "the deployment ends", func() bool { return see(t, d, one, r).Progress.Status == "successful" })
+
+	before := running(members(t, d, one), one.Release)
+	r = do(t, d, action(schema.VerbPark, one, r.Version))
+	until(t, "the parked deployment ends by itself", func() bool {
+		p := see(t, d, one, r).Progress
+		return p.Status == "successful" && p.Parked
+	})
+	if after := running(members(t, d, one), one.Release); !slices.Equal(before, after) {
+		t.Fatalf("parking replaced members: %v became %v", before, after)
+	}
+
+	stage := action(schema.VerbStage, two, r.Version)
+	stage.Parallel = 2
+	r = do(t, d, stage)
+	for _, want := range []int{2, 4} {
+		var fresh []string
+		until(t, "a batch runs", func() bool {
+			ms := members(t, d, two)
+			fresh = running(ms, two.Release)
+			total := 0
+			for _, m := range ms {
+				if m.Release == two.Release {
+					total++
+				}
+			}
+			if total > want {
+				t.Fatalf("%d members are on the new release, at most %d were let", total, want)
+			}
+			return len(fresh) == want
+		})
+		if p := see(t, d, two, r).Progress; p == nil || p.Status != "running" || p.Parked || p.Release != two.Release {
+			t.Fatalf("progress %+v", p)
+		}
+		a := action(schema.VerbApprove, two, r.Version)
+		a.Members = fresh
+		do(t, d, a)
+	}
+	until(t, "the rollout ends", func() bool { return see(t, d, two, r).Progress.Status == "successful" })
+	r = do(t, d, action(schema.VerbPark, two, r.Version))
+	until(t, "the parked deployment ends", func() bool { return see(t, d, two, r).Progress.Status == "successful" })
+
+	move := action(schema.VerbMove, two, r.Version)
+	move.Members = running(members(t, d, two), two.Release)[:1]
+	do(t, d, move)
+	until(t, "the moved member is replaced", func() bool {
+		now := running(members(t, d, two), two.Release)
+		return len(now) == 4 && !slices.Contains(now, move.Members[0])
+	})
+	do(t, d, action(schema.VerbDelete, two, r.Version))
+	if o := see(t, d, two, nil); o.State != schema.StateAbsent || o.Reason != "stopped" {
+		t.Fatalf("after the deletion: %+v", o)
+	}
+}
+
+func TestCanary(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "canary")
+	one, two := web(t, d, "canary.app", 2, "one"), web(t, d, "canary.app", 2, "two")
+	r := do(t, d, action(schema.VerbCreate, one, ""))
+	until(t, "2 members run", func() bool { return len(running(members(t, d, one), one.Release)) == 2 })
+	until(t, "the deployment ends", func() bool { return see(t, d, one, r).Progress.Status == "successful" })
+	stage := action(schema.VerbStage, two, r.Version)
+	stage.Canary = 1
+	r = do(t, d, stage)
+	var fresh []string
+	until(t, "the canary runs beside the old members", func() bool {
+		ms := members(t, d, two)
+		fresh = running(ms, two.Release)
+		if len(running(ms, one.Release)) < 2 {
+			t.Fatalf("an old member went before the promotion")
+		}
+		return len(fresh) == 1
+	})
+	for len(fresh) < 2 {
+		a := action(schema.VerbApprove, two, r.Version)
+		a.Members = fresh
+		do(t, d, a)
+		until(t, "the next member runs", func() bool {
+			fresh = running(members(t, d, two), two.Release)
+			return len(fresh) == 2
+		})
+	}
+	a := action(schema.VerbApprove, two, r.Version)
+	a.Members = fresh
+	do(t, d, a)
+	until(t, "the rollout ends", func() bool { return see(t, d, two, r).Progress.Status == "successful" })
+}
+
+func TestDrift(t *testing.T) {
+	t.Parallel()
+	d, count := open(t, "drift")
+	o := web(t, d, "drift.app", 1, "one")
+	other := web(t, d, "drift.app", 1, "two")
+	r := do(t, d, action(schema.VerbCreate, o, ""))
+	plans := count.plans.Load()
+	for range 100 {
+		if got := see(t, d, o, r); got.State != schema.StateSame {
+			t.Fatalf("at rest: %+v", got)
+		}
+	}
+	if n := count.plans.Load() - plans; n != 0 {
+		t.Fatalf("100 readings at rest made %d plans", n)
+	}
+	edit(t, d, o, func(j *api.Job) { j.TaskGroups[0].Tasks[0].Env["VALUE"] = "by hand" })
+	got := see(t, d, o, r)
+	if got.State != schema.StateDiffers || len(got.Diff) != 1 || got.Diff[0].Was != "one" || got.Diff[0].Is != "by hand" || got.Writer != "foreign" {
+		t.Fatalf("edited environment: %+v", got)
+	}
+	if got := see(t, d, other, nil); got.State != schema.StateDiffers {
+		t.Fatalf("another definition: %+v", got)
+	}
+	plans = count.plans.Load()
+	for range 20 {
+		see(t, d, o, r)
+	}
+	if n := count.plans.Load() - plans; n > 1 {
+		t.Fatalf("20 readings of the same drift made %d plans", n)
+	}
+	r = do(t, d, action(schema.VerbUpdate, o, got.Version))
+	edit(t, d, o, func(j *api.Job) { *j.TaskGroups[0].Count = 3 })
+	if got = see(t, d, o, r); got.State != schema.StateDiffers || got.Count != 3 {
+		t.Fatalf("edited count: %+v", got)
+	}
+	r = do(t, d, action(schema.VerbUpdate, o, got.Version))
+	edit(t, d, o, func(j *api.Job) {
+		j.TaskGroups[0].Spreads = []*api.Spread{api.NewSpread("${node.datacenter}", 50, nil)}
+	})
+	if got = see(t, d, o, r); got.State != schema.StateDiffers || len(got.Diff) == 0 {
+		t.Fatalf("edited spread, to which plans are blind: %+v", got)
+	}
+	r = do(t, d, action(schema.VerbUpdate, o, got.Version))
+	id, ns := splitName(o.Key.Name)
+	if _, _, err := d.api.Jobs().Deregister(id, false, writing(t.Context(), ns)); err != nil {
+		t.Fatal(err)
+	}
+	if got = see(t, d, o, r); got.State != schema.StateAbsent || got.Reason != "stopped" {
+		t.Fatalf("stopped by hand: %+v", got)
+	}
+	r = do(t, d, action(schema.VerbStage, o, ""))
+	edit(t, d, o, func(j *api.Job) { j.Meta = nil })
+	if got = see(t, d, o, r); got.State != schema.StateDiffers || got.Reason[:9] != "mark lost" {
+		t.Fatalf("lost mark: %+v", got)
+	}
+	changes, err := d.Changes(t.Context(), time.Now().Add(-time.Hour))
+	if err != nil || !slices.ContainsFunc(changes, func(e schema.HistoryEntry) bool { return e.Writer == "foreign" && e.Key != nil && *e.Key == o.Key }) {
+		t.Fatalf("changes %+v, error %v", changes, err)
+	}
+}
+
+func TestForeignAndAdopt(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "adopt")
+	o := web(t, d, "adopt.app", 2, "one")
+	job, err := jobOf(o.Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unmark(job, &api.Job{TaskGroups: []*api.TaskGroup{{Name: job.TaskGroups[0].Name}}}, "adopt")
+	job.TaskGroups[0].Update = &api.UpdateStrategy{MaxParallel: ptr(2), MinHealthyTime: ptr(time.Second)}
+	if _, _, err := d.api.Jobs().Register(job, writing(t.Context(), "")); err != nil {
+		t.Fatal(err)
+	}
+	got := see(t, d, o, nil)
+	if got.State != schema.StateForeign || len(got.Diff) != 0 {
+		t.Fatalf("a foreign job under our name: %+v", got)
+	}
+	for _, verb := range []schema.Verb{schema.VerbUpdate, schema.VerbStage, schema.VerbDelete} {
+		if out := d.apply(t.Context(), action(verb, o, got.Version)); out.Failure == nil || out.Failure.Kind != schema.FailConflict {
+			t.Fatalf("%s of a foreign job gave %+v", verb, out)
+		}
+	}
+	wrong := web(t, d, "adopt.app", 2, "two")
+	if out := d.apply(t.Context(), action(schema.VerbAdopt, wrong, got.Version)); out.Failure == nil || out.Failure.Kind != schema.FailInvalid {
+		t.Fatalf("adopting with a definition that differs gave %+v", out)
+	}
+	var before []*api.AllocationListStub
+	until(t, "2 instances run", func() bool {
+		before, _, err = d.api.Jobs().Allocations(*job.ID, false, query(t.Context(), ""))
+		return err == nil && len(before) == 2 && before[0].ClientStatus == "running" && before[1].ClientStatus == "running"
+	})
+	r := do(t, d, action(schema.VerbAdopt, o, got.Version))
+	if got = see(t, d, o, nil); got.State != schema.StateSame {
+		t.Fatalf("after adoption: %+v", got)
+	}
+	until(t, "members are known", func() bool { return len(running(members(t, d, o), o.Release)) == 2 })
+	for _, m := range members(t, d, o) {
+		if m.Restarts != 0 || !slices.ContainsFunc(before, func(a *api.AllocationListStub) bool { return a.ID == m.ID }) {
+			t.Fatalf("adoption touched member %+v", m)
+		}
+	}
+	fresh, _ := open(t, "adopt") // a daemon that knows nothing
+	owned, err := fresh.Inventory(t.Context())
+	if err != nil || len(owned) != 1 || owned[0].Object.Digest != o.Digest || owned[0].Receipt.Version != r.Version {
+		t.Fatalf("inventory %+v, error %v", owned, err)
+	}
+
+	two := web(t, d, "adopt.app", 2, "two")
+	r = do(t, d, action(schema.VerbStage, two, r.Version)) // replaces members: marks ride along
+	live, err := d.read(t.Context(), o.Key)
+	if err != nil || !live.marked("adopt") || !isGated(live.job) {
+		t.Fatalf("staging over an adopted job left %+v, error %v", live, err)
+	}
+	r = do(t, d, action(schema.VerbPark, two, r.Version))
+	if live, err = d.read(t.Context(), o.Key); err != nil || *live.job.TaskGroups[0].Update.MaxParallel != 2 || isGated(live.job) {
+		t.Fatalf("parking did not put the job's own blocks back: %+v, error %v", live.job.TaskGroups[0].Update, err)
+	}
+	if err := d.Eject(t.Context(), o.Key); err != nil {
+		t.Fatal(err)
+	}
+	if got = see(t, d, two, r); got.State != schema.StateEjected {
+		t.Fatalf("after ejection: %+v", got)
+	}
+	do(t, d, action(schema.VerbAdopt, two, got.Version))
+	if got = see(t, d, two, nil); got.State != schema.StateSame {
+		t.Fatalf("after adoption of an ejected job: %+v", got)
+	}
+}
+
+func TestAutoscaled(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "scaled")
+	name, g := group("scaled.app", 1, "one")
+	g.Count = schema.Count{Number: 1, Min: 1, Max: 4}
+	o := compile(t, d, name, g)
+	r := do(t, d, action(schema.VerbCreate, o, ""))
+	until(t, "the deployment ends", func() bool { return see(t, d, o, r).Progress.Status == "successful" })
+	id, _ := splitName(o.Key.Name)
+	n := 3
+	if _, _, err := d.api.Jobs().Scale(id, groupName, &n, "busy", false, nil, writing(t.Context(), "")); err != nil {
+		t.Fatal(err)
+	}
+	got := see(t, d, o, r)
+	if got.State != schema.StateSame || got.Count != 3 {
+		t.Fatalf("a count inside the bounds: %+v", got)
+	}
+	g.Env["VALUE"] = "two"
+	two := compile(t, d, name, g)
+	r = do(t, d, action(schema.VerbStage, two, got.Version))
+	if got = see(t, d, two, r); got.State != schema.StateSame || got.Count != 3 {
+		t.Fatalf("staging lost the autoscaler's count: %+v", got)
+	}
+}
+
+func TestBatch(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "batch")
+	for _, kind := range []string{"batch", "periodic", "parameterized", "system", "sysbatch"} {
+		name, g := group("kinds."+kind, 1, "one")
+		g.Kind = kind
+		if kind == "periodic" {
+			g.Schedule = &schema.Schedule{Cron: "0 2 * * *", Zone: "Europe/Berlin"}
+		}
+		o := compile(t, d, name, g)
+		do(t, d, action(schema.VerbCreate, o, ""))
+		got := see(t, d, o, nil)
+		if got.State != schema.StateSame {
+			t.Fatalf("%s after creation: %+v", kind, got)
+		}
+		g.Env["VALUE"] = "two"
+		two := compile(t, d, name, g)
+		r := do(t, d, action(schema.VerbUpdate, two, got.Version))
+		if got = see(t, d, two, nil); got.State != schema.StateSame {
+			t.Fatalf("%s after an update: %+v", kind, got)
+		}
+		do(t, d, action(schema.VerbDelete, two, r.Version))
+	}
+}
+
+func TestCrashingMember(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "crash")
+	name, g := group("crash.app", 1, "one")
+	g.Tasks["main"] = schema.Task{Driver: "mock_driver", Config: map[string]any{"run_for": "100ms", "exit_code": 1}}
+	o := compile(t, d, name, g)
+	r := do(t, d, action(schema.VerbStage, o, ""))
+	until(t, "the member counts as failed", func() bool {
+		ms := members(t, d, o)
+		return len(ms) == 1 && ms[0].Failed && !ms[0].Running && ms[0].Restarts >= 2 && ms[0].Why != ""
+	})
+	if p := see(t, d, o, r).Progress; p.Status != "running" {
+		t.Fatalf("a crash ended the deployment: %+v", p)
+	}
+}
+
+func TestLease(t *testing.T) {
+	t.Parallel()
+	lease := func(holder string) *Driver {
+		d, err := Config{Name: "dc1", Address: address, Owner: "lease", LeaseHolder: holder, LeaseTTL: schema.Duration(5 * time.Second)}.Open(t.Context(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	a, b := lease("a"), lease("b")
+	first, held, _, err := a.Acquire(t.Context())
+	if err != nil || !held {
+		t.Fatalf("first acquire: held %v, error %v", held, err)
+	}
+	if _, held, holder, err := b.Acquire(t.Context()); err != nil || held || holder != "a" {
+		t.Fatalf("second holder: held %v, holder %q, error %v", held, holder, err)
+	}
+	if epoch, held, _, err := a.Acquire(t.Context()); err != nil || !held || epoch != first {
+		t.Fatalf("renewal: held %v, epoch %d after %d, error %v", held, epoch, first, err)
+	}
+	var next uint64
+	until(t, "a dead holder is replaced", func() bool {
+		var held bool
+		next, held, _, err = b.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return held
+	})
+	if next <= first {
+		t.Fatalf("epoch %d after %d", next, first)
+	}
+	if _, held, holder, err := a.Acquire(t.Context()); err != nil || held || holder != "b" {
+		t.Fatalf("the old holder: held %v, holder %q, error %v", held, holder, err)
+	}
+	if err := b.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if epoch, held, _, err := a.Acquire(t.Context()); err != nil || !held || epoch <= next {
+		t.Fatalf("after a release: held %v, epoch %d after %d, error %v", held, epoch, next, err)
+	}
+	if err := b.SetBrake(t.Context(), "fire"); err != nil {
+		t.Fatal(err)
+	}
+	if reason, err := a.Brake(t.Context()); err != nil || reason != "fire" {
+		t.Fatalf("brake %q, error %v", reason, err)
+	}
+}
+
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "watch")
+	ctx, cancel := context.WithCancel(t.Context())
+	rung, done := make(chan []schema.Key, 1000), make(chan error, 1)
+	go func() {
+		done <- d.Watch(ctx, func(keys []schema.Key) { rung <- keys })
+	}()
+	if keys := <-rung; keys != nil {
+		t.Fatalf("the first ring names %v, want anything", keys)
+	}
+	o := web(t, d, "watch.app", 1, "one")
+	do(t, d, action(schema.VerbCreate, o, ""))
+	deadline := time.After(2 * time.Minute)
+	for found := false; !found; {
+		select {
+		case keys := <-rung:
+			found = slices.Contains(keys, o.Key)
+		case <-deadline:
+			t.Fatal("no ring names the new job")
+		}
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Fatalf("Watch ended with %v", err)
+	}
+}
+
+func TestDrain(t *testing.T) {
+	d, _ := open(t, "drain") // not parallel: it holds the only node for a moment
+	if err := d.Drain(t.Context(), "nowhere", true, time.Minute); err == nil {
+		t.Fatal("draining an unknown node gave no error")
+	}
+	job := web(t, d, "drain.app", 0, "one")
+	do(t, d, action(schema.VerbCreate, job, ""))
+	if err := d.Drain(t.Context(), "n1", true, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	live, err := d.Observe(t.Context(), drivers.Query{Members: true})
+	if err != nil || !slices.Equal(live.Held, []string{"n1"}) {
+		t.Fatalf("held %v, error %v", live.Held, err)
+	}
+	if err := d.Drain(t.Context(), "n1", false, 0); err != nil {
+		t.Fatal(err)
+	}
+	if live, err = d.Observe(t.Context(), drivers.Query{Members: true}); err != nil || len(live.Held) != 0 {
+		t.Fatalf("held %v, error %v", live.Held, err)
+	}
+}
