@@ -78,15 +78,18 @@ func (l *Loop) take(ctx context.Context, in intake) {
 	fleet := cloneFleet(source)
 	l.override(fleet)
 	objects, findings := l.compile(fleet)
-	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
+	// With something frozen, the findings that froze it do not refuse the rest.
+	broken := in.rendered.Refused || (len(in.rendered.Frozen) == 0 && schema.AnyDenied(in.rendered.Findings))
 	rules := append(policy.Builtin(l.cfg.Policy), in.rendered.Rules...)
-	if !schema.AnyDenied(findings) {
+	if !broken && !schema.AnyDenied(findings) {
 		findings = append(findings, policy.Evaluate(ctx, rules, policy.Input{Fleet: fleet, Previous: st.fleet,
 			Objects: objects, Today: time.Now()})...)
 	}
+	broken = broken || schema.AnyDenied(findings)
+	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
 	st.findings = findings
 	l.tell(Event{Kind: "render", HistoryEntry: schema.HistoryEntry{Commit: in.rev.Commit, Author: in.rev.Author}, Took: in.took})
-	if schema.AnyDenied(findings) {
+	if broken {
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "refused a commit", Commit: in.rev.Commit, Author: in.rev.Author, Reason: firstDenied(findings)})
 		return
 	}

@@ -36,6 +36,7 @@ type Rendered struct {
 	Fleet    schema.Fleet
 	Findings []schema.Finding
 	Frozen   []schema.Ref
+	Refused  bool          // the findings are too bad to use anything of it
 	Rules    []policy.Rule // the users' own, from the same commit
 }
 

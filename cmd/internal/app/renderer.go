@@ -25,7 +25,7 @@ func (r *renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered,
 	if err != nil {
 		return reconciler.Rendered{}, fmt.Errorf("cannot render: %w", err)
 	}
-	out := reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Frozen: res.Frozen}
+	out := reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Frozen: res.Frozen, Refused: !res.Usable(r.onError)}
 	if res.Usable(r.onError) {
 		r.last = &res
 	}
