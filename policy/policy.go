@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"locktide.dev/schema"
@@ -100,24 +101,27 @@ func run(ctx context.Context, r Rule, in Input) []schema.Finding {
 	}
 }
 
-// Match says whether s fits pattern, in which * stands for any characters.
+// Match says whether s fits pattern, in which * stands for any characters. It
+// takes at most len(pattern) x len(s) steps, whatever the pattern.
 func Match(pattern, s string) bool {
-	for i := range len(pattern) {
-		if pattern[i] != '*' {
-			if s == "" || s[0] != pattern[i] {
-				return false
-			}
-			s = s[1:]
-			continue
+	p, i := 0, 0
+	star, from := -1, 0 // the last * and what it has taken so far
+	for i < len(s) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, from = p, i
+			p++
+		case p < len(pattern) && pattern[p] == s[i]:
+			p++
+			i++
+		case star >= 0:
+			from++
+			p, i = star+1, from
+		default:
+			return false
 		}
-		for j := 0; j <= len(s); j++ {
-			if Match(pattern[i+1:], s[j:]) {
-				return true
-			}
-		}
-		return false
 	}
-	return s == ""
+	return strings.Trim(pattern[p:], "*") == ""
 }
 
 func matchAny(patterns []string, s string) bool {

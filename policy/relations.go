@@ -109,7 +109,7 @@ func routeConflict(v *view, report func(schema.Finding)) {
 		against := map[string]bool{}
 		for _, domain := range slices.Compact(slices.Sorted(slices.Values(r.Domains))) {
 			for _, via := range slices.Compact(slices.Sorted(slices.Values(r.Via))) {
-				claim := fmt.Sprintf("%s %s %t %s %s", domain, cmp.Or(r.Path, "/"), r.Exact, match, via)
+				claim := fmt.Sprintf("%q %q %t %s %q", domain, cmp.Or(r.Path, "/"), r.Exact, match, via)
 				other, taken := owner[claim]
 				if !taken {
 					owner[claim] = name

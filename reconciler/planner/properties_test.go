@@ -180,8 +180,8 @@ func undefined(in Input, what string) bool {
 		}
 	}
 	for _, w := range in.Head {
-		if w.Object.Group == group {
-			return slices.ContainsFunc(w.Object.From, func(r schema.Ref) bool { return in.Frozen[r] })
+		if w.Object.Group == group && w.Object.Key.Kind == "mem.job" {
+			return false
 		}
 	}
 	return true
@@ -370,6 +370,7 @@ func TestGuardsBite(t *testing.T) {
 		"order":      func(g *guards) { g.order = false },
 		"dangling":   func(g *guards) { g.dangling = false },
 		"superseded": func(g *guards) { g.superseded = false },
+		"needs":      func(g *guards) { g.needs = false },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := allGuards

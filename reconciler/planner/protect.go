@@ -6,19 +6,20 @@ import (
 	"locktide.dev/schema"
 )
 
-// protect keeps what something that stays still needs: a group that a kept
-// route serves, configuration that a kept instance reads. Keeping one object
-// may keep another, so it runs until nothing changes.
+// protect keeps what something that stays still needs (a group that a kept
+// route serves, configuration that a kept instance reads), and holds growth
+// back whose needs are held back. Each may lead to another, so it runs until
+// nothing changes.
 func (s *state) protect() {
 	read := 0
-	for s.protectOnce(&read) {
+	for s.keepOnce(&read) || s.waitOnce() {
 	}
 	if read > 0 {
 		s.note("still-read", "", fmt.Sprintf("%d objects of superseded configuration stay: what reads them stays too", read), "")
 	}
 }
 
-func (s *state) protectOnce(read *int) bool {
+func (s *state) keepOnce(read *int) bool {
 	serves, reads, standing, blind := s.needed()
 	more := false
 	for _, c := range s.changes {
@@ -31,6 +32,40 @@ func (s *state) protectOnce(read *int) bool {
 		} else if (reads[c.Key] || c.last && blind) && s.g.superseded {
 			c.dropped, more = true, true
 			*read++
+		}
+	}
+	return more
+}
+
+// waitOnce drops growth that reads configuration, or serves groups, whose
+// creation is held back.
+func (s *state) waitOnce() bool {
+	_, _, standing, _ := s.needed()
+	absent, unborn := map[schema.Key]bool{}, map[string]bool{}
+	for _, c := range s.changes {
+		if c.Verb == schema.VerbCreate && !c.live() {
+			absent[c.Key] = true
+			if c.Layer == schema.LayerInstance && !standing[c.Group] {
+				unborn[c.Group] = true
+			}
+		}
+	}
+	more := false
+	for _, c := range s.changes {
+		if c.head == nil || !c.live() || !s.g.needs {
+			continue
+		}
+		for _, k := range c.head.Reads {
+			if c.live() && absent[k] {
+				c.dropped, more = true, true
+				s.note("needs-held", origin(c.head), fmt.Sprintf("%s waits: %s, which it reads, is held back", c.Key, k), "")
+			}
+		}
+		for _, g := range c.head.Serves {
+			if c.live() && unborn[g] {
+				c.dropped, more = true, true
+				s.note("needs-held", origin(c.head), fmt.Sprintf("%s waits: group %s, which it serves, is held back", c.Key, g), "")
+			}
 		}
 	}
 	return more

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -54,7 +55,6 @@ func kinds() map[schema.Kind]drivers.KindSpec {
 }
 
 func wanted(o schema.Object) Wanted {
-	o.Spec = schema.MustCanonical(json.RawMessage(o.Spec))
 	o, e, _ := o.Seal()
 	return Wanted{Object: o, Entry: e}
 }
@@ -63,7 +63,8 @@ func wanted(o schema.Object) Wanted {
 func (m model) compile() map[schema.Key]Wanted {
 	out := map[schema.Key]Wanted{}
 	add := func(o schema.Object) { out[o.Key] = wanted(o) }
-	for name, g := range m.Groups {
+	for _, name := range sortedKeys(m.Groups) {
+		g := m.Groups[name]
 		from := []schema.Ref{schema.NewRef("apps", g.App), schema.NewRef("groups", name)}
 		kv := schema.Key{Kind: "mem.kv", Instance: g.DC, Name: fmt.Sprintf("%s/%d", g.App, g.Config)}
 		add(schema.Object{Key: kv, Spec: json.RawMessage(fmt.Sprintf(`{"v":%d}`, g.Config)), Apps: []string{g.App}, Group: name, From: from})
@@ -71,11 +72,12 @@ func (m model) compile() map[schema.Key]Wanted {
 			add(schema.Object{Key: schema.Key{Kind: "mem.vol", Instance: g.DC, Name: g.App + g.Stage}, Spec: json.RawMessage(`{}`), Apps: []string{g.App}, From: from})
 		}
 		add(schema.Object{Key: schema.Key{Kind: "mem.job", Instance: g.DC, Name: g.App + "--" + g.Stage},
-			Spec:    json.RawMessage(fmt.Sprintf(`{"release":%d,"config":%d,"count":%d}`, g.Release, g.Config, g.Count)),
+			Spec:    json.RawMessage(fmt.Sprintf(`{"config":%d,"count":%d,"release":%d}`, g.Config, g.Count, g.Release)),
 			Release: schema.DigestOf(fmt.Appendf(nil, "%d %d", g.Release, g.Config)), Layer: schema.LayerInstance, Apps: []string{g.App},
 			Group: name, From: from, Reads: []schema.Key{kv}, Paced: &schema.Paced{Count: g.Count, Gated: true, Storage: g.Storage}})
 	}
-	for name, groups := range m.Routes {
+	for _, name := range sortedKeys(m.Routes) {
+		groups := m.Routes[name]
 		var apps []string
 		for _, g := range groups {
 			app, _, _ := strings.Cut(g, "/")
@@ -207,12 +209,16 @@ func inputs() *rapid.Generator[Input] {
 			Readable: map[string]bool{"mem:dc1": true, "mem:edge": true, "mem:dc2": rapid.IntRange(0, 4).Draw(t, "readable") > 0},
 			Owned:    map[schema.Kind]int{"mem.job": rapid.SampledFrom([]int{10, 30, 200}).Draw(t, "owned")}, DeletedLastHour: map[schema.Kind]int{"mem.job": rapid.IntRange(0, 3).Draw(t, "gone")},
 			Tombstones: map[schema.Ref]bool{}, BlastGroups: rapid.SampledFrom([]int{1, 3, 25}).Draw(t, "blast")}
-		for _, name := range sortedKeys(old.Groups) {
+		freezes := rapid.IntRange(0, 3).Draw(t, "freezes") == 0
+		all := maps.Clone(old.Groups)
+		maps.Copy(all, next.Groups)
+		for _, name := range sortedKeys(all) {
+			ref := schema.NewRef("groups", name)
 			switch rapid.IntRange(0, 9).Draw(t, "fate") {
 			case 0:
-				in.Tombstones[schema.NewRef("groups", name)] = true
-			case 1:
-				in.Frozen[schema.NewRef("groups", name)] = rapid.IntRange(0, 3).Draw(t, "frozen") == 0
+				in.Tombstones[ref] = true
+			case 1, 2:
+				in.Frozen[ref] = freezes
 			}
 		}
 		return in
