@@ -91,10 +91,16 @@ func contains(s, part string) bool {
 	return false
 }
 
-func (w *world) start() {
+func (w *world) start() { w.t.Helper(); w.startWith(nil) }
+
+func (w *world) startWith(change func(*reconciler.Config)) {
 	w.t.Helper()
-	loop, err := reconciler.New(reconciler.Config{Owner: "test", Drivers: []drivers.Driver{w.back}, Source: w.git, Renderer: w.git,
-		Store: w.store, Lease: &memory.Lease{Server: w.lease, Holder: "a", Now: time.Now}, Resume: true, Version: "1"})
+	cfg := reconciler.Config{Owner: "test", Drivers: []drivers.Driver{w.back}, Source: w.git, Renderer: w.git,
+		Store: w.store, Lease: &memory.Lease{Server: w.lease, Holder: "a", Now: time.Now}, Resume: true, Version: "1"}
+	if change != nil {
+		change(&cfg)
+	}
+	loop, err := reconciler.New(cfg)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -1,0 +1,3 @@
+package reconciler_test
+
+import _ "pgregory.net/rapid"
