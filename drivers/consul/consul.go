@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -54,6 +55,10 @@ type Driver struct {
 	config Config
 	client *api.Client
 	now    func() time.Time
+
+	membersMu sync.Mutex
+	membersAt string // indexes of the tables that known was read from
+	known     []schema.Member
 }
 
 var ownerPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)

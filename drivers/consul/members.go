@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -15,14 +16,62 @@ import (
 )
 
 // members reads the health of every service instance that carries our meta
-// (alloc, group): one call for the names, then one per service, few at once.
+// (alloc, group). While no table that holds it has moved, what was read before
+// still holds: three small calls, whatever the size of the fleet. Else it is
+// one call per service, few at once.
 func (d *Driver) members(ctx context.Context) ([]schema.Member, error) {
+	d.membersMu.Lock()
+	defer d.membersMu.Unlock()
+	names, at, err := d.tables(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if at == d.membersAt {
+		return copies(d.known), nil
+	}
+	fresh, err := d.readMembers(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	d.membersAt, d.known = at, fresh
+	return copies(fresh), nil
+}
+
+// copies gives members that the caller may change.
+func copies(members []schema.Member) []schema.Member {
+	out := slices.Clone(members)
+	for i := range out {
+		passing := *out[i].Passing
+		out[i].Passing, out[i].Ports = &passing, maps.Clone(out[i].Ports)
+	}
+	return out
+}
+
+// tables gives the names of the services and the indexes of the tables of
+// services, checks and nodes; a filter that nothing meets keeps answers empty.
+func (d *Driver) tables(ctx context.Context) (map[string][]string, string, error) {
 	opts := d.read(ctx)
 	opts.Filter = `ServiceMeta.alloc != "" and ServiceMeta.group != ""`
-	names, meta, err := d.client.Catalog().Services(opts)
-	if err = led(meta, err); err != nil {
-		return nil, fmt.Errorf("cannot list Consul's services: %w", err)
+	names, services, err := d.client.Catalog().Services(opts)
+	if err = led(services, err); err != nil {
+		return nil, "", fmt.Errorf("cannot list Consul's services: %w", err)
 	}
+	opts = d.read(ctx)
+	opts.Filter = `CheckID == ""`
+	_, checks, err := d.client.Health().State(api.HealthAny, opts)
+	if err = led(checks, err); err != nil {
+		return nil, "", fmt.Errorf("cannot read the index of Consul's checks: %w", err)
+	}
+	opts = d.read(ctx)
+	opts.Filter = `Node == ""`
+	_, nodes, err := d.client.Catalog().Nodes(opts)
+	if err = led(nodes, err); err != nil {
+		return nil, "", fmt.Errorf("cannot read the index of Consul's nodes: %w", err)
+	}
+	return names, fmt.Sprint(services.LastIndex, checks.LastIndex, nodes.LastIndex, sortedKeys(names)), nil
+}
+
+func (d *Driver) readMembers(ctx context.Context, names map[string][]string) ([]schema.Member, error) {
 	var mu sync.Mutex
 	var firstErr error
 	var wg sync.WaitGroup

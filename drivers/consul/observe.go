@@ -74,7 +74,7 @@ func (d *Driver) Observe(ctx context.Context, q drivers.Query) (schema.Live, err
 	live := schema.Live{At: d.now(), Complete: true}
 	var kinds []schema.Kind
 	for _, s := range d.Kinds() {
-		if q.Want == nil && !q.Members || slices.ContainsFunc(q.Want, func(w want) bool { return w.Object.Key.Kind == s.Kind }) {
+		if q.Want == nil || slices.ContainsFunc(q.Want, func(w want) bool { return w.Object.Key.Kind == s.Kind }) {
 			kinds = append(kinds, s.Kind)
 		}
 	}
@@ -86,7 +86,7 @@ func (d *Driver) Observe(ctx context.Context, q drivers.Query) (schema.Live, err
 			live.Complete, live.Missing = false, err.Error()
 		}
 	}
-	if q.Want == nil && !q.Members {
+	if q.Want == nil {
 		live.Objects = d.present(r)
 	}
 	for _, w := range q.Want {

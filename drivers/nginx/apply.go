@@ -44,6 +44,10 @@ func (d *Driver) Apply(ctx context.Context, batch []schema.Action) []schema.Outc
 			out[i].Failure = failure
 			continue
 		}
+		if _, there := d.state.Routes[s.name]; s.drop && !there {
+			out[i].Receipt = &schema.Receipt{}
+			continue
+		}
 		steps = append(steps, s)
 	}
 	if len(steps) == 0 {

@@ -26,7 +26,7 @@ func (d *Driver) Observe(_ context.Context, q drivers.Query) (schema.Live, error
 	if err != nil {
 		return schema.Live{}, fmt.Errorf("nginx instance %s: %w", d.config.Name, err)
 	}
-	if q.Want == nil && !q.Members {
+	if q.Want == nil {
 		for _, name := range sortedKeys(s.Routes) {
 			live.Objects = append(live.Objects, schema.LiveObject{Key: s.Routes[name].Object.Key, State: schema.StatePresent, Version: s.Routes[name].version()})
 		}
