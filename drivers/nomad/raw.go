@@ -3,7 +3,9 @@ package nomad
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/nomad/api"
@@ -69,7 +71,8 @@ func (b *builder) owned(v map[string]any, typ reflect.Type, path string) {
 	deny := func(field, why string) {
 		b.deny("owned-field", path+"."+field, "remove it", "%s.%s belongs to Locktide: %s", path, field, why)
 	}
-	for key, x := range v {
+	for _, key := range slices.Sorted(maps.Keys(v)) {
+		x := v[key]
 		if x == nil {
 			continue
 		}
@@ -114,7 +117,7 @@ func (b *builder) ownedMeta(x any, typ reflect.Type, path string) {
 	if !ok {
 		return
 	}
-	for k := range meta {
+	for _, k := range slices.Sorted(maps.Keys(meta)) {
 		if strings.HasPrefix(k, markPrefix) || (typ == reflect.TypeFor[api.Service]() && (k == "alloc" || k == "group")) {
 			b.deny("owned-field", path+"."+k, "choose another key", "%s.%s belongs to Locktide", path, k)
 		}
@@ -128,8 +131,8 @@ func (b *builder) ownedIn(x any, typ reflect.Type, path string) {
 		if typ.Kind() == reflect.Struct {
 			b.owned(x, typ, path)
 		} else if item := listItem(typ); item != nil { // overlay: by name
-			for name, y := range x {
-				b.ownedIn(y, item, path+"."+name)
+			for _, name := range slices.Sorted(maps.Keys(x)) {
+				b.ownedIn(x[name], item, path+"."+name)
 			}
 		}
 	case []any:

@@ -80,7 +80,7 @@ func (b *builder) task(name string, main bool) *api.Task {
 		b.files(out)
 		b.artifact(out)
 	}
-	b.secrets(out)
+	b.secrets(out, main)
 	return out
 }
 
@@ -223,19 +223,23 @@ func freshDelimiters(content string) (left, right string) {
 
 // secrets become one template of environment variables in the task's secrets
 // directory: references, never values.
-func (b *builder) secrets(out *api.Task) {
+func (b *builder) secrets(out *api.Task, main bool) {
 	var text strings.Builder
 	vault := false
 	for _, name := range slices.Sorted(maps.Keys(b.group.Secrets)) {
 		s := b.group.Secrets[name]
 		field := "secrets." + name
 		if (s.Vault == "") == (s.Variable == "") {
-			b.deny("secret-source", field, "set exactly one of vault, variable", "a secret has one source")
+			if main { // every task gets the secrets; one finding is enough
+				b.deny("secret-source", field, "set exactly one of vault, variable", "a secret has one source")
+			}
 			continue
 		}
 		path, item, ok := strings.Cut(s.Vault+s.Variable, "#")
 		if !ok || path == "" || item == "" || strings.ContainsAny(path+item, "\"\\`{}\n") {
-			b.deny("secret-path", field, "write path#field", "secret source %q is not path#field", s.Vault+s.Variable)
+			if main {
+				b.deny("secret-path", field, "write path#field", "secret source %q is not path#field", s.Vault+s.Variable)
+			}
 			continue
 		}
 		if s.Vault != "" {
