@@ -276,7 +276,7 @@ func (t *turn) ask(it *Item, a schema.Action) {
 // membersBefore says whether the listed members are older than at.
 func (t *turn) membersBefore(it *Item, at time.Time) bool {
 	listed, ok := t.s.MembersAt[it.Group]
-	return ok && listed.Before(at)
+	return ok && !listed.After(at)
 }
 
 // stale says whether the readings are too old for a disruptive dispatch.
@@ -319,7 +319,7 @@ func (t *turn) live(it *Item) (schema.LiveObject, bool) {
 func (t *turn) fresh(it *Item) bool {
 	_, ok := t.s.Objects[it.Key]
 	at := t.s.ReadAt[it.Key]
-	return ok && !at.IsZero() && (t.g.noFence || !at.Before(it.Fence))
+	return ok && !at.IsZero() && (t.g.noFence || at.After(it.Fence))
 }
 
 func orElse(s, otherwise string) string {

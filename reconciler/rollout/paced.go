@@ -48,7 +48,7 @@ func (t *turn) paced(it *Item) *schema.Verdict {
 			t.why(it, schema.WaitBlind, why, "")
 			return nil
 		}
-		if at.IsZero() || (at.Before(it.Fence) && !t.g.noFence) {
+		if at.IsZero() || (!at.After(it.Fence) && !t.g.noFence) {
 			t.read(it)
 			t.why(it, schema.WaitObserve, "waiting for a list of members that is newer than the last write", "")
 			return nil

@@ -63,7 +63,7 @@ type Item struct {
 	Parallel int             `json:"parallel,omitempty"` // the backend's window
 	Canary   int             `json:"canary,omitempty"`   // surge that is not promoted yet
 	StagedAt time.Time       `json:"staged_at,omitzero"` // last write that started a batch
-	Fence    time.Time       `json:"fence,omitzero"`     // readings that are not newer say nothing
+	Fence    time.Time       `json:"fence,omitzero"`     // only readings that are newer say something
 	Known    []string        `json:"known,omitempty"`    // members on To's release before the last Stage
 	Flight   []string        `json:"flight,omitempty"`   // victims that the backend is about to take
 	FlightAt time.Time       `json:"flight_at,omitzero"` // when they were given to it

@@ -80,7 +80,7 @@ func surplus(it *Item, g group) []schema.Member {
 	}
 	byIndex := slices.Clone(g.budget.members)
 	slices.SortStableFunc(byIndex, func(x, y schema.Member) int { return cmp.Compare(y.Index, x.Index) })
-	if it.Surged != "" {
+	if it.Surged != "" && len(byIndex) > g.count { // else it was promoted meanwhile
 		for _, m := range g.off {
 			if m.Release == it.Surged && !slices.Contains(it.Before, m.ID) {
 				out = append(out, m)
