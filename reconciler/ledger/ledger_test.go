@@ -1,0 +1,254 @@
+package ledger
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"locktide.dev/schema"
+)
+
+// TestMain fixes seed and number of cases unless the command line says else.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	for name, value := range map[string]string{"rapid.seed": "1", "rapid.checks": "1000", "rapid.nofailfile": "true"} {
+		if !strings.Contains(strings.Join(os.Args, " "), name) {
+			if err := flag.Set(name, value); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(2)
+			}
+		}
+	}
+	os.Exit(m.Run())
+}
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func opens(i int) schema.Action {
+	r := fmt.Sprintf("r%04d", i)
+	return schema.Action{Rollout: r, Verb: schema.VerbStage, Key: schema.Key{Kind: "job", Instance: "dc1", Name: r},
+		Charge: schema.Charge{Group: "g" + r, Datacenter: "dc1", Members: 1, Opens: true}}.Sealed()
+}
+
+func deletes(i int) schema.Action {
+	return schema.Action{Rollout: "r", Verb: schema.VerbDelete, Key: schema.Key{Kind: "kv", Instance: "dc1", Name: fmt.Sprint(i)}, Charge: schema.Charge{Deletes: true}}.Sealed()
+}
+
+func env(n int) Env {
+	e := Env{Rollouts: map[string]Info{}, Owned: map[schema.Kind]int{"kv": 200, "job": 200}}
+	for i := range n {
+		r := fmt.Sprintf("r%04d", i)
+		e.Rollouts[r] = Info{Partition: r, Commit: "c", Apps: []string{r}, Team: "t"}
+	}
+	return e
+}
+
+// spread runs a commit of n partitions, of which bad fail, and gives the size
+// of each wave.
+func spread(n int, bad func(int) bool, g guards) (waves []int, l Ledger) {
+	e, now, left := env(n), epoch, []schema.Action{}
+	for i := range n {
+		left = append(left, opens(i))
+	}
+	for len(left) > 0 && len(waves) < 200 {
+		granted, _, next := admit(l, left, e, now, g)
+		l, now = next, now.Add(time.Minute)
+		if len(granted) == 0 {
+			return waves, l
+		}
+		waves = append(waves, len(granted))
+		for _, a := range granted {
+			left = slices.DeleteFunc(left, func(x schema.Action) bool { return x.ID == a.ID })
+			var i int
+			if _, err := fmt.Sscanf(a.Rollout, "r%d", &i); err != nil {
+				panic(err)
+			}
+			l = Ended(l, a.Rollout, bad(i))
+		}
+	}
+	return waves, l
+}
+
+func TestSlowStartDoublesWithCleanWaves(t *testing.T) {
+	waves, _ := spread(200, func(int) bool { return false }, guards{})
+	if want := []int{1, 2, 4, 8, 16, 32, 50, 50, 37}; !slices.Equal(waves, want) {
+		t.Fatalf("waves %v, want %v", waves, want)
+	}
+}
+
+func TestABadCommitStopsAndTheRestAwaitsApproval(t *testing.T) {
+	waves, l := spread(200, func(i int) bool { return i >= 3 }, guards{})
+	total := 0
+	for _, w := range waves {
+		total += w
+	}
+	if total > 8 {
+		t.Fatalf("%d partitions of a bad commit were started: %v", total, waves)
+	}
+	_, refused, _ := Admit(l, []schema.Action{opens(199)}, env(200), epoch.Add(time.Hour))
+	if len(refused) != 1 || refused[0].Reason.Code != schema.WaitCommitBrake || refused[0].Reason.Next == "" {
+		t.Fatalf("refused %+v", refused)
+	}
+	e := env(200)
+	e.Approved = map[string]bool{"c": true}
+	if granted, _, _ := Admit(l, []schema.Action{opens(199)}, e, epoch.Add(time.Hour)); len(granted) != 1 {
+		t.Fatal("an approval does not let the rest go on")
+	}
+}
+
+func TestBrakeStopsWhatDisruptsAndNothingElse(t *testing.T) {
+	for _, scope := range []string{"all", "app:r0001", "team:t", "dc:dc1", "group:gr0001"} {
+		l := Ledger{Brakes: []schema.Brake{{Scope: scope, By: "ann", Reason: "incident"}}}
+		restore := schema.Action{Rollout: "r0001", Verb: schema.VerbStage, Key: opens(1).Key}.Sealed()
+		granted, refused, _ := Admit(l, []schema.Action{opens(1), restore}, env(2), epoch)
+		if len(granted) != 1 || granted[0].ID != restore.ID || len(refused) != 1 || refused[0].Reason.Code != schema.WaitBrake {
+			t.Errorf("%s: granted %v, refused %v", scope, granted, refused)
+		}
+	}
+	l := Ledger{Brakes: []schema.Brake{{Scope: "app:other"}, {Scope: "dc:dc2"}, {Scope: "group:other"}, {Scope: "team:other"}}}
+	if granted, _, _ := Admit(l, []schema.Action{opens(1)}, env(2), epoch); len(granted) != 1 {
+		t.Error("a brake of another scope stops it")
+	}
+}
+
+func TestOneGroupIsNotTakenFromTwice(t *testing.T) {
+	a, b := opens(0), opens(1)
+	b.Charge.Group = a.Charge.Group
+	e := env(2)
+	e.Rollouts["r0000"], e.Rollouts["r0001"] = Info{}, Info{}
+	granted, refused, l := Admit(Ledger{}, []schema.Action{a, b}, e, epoch)
+	if len(granted) != 1 || len(refused) != 1 || refused[0].Reason.Code != schema.WaitCapacity {
+		t.Fatalf("granted %v refused %v", granted, refused)
+	}
+	if granted, _, _ = Admit(l, []schema.Action{b}, e, epoch.Add(time.Minute)); len(granted) != 1 {
+		t.Fatal("the group stays taken for ever")
+	}
+}
+
+func TestOrderRollbacksFirstDeletionsLast(t *testing.T) {
+	e := env(4)
+	e.Rollouts["r0003"] = Info{Back: true}
+	back := opens(3)
+	back.Charge.Opens = false
+	want := []schema.Action{deletes(1), opens(0), back}
+	granted, _, _ := Admit(Ledger{}, want, e, epoch)
+	if len(granted) != 3 || granted[0].ID != back.ID || granted[2].Verb != schema.VerbDelete {
+		t.Fatalf("order %v", granted)
+	}
+	slices.Reverse(want)
+	again, _, _ := Admit(Ledger{}, want, e, epoch)
+	if !reflect.DeepEqual(granted, again) {
+		t.Fatal("the order of want shows in the answer")
+	}
+}
+
+// history is a random run of turns; it gives the first property that breaks.
+func history(seed []int, g guards) string {
+	l, now, e := Ledger{}, epoch, env(400)
+	e.Limits = Limits{Fleet: 5, Datacenter: 7}
+	for r, i := range e.Rollouts {
+		i.Commit = ""
+		e.Rollouts[r] = i
+	}
+	type stamp struct {
+		at time.Time
+		id schema.Digest
+	}
+	var gone []stamp
+	open := map[string]bool{}
+	for n, s := range seed {
+		now = now.Add(time.Duration(s%17) * time.Minute)
+		var want []schema.Action
+		for i := range 1 + s%9 {
+			want = append(want, deletes(n*10+i), opens((n*7+i)%400))
+		}
+		before, err := json.Marshal(l)
+		if err != nil {
+			return err.Error()
+		}
+		granted, refused, next := admit(l, want, e, now, g)
+		if after, err := json.Marshal(l); err != nil || string(before) != string(after) {
+			return "Admit changed its argument"
+		}
+		if len(granted)+len(refused) != len(want) {
+			return "an action got no answer"
+		}
+		for _, r := range refused {
+			if r.Reason.Code == "" || r.Reason.Message == "" {
+				return "a refusal without a reason"
+			}
+		}
+		for _, a := range granted {
+			if a.Charge.Deletes {
+				gone = append(gone, stamp{now, a.ID})
+			} else {
+				open[a.Rollout] = true
+			}
+		}
+		gone = slices.DeleteFunc(gone, func(x stamp) bool { return !now.Before(x.at.Add(time.Hour)) })
+		if len(gone) > 5 {
+			return "P24: more than 5 deletions of a kind in an hour"
+		}
+		if len(open) > 5 {
+			return "P27: more than 5 open rollouts"
+		}
+		raw, err := json.Marshal(next)
+		if err != nil {
+			return err.Error()
+		}
+		l = Ledger{}
+		if err := json.Unmarshal(raw, &l); err != nil { // a restart
+			return err.Error()
+		}
+		for r := range open {
+			if s%3 == 0 {
+				l = Ended(l, r, s%2 == 0)
+				delete(open, r)
+			}
+		}
+	}
+	return ""
+}
+
+func TestCapsHoldOverRestarts(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		if broken := history(rapid.SliceOfN(rapid.IntRange(0, 1000), 1, 40).Draw(t, "turns"), guards{}); broken != "" {
+			t.Fatal(broken)
+		}
+	})
+}
+
+func TestGuards(t *testing.T) {
+	turns := make([]int, 60)
+	for i := range turns {
+		turns[i] = i * 37 % 101
+	}
+	for name, g := range map[string]guards{"cap": {noCap: true}, "slots": {noSlots: true}} {
+		if history(turns, g) == "" {
+			t.Errorf("without the guard %q no property fails", name)
+		}
+	}
+	if w, _ := spread(20, func(int) bool { return false }, guards{noSlow: true}); w[0] == 1 {
+		t.Error("without slow start the first wave is still 1")
+	}
+	if w, _ := spread(50, func(int) bool { return true }, guards{noCommit: true}); len(w) < 50 {
+		t.Error("without the commit brake a bad commit still stops")
+	}
+	braked := Ledger{Brakes: []schema.Brake{{Scope: "all"}}}
+	if granted, _, _ := admit(braked, []schema.Action{opens(1)}, env(2), epoch, guards{noBrake: true}); len(granted) != 1 {
+		t.Error("without the brake guard a brake still bites")
+	}
+	a, b := opens(0), opens(1)
+	b.Charge.Group = a.Charge.Group
+	if granted, _, _ := admit(Ledger{}, []schema.Action{a, b}, Env{}, epoch, guards{noGroup: true}); len(granted) != 2 {
+		t.Error("without the group guard a group is still taken once")
+	}
+}
