@@ -178,7 +178,7 @@ func (d *Driver) write(ctx context.Context) *api.WriteOptions {
 	return (&api.WriteOptions{}).WithContext(ctx)
 }
 
-var errNoLeader = errors.New("Consul has no leader")
+var errNoLeader = errors.New("no leader in Consul")
 
 // led turns an answer that was given without a leader into an error: it may
 // be empty though the data is there.

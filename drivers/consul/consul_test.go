@@ -532,14 +532,30 @@ func TestRightsAndWipes(t *testing.T) {
 	if err := os.WriteFile(file, []byte(token.SecretID+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d, _ := open(t, func(c *consul.Config) { c.Address, c.TokenFile = server.Server.Address, file })
+	d, _ := open(t, func(c *consul.Config) { c.Address, c.TokenFile, c.Prefix = server.Server.Address, file, "" })
 	o := config("shop.cart/d1", map[string]string{"a": "1"})
 	refused(t, d, act(schema.VerbCreate, o, ""), schema.FailDenied)
 	refused(t, d, act(schema.VerbCreate, compile(t, d, fleet(""), "groups/shop.cart/prod.dc1")[consul.KindDefaults], ""), schema.FailDenied)
-	if err := os.WriteFile(file, []byte(server.Token), 0o600); err != nil {
+	// From here on it has exactly the rights that the docs name.
+	docs, err := os.ReadFile("../../docs/proxy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rules, _ := strings.Cut(string(docs), "```hcl\n")
+	rules, _, _ = strings.Cut(rules, "```")
+	if policy, _, err = root.ACL().PolicyCreate(&api.ACLPolicy{Name: "documented", Rules: rules}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if token, _, err = root.ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(token.SecretID), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	apply(t, d, act(schema.VerbCreate, o, ""))
+	if live, err := d.Observe(t.Context(), drivers.Query{Members: true}); err != nil || !live.Complete || len(live.Objects) != 1 {
+		t.Fatalf("with the documented rights: %+v, error %v", live, err)
+	}
 	before, held, _, err := d.Lease("me").Acquire(t.Context())
 	if err != nil || !held {
 		t.Fatalf("lease: %v %v", held, err)
@@ -556,6 +572,10 @@ func TestRightsAndWipes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := server.Server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// The tokens went with the data; only the one in the server's file is left.
+	if err := os.WriteFile(file, []byte(server.Token), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if live := observe(t, d, o); live.State != schema.StateAbsent {
