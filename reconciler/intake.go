@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"time"
@@ -117,9 +118,10 @@ func (l *Loop) enforce(fleet *schema.Fleet, objects []schema.Object, rev Revisio
 	st.unsaved[schema.Digest(st.meta.Fleet)] = raw
 	st.meta.InForce, st.meta.Author, st.meta.Version = rev.Commit, rev.Author, l.cfg.Version
 	st.meta.Complete = len(st.frozen) == 0
-	st.meta.Tombstone = nil
-	for _, r := range fleet.Remove {
-		st.meta.Tombstone = append(st.meta.Tombstone, string(r))
+	if !same {
+		// A revert is known by content: its head equals what was in force
+		// before the commit that it takes back.
+		st.meta.Before, st.meta.Previous = st.meta.Previous, l.keepSnapshot(st.head)
 	}
 	st.fleet = fleet
 	l.setHead(objects)
@@ -136,6 +138,11 @@ func (l *Loop) setHead(objects []schema.Object) {
 		}
 	}
 	l.pinHead()
+	for k, w := range st.head {
+		if e, ok := st.target[k]; ok && e.Digest == w.Entry.Digest && e.Release == w.Entry.Release {
+			st.target[k] = w.Entry // pacing alone changed: no rollout, the next one goes by it
+		}
+	}
 	st.planDue, st.dirty = true, true
 }
 
@@ -144,6 +151,36 @@ func cloneFleet(f *schema.Fleet) *schema.Fleet {
 	out := *f
 	out.Groups = maps.Clone(f.Groups)
 	return &out
+}
+
+// keepSnapshot stores what a head consists of and gives its digest.
+func (l *Loop) keepSnapshot(head map[schema.Key]planner.Wanted) string {
+	s := schema.Snapshot{}
+	for k, w := range head {
+		s[k] = w.Entry
+	}
+	raw := schema.MustCanonical(s)
+	d := schema.DigestOf(raw)
+	l.st.unsaved[d] = raw
+	l.st.snapshots[string(d)] = s
+	return string(d)
+}
+
+// snapshot gives a stored snapshot, or nil.
+func (l *Loop) snapshot(d string) schema.Snapshot {
+	if s, ok := l.st.snapshots[d]; ok || d == "" {
+		return s
+	}
+	raw, err := l.cfg.Store.Get(context.Background(), schema.Digest(d))
+	if err != nil {
+		return nil
+	}
+	var s schema.Snapshot
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return nil
+	}
+	l.st.snapshots[d] = s
+	return s
 }
 
 // descends says whether rev is proven to follow the commit in force.

@@ -35,17 +35,18 @@ const (
 
 // meta is what the journal keeps once.
 type meta struct {
-	InForce   string     `json:"in_force"` // commit whose definitions are head
-	Author    string     `json:"author,omitempty"`
-	Fleet     string     `json:"fleet,omitempty"` // digest of the stored fleet
-	Version   string     `json:"version"`         // binary that compiled head
-	Observe   bool       `json:"observe"`
-	Complete  bool       `json:"complete"` // head is a complete render
-	Forced    string     `json:"forced,omitempty"`
-	Compiled  bool       `json:"recompiled,omitempty"`
-	Approved  [][]string `json:"approved,omitempty"`
-	Tombstone []string   `json:"tombstones,omitempty"`
-	Serial    uint64     `json:"serial"` // of history entries
+	InForce  string     `json:"in_force"` // commit whose definitions are head
+	Author   string     `json:"author,omitempty"`
+	Fleet    string     `json:"fleet,omitempty"` // digest of the stored fleet
+	Version  string     `json:"version"`         // binary that compiled head
+	Observe  bool       `json:"observe"`
+	Complete bool       `json:"complete"` // head is a complete render
+	Forced   string     `json:"forced,omitempty"`
+	Compiled bool       `json:"recompiled,omitempty"`
+	Approved [][]string `json:"approved,omitempty"`
+	Before   string     `json:"before,omitempty"`   // stored snapshot of the head before Previous
+	Previous string     `json:"previous,omitempty"` // stored snapshot of the head before this one
+	Serial   uint64     `json:"serial"`             // of history entries
 }
 
 // good is a snapshot that an app ran at, whole.
@@ -66,15 +67,16 @@ type refused struct {
 
 // state is everything that the loop's goroutine owns.
 type state struct {
-	now     time.Time
-	meta    meta
-	head    map[schema.Key]planner.Wanted
-	target  schema.Snapshot
-	goods   map[string][]good
-	source  *schema.Fleet // as rendered
-	fleet   *schema.Fleet // with pins
-	bodies  map[schema.Digest]schema.Object
-	unsaved map[schema.Digest][]byte
+	now       time.Time
+	meta      meta
+	head      map[schema.Key]planner.Wanted
+	target    schema.Snapshot
+	goods     map[string][]good
+	source    *schema.Fleet // as rendered
+	fleet     *schema.Fleet // with pins
+	bodies    map[schema.Digest]schema.Object
+	unsaved   map[schema.Digest][]byte
+	snapshots map[string]schema.Snapshot // stored heads, by digest
 
 	rollouts   map[string]rollout.Rollout // by partition
 	steps      map[string]rollout.Step
@@ -120,6 +122,8 @@ type state struct {
 	directBrake string
 	appendErr   string
 	dirty       bool
+	learn       map[string]bool // backends whose marks another daemon may have changed
+	learning    map[string]bool // being asked
 
 	membership schema.Membership
 	suspects   map[string]map[string]time.Time // group -> member -> without health since
@@ -129,15 +133,15 @@ type state struct {
 
 func newState() state {
 	return state{head: map[schema.Key]planner.Wanted{}, target: schema.Snapshot{}, goods: map[string][]good{},
-		bodies: map[schema.Digest]schema.Object{}, unsaved: map[schema.Digest][]byte{}, rollouts: map[string]rollout.Rollout{},
+		bodies: map[schema.Digest]schema.Object{}, unsaved: map[schema.Digest][]byte{}, snapshots: map[string]schema.Snapshot{}, rollouts: map[string]rollout.Rollout{},
 		steps: map[string]rollout.Step{}, news: map[string]bool{}, receipts: map[schema.Key]schema.Receipt{},
 		operator: map[string]schema.Bit{}, pins: map[string]schema.Pin{}, quarantine: map[schema.Digest]schema.Verdict{},
 		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{},
 		drift: map[schema.Key]time.Time{}, repair: map[schema.Key]bool{}, inflight: map[schema.Digest]schema.Action{},
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{},
 		waits: map[schema.Key]schema.Reason{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{},
-		lastBody: map[schema.Key]schema.Digest{},
-		feeds:    map[string]*feed{}, suspects: map[string]map[string]time.Time{}, stored: map[string]map[string]string{}, planDue: true,
+		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]bool{}, learning: map[string]bool{},
+		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, stored: map[string]map[string]string{}, planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 

@@ -49,14 +49,11 @@ func (l *Loop) replan(now time.Time) {
 func (l *Loop) planInput(now time.Time) planner.Input {
 	st := &l.st
 	in := planner.Input{Commit: st.meta.InForce, Owner: l.cfg.Owner, Head: st.head, Target: st.target, Kinds: l.kinds(),
-		Complete: st.meta.Complete, Frozen: map[schema.Ref]bool{}, Readable: l.readable(now), Tombstones: map[schema.Ref]bool{},
+		Complete: st.meta.Complete, Frozen: map[schema.Ref]bool{}, Readable: l.readable(now),
 		Bodies: l.body, Owned: map[schema.Kind]int{}, DeletedLastHour: map[schema.Kind]int{}, Approved: st.meta.Approved,
 		Recompiled: st.meta.Compiled, NotFastForward: st.meta.Forced}
 	for _, r := range st.frozen {
 		in.Frozen[r] = true
-	}
-	for _, r := range st.meta.Tombstone {
-		in.Tombstones[schema.Ref(r)] = true
 	}
 	for k := range st.target {
 		in.Owned[k.Kind]++
@@ -69,8 +66,9 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 		}
 	}
 	if st.fleet != nil {
-		in.Stages = st.fleet.Stages
+		in = in.WithFleet(st.fleet)
 	}
+	in.Before = l.snapshot(st.meta.Before)
 	return in
 }
 
@@ -129,10 +127,12 @@ func (l *Loop) mayStart(p schema.Partition, planned map[string]bool, now time.Ti
 			return schema.Reason{Code: schema.WaitIncompatible, Message: "no backend is configured for " + it.Key.String(), Next: "name it in the daemon's configuration"}
 		case r.err != "" || r.at.IsZero():
 			return schema.Reason{Code: schema.WaitBackend, Message: fmt.Sprintf("%s cannot be read: %s", r.backend, cmp.Or(r.err, "not read yet"))}
+		case st.learn[r.backend]:
+			return schema.Reason{Code: schema.WaitBackend, Message: "took over from another daemon; reading what " + r.backend + " holds of ours"}
 		}
 	}
 	for _, before := range p.After {
-		if _, running := st.rollouts[before]; running || planned[before] && before < p.ID {
+		if _, running := st.rollouts[before]; running || planned[before] {
 			return schema.Reason{Code: schema.WaitOrder, Message: "comes after " + before}
 		}
 	}
