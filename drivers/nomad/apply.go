@@ -165,10 +165,7 @@ func (d *Driver) send(ctx context.Context, o schema.Object, job *api.Job, live *
 	if resp.Warnings != "" {
 		d.log.Warn("Nomad warns", "job", o.Key.Name, "warnings", resp.Warnings)
 	}
-	p := proof{Version: version, Parked: !isGated(job), Release: schema.Digest(sub.VariableFlags[flagRelease])}
-	for _, tg := range job.TaskGroups {
-		p.Count += count(tg)
-	}
+	p := proof{Version: version, Count: asked(job), Parked: !isGated(job), Release: schema.Digest(sub.VariableFlags[flagRelease])}
 	if sub.VariableFlags[flagEjected] == "" && !deref(job.Stop) {
 		d.memory.own(o.Key, o.Group)
 		d.memory.learn(o.Key, resp.JobModifyIndex, p)
@@ -289,32 +286,4 @@ func (d *Driver) adopt(ctx context.Context, a schema.Action) (*schema.Receipt, e
 	}
 	describe(live.job, description+a.Key.Name)
 	return d.send(ctx, *a.Object, live.job, live, d.submission(*a.Object, own))
-}
-
-// Eject hands a job over to a human, without a daemon: its native blocks are
-// put back in place, nothing restarts, and from then on it is only observed
-// until it is adopted.
-func (d *Driver) Eject(ctx context.Context, key schema.Key) error {
-	live, err := d.read(ctx, key)
-	if err != nil {
-		return fmt.Errorf("could not eject %s: %w", key, failureOf(err, false))
-	}
-	if live == nil || live.stopped() || !live.ours(d.config.Owner) {
-		return fmt.Errorf("could not eject %s: no running job of fleet %q has this name", key, d.config.Owner)
-	}
-	paced := pacedOf(live.job)
-	if live.native() != nil || isGated(live.job) {
-		park(live.job, paced, live.native())
-	}
-	describe(live.job, "ejected from Locktide; to give it back: locktide adopt "+key.Name)
-	flags := map[string]string{}
-	for k, v := range live.flags {
-		flags[k] = v
-	}
-	flags[flagOwner], flags[flagEjected] = d.config.Owner, strconv.FormatInt(d.now().Unix(), 10)
-	sub := &api.JobSubmission{Format: "json", Source: live.source, VariableFlags: flags}
-	if _, err := d.send(ctx, schema.Object{Key: key}, live.job, live, sub); err != nil {
-		return fmt.Errorf("could not eject %s: %w", key, failureOf(err, true))
-	}
-	return nil
 }

@@ -97,9 +97,16 @@ func (l *liveJob) ours(owner string) bool {
 
 func (l *liveJob) stopped() bool { return deref(l.job.Stop) }
 
-func (l *liveJob) count() int {
+func (l *liveJob) count() int { return asked(l.job) }
+
+// asked is how many members a job asks for; 0 for a system job: as many as
+// there are nodes.
+func asked(job *api.Job) int {
 	n := 0
-	for _, tg := range l.job.TaskGroups {
+	if t := deref(job.Type); t == api.JobTypeSystem || t == "sysbatch" {
+		return n
+	}
+	for _, tg := range job.TaskGroups {
 		n += count(tg)
 	}
 	return n

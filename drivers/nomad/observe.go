@@ -197,6 +197,11 @@ func progress(x *api.Deployment, index uint64, p proof) *schema.Progress {
 		return out
 	}
 	out.Deployment = x.ID
+	if out.Desired == 0 { // a system job
+		for _, s := range x.TaskGroups {
+			out.Desired += s.DesiredTotal
+		}
+	}
 	switch x.Status {
 	case api.DeploymentStatusSuccessful, api.DeploymentStatusFailed, api.DeploymentStatusCancelled:
 		out.Status = x.Status

@@ -3,7 +3,10 @@ package nomad
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -269,6 +272,64 @@ func TestForeignAndAdopt(t *testing.T) {
 	if got = see(t, d, two, nil); got.State != schema.StateSame {
 		t.Fatalf("after adoption of an ejected job: %+v", got)
 	}
+}
+
+// TestEjectInRollout: with the daemon dead in the middle of a bad rollout,
+// ejecting brings the last parked release back by itself.
+func TestEjectInRollout(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "eject")
+	name, g := group("eject.app", 2, "one")
+	one := compile(t, d, name, g)
+	r := do(t, d, action(schema.VerbCreate, one, ""))
+	until(t, "the first deployment ends", func() bool { return see(t, d, one, r).Progress.Status == "successful" })
+	g.Tasks = map[string]schema.Task{"main": {Driver: "mock_driver", Config: map[string]any{"run_for": "100ms", "exit_code": 1}}}
+	bad := compile(t, d, name, g)
+	do(t, d, action(schema.VerbStage, bad, r.Version))
+	until(t, "a bad member is there", func() bool {
+		return slices.ContainsFunc(members(t, d, bad), func(m schema.Member) bool { return m.Release == bad.Release })
+	})
+	if err := d.Eject(t.Context(), one.Key); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "all members run the old release", func() bool {
+		ms := members(t, d, one)
+		return len(ms) == 2 && len(running(ms, one.Release)) == 2
+	})
+	if got := see(t, d, one, nil); got.State != schema.StateEjected {
+		t.Fatalf("after ejection: %+v", got)
+	}
+}
+
+// TestReadOnly: a token that may not plan still sees drift, and none at rest.
+func TestReadOnly(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "readonly")
+	o := web(t, d, "readonly.app", 1, "one")
+	do(t, d, action(schema.VerbCreate, o, ""))
+	reader, err := Config{Name: "dc1", Address: address, Owner: "readonly"}.Open(t.Context(), Options{Wrap: func(next http.RoundTripper) http.RoundTripper {
+		return denied{next}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := see(t, reader, o, nil); got.State != schema.StateSame {
+		t.Fatalf("at rest: %+v", got)
+	}
+	edit(t, d, o, func(j *api.Job) { j.TaskGroups[0].Tasks[0].Env["MORE"] = "by hand" })
+	if got := see(t, reader, o, nil); got.State != schema.StateDiffers || len(got.Diff) != 1 {
+		t.Fatalf("edited: %+v", got)
+	}
+}
+
+// denied refuses what a read-only token may not do.
+type denied struct{ next http.RoundTripper }
+
+func (d denied) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodGet {
+		return d.next.RoundTrip(r)
+	}
+	return &http.Response{StatusCode: http.StatusForbidden, Body: io.NopCloser(strings.NewReader("Permission denied")), Request: r}, nil
 }
 
 func TestAutoscaled(t *testing.T) {
