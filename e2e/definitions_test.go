@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// app is one application in dc1 and dc2, of the program's own hello command.
+type app struct {
+	label   string // the last one of its name
+	version string
+	count   int      // in each datacenter
+	args    []string // more of hello
+	body    string   // more fields, as lines of YAML
+}
+
+func (f *fleet) app(label string) string { return f.owner + "." + label }
+
+func (f *fleet) group(label, dc string) string { return f.app(label) + "/prod." + dc }
+
+// job is the name of a group's Nomad job.
+func (f *fleet) job(label, dc string) string { return f.owner + "--" + label + "--prod--" + dc }
+
+// files are the definitions of a fleet with these apps; the first one has the route.
+func (f *fleet) files(apps ...app) map[string]string {
+	files := map[string]string{"platform/fleet.yaml": fmt.Sprintf(`
+stages: {prod: {order: 1, datacenters: [dc1, dc2]}}
+teams: {team: {paths: [apps], apps: ["%[1]s.*"], domains: ["*.localhost"], namespaces: [default], may: [raw_exec], contact: "#team"}}
+defaults:
+  fleet:
+    placement: {pool: default}
+    rollout: {soak: 1s, start_timeout: 1m, max_unavailable: 34%%, repair_after: 1h}
+    stop: {delay: 2s}
+    resources: {cpu_mhz: 20, memory_mib: 64}
+`, f.owner)}
+	for i, a := range apps {
+		text := fmt.Sprintf(`
+apps:
+  %s:
+    tier: access
+    release: %q
+    env: {VERSION: %q}
+    tasks: {main: {driver: raw_exec, command: %q, args: [%s]}}
+    ports: {http: {}}
+    services: {main: {port: http, checks: {ready: {http: /healthz, every: 1s, timeout: 5s}}}}
+    ignite: {http: /healthz}
+    stages: {prod: {count: %d, groups: {dc1: {}, dc2: {}}}}
+`, f.app(a.label), a.version, a.version, world.binary, strings.Join(append([]string{"hello", "--name", a.label}, a.args...), ", "), a.count)
+		for line := range strings.Lines(a.body) {
+			text += "    " + line
+		}
+		if i == 0 {
+			text += fmt.Sprintf("\nroutes:\n  %s: {domains: [%s], to: [{app: %s}], via: edge}\n", f.owner, f.domain(), f.app(a.label))
+		}
+		files["apps/"+a.label+".yaml"] = text
+	}
+	return files
+}
+
+func (f *fleet) domain() string { return f.owner + ".localhost" }
+
+// with gives files with one more, or another.
+func with(files map[string]string, name, text string) map[string]string {
+	files = maps.Clone(files)
+	files[name] = text
+	return files
+}
+
+// repository is a bare repository and a work tree that is pushed to it.
+type repository struct {
+	t    *testing.T
+	work string
+}
+
+func newRepository(t *testing.T, bare, work string) *repository {
+	t.Helper()
+	r := &repository{t: t, work: work}
+	must(t, os.Mkdir(work, 0o755))
+	r.git("init", "--quiet", "--bare", "--initial-branch=main", bare)
+	r.git("init", "--quiet", "--initial-branch=main")
+	r.git("remote", "add", "origin", bare)
+	return r
+}
+
+// git runs one command in the work tree, free of the user's configuration.
+func (r *repository) git(args ...string) string {
+	r.t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir = r.work
+	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1",
+		"GIT_AUTHOR_NAME=e2e", "GIT_AUTHOR_EMAIL=e2e@localhost", "GIT_COMMITTER_NAME=e2e", "GIT_COMMITTER_EMAIL=e2e@localhost")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("git %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// push makes files all that the branch has and gives the commit.
+func (r *repository) push(message string, files map[string]string) string {
+	r.t.Helper()
+	r.git("rm", "-r", "-q", "--ignore-unmatch", ".")
+	for name, text := range files {
+		path := filepath.Join(r.work, name)
+		must(r.t, os.MkdirAll(filepath.Dir(path), 0o755))
+		must(r.t, os.WriteFile(path, []byte(text), 0o644))
+	}
+	r.git("add", "--all")
+	r.git("commit", "--quiet", "--allow-empty", "--message", message)
+	return r.publish()
+}
+
+// revert undoes the newest commit with another one.
+func (r *repository) revert() string {
+	r.t.Helper()
+	r.git("revert", "--no-edit", "HEAD")
+	return r.publish()
+}
+
+// publish pushes, by force, and gives the commit.
+func (r *repository) publish() string {
+	r.t.Helper()
+	r.git("push", "--quiet", "--force", "origin", "HEAD:main")
+	return r.git("rev-parse", "HEAD")
+}
