@@ -12,7 +12,7 @@ import (
 // 3.4 and 7 measured it: victims by name index, blind to health, in a sliding
 // window that only approval moves; in place where the release is equal, all at
 // once, to be approved as well; unpromoted canaries stop with the next
-// register; a crashing member keeps its slot. Reactions come 0.2 s late.
+// register; a crashing member keeps its slot. Reactions come 0.2 to 2 s late.
 type sim struct {
 	now     time.Time
 	plain   map[schema.Key]schema.Object
@@ -274,7 +274,7 @@ func (s *sim) apply(a schema.Action, o schema.Object) {
 	default:
 		s.register(j, a, o)
 	}
-	j.cause, j.evalAt = a.ID, s.now.Add(200*time.Millisecond)
+	j.cause, j.evalAt = a.ID, s.now.Add(time.Duration(200+300*((s.ids+s.version)%7))*time.Millisecond)
 }
 
 func (s *sim) register(j *simJob, a schema.Action, o schema.Object) {

@@ -13,7 +13,7 @@ import (
 func (t *turn) stage(it *Item, g group) {
 	p, b := *it.Paced, g.budget
 	a := schema.Action{Verb: schema.VerbStage, Reason: it.Reason, Parallel: 1}
-	if g.live.State == schema.StateAbsent || len(g.on)+len(g.off) == 0 {
+	if len(g.on)+len(g.off) == 0 {
 		a.Parallel = max(1, b.N)
 		t.staged(it, g, a, nil)
 		return
