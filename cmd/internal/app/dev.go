@@ -37,11 +37,10 @@ func (e *engine) Dev(ctx context.Context, o cli.DevOptions) error {
 	if o.Listen == "" {
 		o.Listen = cli.DefaultListen
 	}
-	f, err := startFleet(ctx, o, n, e.version)
+	f, err := startFleet(ctx, o, n, e.version, os.DirFS(o.Folder))
 	if err != nil {
 		return err
 	}
-	f.program = selfPath()
 	err = f.follow(ctx, o.Folder)
 	return errors.Join(err, f.stop())
 }
@@ -71,9 +70,9 @@ type localFleet struct {
 	ended   chan error
 }
 
-// startFleet starts everything; the repository is still empty.
-func startFleet(ctx context.Context, o cli.DevOptions, n *narrator, version string) (f *localFleet, err error) {
-	f = &localFleet{narrator: n, dir: o.State}
+// startFleet starts everything, with files as the first commit.
+func startFleet(ctx context.Context, o cli.DevOptions, n *narrator, version string, files fs.FS) (f *localFleet, err error) {
+	f = &localFleet{narrator: n, dir: o.State, program: selfPath()}
 	if f.dir == "" {
 		f.temp = true
 		if f.dir, err = os.MkdirTemp("", "locktide-dev-"); err != nil {
@@ -96,8 +95,14 @@ func startFleet(ctx context.Context, o cli.DevOptions, n *narrator, version stri
 	} else if f.servers, err = startServers(ctx, f.dir, o.Proxy, n); err != nil {
 		return nil, err
 	}
+	if _, err := f.commit(ctx, files, "the starting point"); err != nil {
+		return nil, err
+	}
 	if err := f.daemon(ctx, o.Listen, version); err != nil {
 		return nil, err
+	}
+	if f.servers.proxy != "" {
+		f.say("proxy: http://%s (a route's domain goes into the Host header)", f.servers.proxy)
 	}
 	return f, nil
 }
@@ -177,9 +182,6 @@ func (f *localFleet) follow(ctx context.Context, folder string) error {
 			seen = id
 			if _, err := f.commit(ctx, os.DirFS(folder), "change in "+folder); err != nil {
 				return err
-			}
-			if f.servers.proxy != "" {
-				f.say("proxy: http://%s (name the route's domain in the Host header)", f.servers.proxy)
 			}
 		}
 		select {

@@ -38,13 +38,17 @@ func (e *engine) demo(ctx context.Context, o cli.DevOptions, n *narrator) error 
 	o.Proxy = ""
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Deadline, fmt.Errorf("the demo did not end within %s", o.Deadline))
 	defer cancel()
-	f, err := startFleet(ctx, o, n, e.version)
+	v1, err := fixtures.Quickstart()
+	if err != nil {
+		return fmt.Errorf("cannot read the starter fleet: %w", err)
+	}
+	n.say("--- 1. a commit becomes a served route")
+	f, err := startFleet(ctx, o, n, e.version, v1)
 	if err != nil {
 		return err
 	}
-	f.program = selfPath()
 	s := script{localFleet: f, web: newVisitor(f.servers.proxy, demoHost, "/")}
-	err = s.play(ctx)
+	err = s.play(ctx, v1)
 	if err != nil {
 		s.fail(err)
 		f.temp = false // for the inquest
@@ -58,21 +62,13 @@ type script struct {
 	web *visitor
 }
 
-func (s *script) play(ctx context.Context) error {
-	v1, err := fixtures.Quickstart()
-	if err != nil {
-		return err
-	}
+func (s *script) play(ctx context.Context, v1 fs.FS) error {
 	v2, err := edited(v1, demoFile, regexp.MustCompile(`(#name:\s*"web"\s*#version:\s*)"`+regexp.QuoteMeta(demoV1)+`"`), `${1}"`+demoV2+`"`)
 	if err != nil {
 		return err
 	}
 
-	s.say("--- 1. a commit becomes a served route")
 	first := time.Now()
-	if _, err := s.commit(ctx, v1, "the starter fleet"); err != nil {
-		return err
-	}
 	answer, err := s.until(ctx, demoV1)
 	if err != nil {
 		return err

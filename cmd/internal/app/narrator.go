@@ -30,11 +30,12 @@ func (n *narrator) say(format string, args ...any) {
 func (n *narrator) tell(r *schema.Report) {
 	now := map[string]string{}
 	line := func(subject, text string) { now[subject] = text }
-	health := r.Health
-	for _, w := range r.Because {
-		health += "; " + w.Code + ": " + w.Message
+	line("fleet", r.Health)
+	if len(r.Partitions) == 0 { // else the objects below say more
+		for _, w := range r.Because {
+			line("because "+w.Code, w.Message)
+		}
 	}
-	line("fleet", health)
 	if r.FetchError != "" {
 		line("git", r.FetchError)
 	}
@@ -54,7 +55,7 @@ func (n *narrator) tell(r *schema.Report) {
 	for _, p := range r.Partitions {
 		for _, i := range p.Items {
 			text := fmt.Sprintf("%s: %s", i.Verb, i.State)
-			if i.Why.Message != "" {
+			if i.Why.Message != "" && i.Why.Code != schema.WaitOrder && i.State != "done" {
 				text += " (" + i.Why.Message + ")"
 			}
 			line(i.Key.String(), text)

@@ -248,7 +248,7 @@ func converged(r *schema.Report, backends int) bool {
 		}
 	}
 	for _, g := range r.Groups {
-		if g.Serving < g.Desired {
+		if len(g.Members) > 0 && g.Serving < g.Desired { // a periodic job has none between its runs
 			return false
 		}
 	}

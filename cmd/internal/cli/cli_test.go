@@ -45,7 +45,7 @@ func (f *fleet) Report() *schema.Report {
 	now := time.Now()
 	return &schema.Report{Owner: "acme", Health: "PROGRESSING", Leading: true, Epoch: 3, Turn: now, Head: "0123456789abcdef",
 		Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Desired: 2, Serving: 1, Cap: 1, Release: "1.2.0",
-			Members: []schema.MemberReport{{Member: schema.Member{ID: "aaaaaaaa-1", Group: "shop.web/prod.dc1", Running: true, Passing: &no, Since: now, Created: now}}},
+			Members: []schema.MemberReport{{Member: schema.Member{ID: "aaaaaaaa-1111-2222-3333-444444444444", Group: "shop.web/prod.dc1", Running: true, Passing: &no, Since: now, Created: now}}},
 			Goods:   []schema.GoodReport{{Version: "1.1.0", Commit: "c1", At: now}}}},
 		Objects: []schema.ObjectReport{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: schema.StateDiffers,
 			Diff: []schema.Change{{Field: "count", Was: "2", Is: "5"}}, Writer: "eve", Why: []schema.Reason{{Code: schema.WaitRepair, Message: "repaired in 14 min", Next: "locktide repair shop.web"}}}}}

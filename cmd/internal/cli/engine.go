@@ -66,6 +66,7 @@ type DevOptions struct {
 // EjectOptions name a job.
 type EjectOptions struct {
 	Target    string // a group's name, or a Nomad job id
+	Owner     string // id of the fleet, as the mark on the job has it
 	Address   string // of Nomad; "" = NOMAD_ADDR
 	Namespace string
 	TokenFile string

@@ -66,9 +66,9 @@ func outs(m schema.MemberReport) []schema.HoldReport {
 	return []schema.HoldReport{{Bit: schema.Bit{Owner: "health", Reason: why, Since: m.Since}}}
 }
 
-// brief cuts an allocation id as Nomad's own CLI does.
+// brief cuts an allocation id (a UUID) as Nomad's own CLI does.
 func brief(id string) string {
-	if len(id) > 8 {
+	if len(id) == 36 {
 		return id[:8]
 	}
 	return id
