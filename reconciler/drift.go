@@ -34,16 +34,31 @@ func (l *Loop) judgeDrift(now time.Time) {
 		if w, isHead := st.head[k]; isHead && w.Entry.Digest != st.target[k].Digest {
 			continue // the planner is about to change it
 		}
-		if live.State == schema.StateSame || live.State == schema.StatePresent {
+		halfway := l.halfway(k)
+		if (live.State == schema.StateSame && !halfway) || live.State == schema.StatePresent {
 			delete(st.drift, k)
 			delete(st.repair, k)
 			continue
 		}
 		if _, known := st.drift[k]; !known {
 			st.drift[k] = now
+			if halfway {
+				live.Reason = "a replacement stands half-way and nobody drives it"
+			}
 			l.note(schema.HistoryEntry{Writer: orElse(live.Writer, "unknown writer"), What: "drift: " + string(live.State) + " " + live.Reason, Key: &k})
 		}
 	}
+}
+
+// halfway says whether a paced object's gates are still closed although no
+// rollout works on it: the record of its rollout was lost.
+func (l *Loop) halfway(k schema.Key) bool {
+	live := l.st.live[k]
+	if live.State != schema.StateSame || live.Progress == nil || live.Progress.Parked {
+		return false
+	}
+	o, ok := l.body(l.st.target[k].Body)
+	return ok && o.Paced != nil && o.Paced.Gated
 }
 
 func orElse(a, b string) string {
@@ -56,7 +71,7 @@ func orElse(a, b string) string {
 // repairDrift starts a repair for what has drifted for long enough.
 func (l *Loop) repairDrift(now time.Time) {
 	st := &l.st
-	if l.observing() || !st.leading {
+	if l.observing() || !st.leading || len(st.learn) > 0 {
 		return
 	}
 	byPartition := map[string][]schema.Item{}
@@ -109,6 +124,9 @@ func (l *Loop) keepsDrift(k schema.Key, now time.Time) schema.Reason {
 	}
 	if o.Paced.Pacing.Mode == "observe" {
 		return schema.Reason{Code: schema.WaitObserve, Message: "its mode is observe", Next: "locktide repair " + o.Group}
+	}
+	if l.halfway(k) {
+		return schema.Reason{}
 	}
 	if live.State == schema.StateAbsent && !strings.Contains(live.Reason, "stopped") {
 		return schema.Reason{} // lost, not stopped by a hand: capacity comes back at once

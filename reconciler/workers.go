@@ -71,12 +71,12 @@ func (l *Loop) hold(ctx context.Context) {
 			brake, err = l.cfg.Lease.Brake(call)
 		}
 		cancel()
-		l.post(func() { l.leased(began, epoch, held, holder, brake, err) })
+		l.post(func() { l.leased(ctx, began, epoch, held, holder, brake, err) })
 		sleep(ctx, every)
 	}
 }
 
-func (l *Loop) leased(began time.Time, epoch uint64, held bool, holder, brake string, err error) {
+func (l *Loop) leased(ctx context.Context, began time.Time, epoch uint64, held bool, holder, brake string, err error) {
 	st := &l.st
 	st.holder = holder
 	switch {
@@ -87,7 +87,7 @@ func (l *Loop) leased(began time.Time, epoch uint64, held bool, holder, brake st
 		}
 		return
 	case !held:
-		st.leading = false
+		l.deposed()
 	default:
 		if !st.leading || epoch != st.epoch {
 			st.planDue = true
@@ -98,6 +98,7 @@ func (l *Loop) leased(began time.Time, epoch uint64, held bool, holder, brake st
 		st.leading, st.epoch = true, epoch
 		// A write must be over before somebody else can hold the lease.
 		st.leaseUntil = began.Add(l.cfg.Lease.TTL() * 2 / 3)
+		l.takeOver(ctx)
 	}
 	st.directBrake = brake
 }

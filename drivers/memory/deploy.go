@@ -162,10 +162,11 @@ func (d *Driver) nativeApproval(j *job, now time.Time) bool {
 // place fills missing indexes: a first deployment places all at once.
 func (d *Driver) place(j *job, now time.Time) bool {
 	used := map[int]bool{}
-	old := 0
+	old, placed := 0, 0
 	for _, a := range j.allocs {
 		if !a.canary || j.promoted {
 			used[a.index] = true
+			placed++ // a promoted canary may share an index
 		}
 		if a.release != j.object.Release {
 			old++
@@ -183,7 +184,7 @@ func (d *Driver) place(j *job, now time.Time) bool {
 			return true
 		}
 	}
-	missing := j.count - len(used)
+	missing := j.count - placed
 	for i := 0; i < j.count && missing > 0; i++ {
 		if !used[i] {
 			d.start(j, i, now)
