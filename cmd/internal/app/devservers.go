@@ -41,10 +41,11 @@ func simulated() *localServers {
 // startServers starts a Consul with an agent for each node, a Nomad for each
 // datacenter and an nginx, all on loopback, and opens their drivers.
 func startServers(ctx context.Context, dir, proxy string, n *narrator) (s *localServers, err error) {
-	s = &localServers{}
+	started := &localServers{}
+	s = started
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.stop())
+			err = errors.Join(err, started.stop())
 		}
 	}()
 	nodes := map[string]string{"dc1": "dc1-r1-n1", "dc2": "dc2-r1-n1"}
