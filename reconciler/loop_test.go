@@ -35,6 +35,12 @@ func (g *git) commit(f schema.Fleet) {
 	g.fleets[fmt.Sprintf("c%d", g.tip)] = f
 }
 
+func (g *git) setAway(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.away = err
+}
+
 func (g *git) Latest(context.Context) (reconciler.Revision, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -78,6 +78,11 @@ func (l *Loop) members() members {
 			m.groups[x.Group] = append(m.groups[x.Group], x)
 		}
 	}
+	for g, at := range m.at {
+		if age := st.now.Sub(at); age > max(l.cfg.Staleness, 2*l.cfg.Idle) {
+			m.blind[g] = fmt.Sprintf("its members were last read %s ago", age.Round(time.Second))
+		}
+	}
 	l.fillServing(m)
 	return m
 }

@@ -258,18 +258,26 @@ func ref(it *Item, m schema.Member) time.Time {
 	return at
 }
 
-// judge looks for members of the new release that fail.
+// judge looks for members of the new release that fail. A timeout is over only
+// when a reading from after it says so: what happened unseen is not judged.
 func (t *turn) judge(it *Item, g group) *schema.Verdict {
 	timeout := duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout)
 	verdict := func(gate, format string, args ...any) *schema.Verdict {
 		return &schema.Verdict{Group: it.Group, Gate: gate, Why: fmt.Sprintf(format, args...), At: t.now, Commit: t.r.Commit}
+	}
+	seen := t.s.MembersAt[it.Group]
+	overdue := func(due time.Time) bool {
+		if !t.now.Before(due) && seen.Before(due) {
+			t.read(it)
+		}
+		return !seen.Before(due)
 	}
 	for _, m := range g.on {
 		if slices.Contains(it.Accepted, m.ID) || it.Accept {
 			continue
 		}
 		known := slices.Contains(it.Known, m.ID)
-		late := !t.now.Before(ref(it, m).Add(timeout))
+		late := overdue(ref(it, m).Add(timeout))
 		switch {
 		case m.Failed && (!known || late):
 			return verdict("crashed", "member %s (index %d) of the new release died: %s", m.ID, m.Index, orElse(m.Why, "no reason told"))
@@ -288,7 +296,7 @@ func (t *turn) judge(it *Item, g group) *schema.Verdict {
 	if p := g.live.Progress; p != nil {
 		status = p.Status
 	}
-	late := !t.now.Before(it.StagedAt.Add(timeout))
+	late := overdue(it.StagedAt.Add(timeout))
 	if status == "failed" && it.State == StateStaged && len(it.Accepted) == 0 && !it.Accept {
 		return verdict("backend", "the backend failed the deployment")
 	}
