@@ -120,31 +120,32 @@ func (d *Driver) reload(ctx context.Context, n uint64) error {
 		if out, err := command(ctx, d.config.Reload).CombinedOutput(); err != nil {
 			return fmt.Errorf("cannot reload nginx by %s: %w: %s", strings.Join(d.config.Reload, " "), err, bytes.TrimSpace(out))
 		}
-		return d.confirm(ctx, n)
+		return d.confirm(ctx, n, nil)
 	}
 	pid := d.config.running()
 	if pid == 0 {
 		return d.run(ctx)
 	}
+	old := workers(pid)
 	if err := syscall.Kill(pid, syscall.SIGHUP); err != nil {
 		return fmt.Errorf("cannot signal nginx (process %d): %w", pid, err)
 	}
-	return d.confirm(ctx, n)
+	return d.confirm(ctx, n, old)
 }
 
 func command(ctx context.Context, argv []string) *exec.Cmd {
 	return exec.CommandContext(ctx, argv[0], argv[1:]...)
 }
 
-// confirm polls until a fresh connection is answered by generation n, then
-// lets the workers of the generation before stop accepting.
-func (d *Driver) confirm(ctx context.Context, n uint64) error {
+// confirm polls until a fresh connection is answered by generation n and the
+// old workers have stopped accepting.
+func (d *Driver) confirm(ctx context.Context, n uint64, old []int) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmWithin)
 	defer cancel()
 	for {
 		at, err := d.answers(ctx)
 		if err == nil && at == n {
-			return sleep(ctx, workerGrace)
+			return retire(ctx, old)
 		}
 		if wait := sleep(ctx, 10*time.Millisecond); wait != nil {
 			return fmt.Errorf("nginx does not serve generation %d (it answers %d, %w): look at %s", n, at, errors.Join(err, wait), filepath.Join(d.config.Dir, "error.log"))
@@ -198,7 +199,7 @@ func (d *Driver) run(ctx context.Context) error {
 		if err := d.start(ctx); err != nil {
 			return err
 		}
-		return d.confirm(ctx, n)
+		return d.confirm(ctx, n, nil)
 	}
 	if at, err := d.answers(ctx); err == nil && at == n {
 		return nil

@@ -292,6 +292,9 @@ func TestReloadsUnderLoadLoseNothing(t *testing.T) {
 	for i := range 12 {
 		m := []schema.Endpoint{one, two}[i%2:]
 		feed(t, d, members(uint64(i+2), map[string][]schema.Endpoint{"a/prod.dc1": m[:1]}))
+		for range 20 { // once it is confirmed nobody reaches the member that left
+			expect(t, c, "cart.example", "/", 200, m[0].ID+" /")
+		}
 		apply(t, d, object(fmt.Sprintf("r%d", i), route(fmt.Sprintf("r%d.example", i), "/", "a/prod.dc1")))
 	}
 	close(stop)

@@ -1,0 +1,246 @@
+package consul_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"locktide.dev/drivers"
+	"locktide.dev/drivers/consul"
+	"locktide.dev/drivers/devstack"
+	"locktide.dev/schema"
+)
+
+func TestWatchRingsForKeysAndHealth(t *testing.T) {
+	d, client := open(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	rings := make(chan []schema.Key, 1000)
+	ended := make(chan error, 1)
+	go func() { ended <- d.Watch(ctx, func(k []schema.Key) { rings <- k }) }()
+	// Each change is repeated until it rings, since the first picture of a
+	// watch is taken some time after it starts.
+	await := func(what string, change func(i int), ok func([]schema.Key) bool) {
+		t.Helper()
+		deadline := time.Now().Add(patience)
+		for i := 0; time.Now().Before(deadline); i++ {
+			change(i)
+			limit := time.After(2 * time.Second)
+			for waiting := true; waiting; {
+				select {
+				case keys := <-rings:
+					if ok(keys) {
+						return
+					}
+				case <-limit:
+					waiting = false
+				}
+			}
+		}
+		t.Fatalf("never rang for %s within 2 s", what)
+	}
+	key := config("shop.cart/watched", nil).Key
+	await("KV", func(i int) {
+		if _, err := client.KV().Put(&api.KVPair{Key: "test/testwatchringsforkeysandhealth/shop.cart/watched/a", Value: []byte(fmt.Sprint(i))}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}, func(k []schema.Key) bool { return slices.Contains(k, key) })
+	await("a config entry", func(i int) {
+		e := &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "watched", Protocol: []string{"http", "grpc"}[i%2]}
+		if _, _, err := client.ConfigEntries().Set(e, nil); err != nil {
+			t.Fatal(err)
+		}
+	}, func(k []schema.Key) bool {
+		return slices.Contains(k, schema.Key{Kind: consul.KindDefaults, Instance: "east", Name: "watched"})
+	})
+	r := &api.AgentServiceRegistration{ID: "watched", Name: "watched", Check: &api.AgentServiceCheck{CheckID: "watched", TTL: "1h"}}
+	if err := client.Agent().ServiceRegister(r); err != nil {
+		t.Fatal(err)
+	}
+	await("health", func(i int) {
+		if err := client.Agent().UpdateTTL("watched", "", []string{"pass", "fail"}[i%2]); err != nil {
+			t.Fatal(err)
+		}
+	}, func(k []schema.Key) bool { return k == nil })
+	if err := client.Agent().ServiceDeregister("watched"); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("a cancelled watch ended without an error")
+	}
+}
+
+func TestLeasePassesOn(t *testing.T) {
+	d, client := open(t, nil)
+	one, two := d.Lease("one"), d.Lease("two")
+	epoch, held, holder, err := one.Acquire(t.Context())
+	if err != nil || !held || holder != "one" || epoch < 1700000000 {
+		t.Fatalf("first: %d %v %q %v", epoch, held, holder, err)
+	}
+	if again, held, _, err := one.Acquire(t.Context()); err != nil || !held || again != epoch {
+		t.Fatalf("renewal: %d %v %v", again, held, err)
+	}
+	if seen, held, holder, err := two.Acquire(t.Context()); err != nil || held || holder != "one" || seen != epoch {
+		t.Fatalf("second while held: %d %v %q %v", seen, held, holder, err)
+	}
+	if err := one.SetBrake(t.Context(), "stop all"); err != nil {
+		t.Fatal(err)
+	}
+	if reason, err := two.Brake(t.Context()); err != nil || reason != "stop all" {
+		t.Fatalf("brake %q, error %v", reason, err)
+	}
+	if err := two.SetBrake(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if reason, err := one.Brake(t.Context()); err != nil || reason != "" {
+		t.Fatalf("brake %q after its removal, error %v", reason, err)
+	}
+	if err := one.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next, held, _, err := two.Acquire(t.Context())
+	if err != nil || !held || next <= epoch {
+		t.Fatalf("after release: %d %v %v, before it was %d", next, held, err, epoch)
+	}
+	// The holder dies: its session is gone, the lock is free after the delay.
+	sessions, _, err := client.Session().List(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range sessions {
+		if s.Name == "locktide two" {
+			if _, err := client.Session().Destroy(s.ID, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	deadline := time.Now().Add(patience)
+	for {
+		third, held, _, err := one.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if held {
+			if third <= next {
+				t.Fatalf("epoch %d after %d", third, next)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("never taken over")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if _, held, holder, err := two.Acquire(t.Context()); err != nil || held || holder != "one" {
+		t.Fatalf("the one that lost it: %v %q %v", held, holder, err)
+	}
+}
+
+// TestRightsAndWipes has a server of its own, with ACLs: a token without
+// rights is refused, a rotated one is used at once, and a server that lost
+// its data shows everything as absent.
+func TestRightsAndWipes(t *testing.T) {
+	server, err := devstack.Consul(t.Context(), devstack.ConsulOptions{ACL: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	root, err := api.NewClient(&api.Config{Address: server.Server.Address, Token: server.Token})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, _, err := root.ACL().PolicyCreate(&api.ACLPolicy{Name: "readonly", Rules: `key_prefix "" { policy = "read" } service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }`}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, _, err := root.ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte(token.SecretID+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d, _ := open(t, func(c *consul.Config) { c.Address, c.TokenFile, c.Prefix = server.Server.Address, file, "" })
+	o := config("shop.cart/d1", map[string]string{"a": "1"})
+	refused(t, d, act(schema.VerbCreate, o, ""), schema.FailDenied)
+	refused(t, d, act(schema.VerbCreate, compile(t, d, fleet(""), "groups/shop.cart/prod.dc1")[consul.KindDefaults], ""), schema.FailDenied)
+	// From here on it has exactly the rights that the docs name.
+	docs, err := os.ReadFile("../../docs/proxy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rules, _ := strings.Cut(string(docs), "```hcl\n")
+	rules, _, _ = strings.Cut(rules, "```")
+	if policy, _, err = root.ACL().PolicyCreate(&api.ACLPolicy{Name: "documented", Rules: rules}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if token, _, err = root.ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(token.SecretID), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, d, act(schema.VerbCreate, o, ""))
+	if live, err := d.Observe(t.Context(), drivers.Query{Members: true}); err != nil || !live.Complete || len(live.Objects) != 1 {
+		t.Fatalf("with the documented rights: %+v, error %v", live, err)
+	}
+	before, held, _, err := d.Lease("me").Acquire(t.Context())
+	if err != nil || !held {
+		t.Fatalf("lease: %v %v", held, err)
+	}
+
+	if err := server.Server.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if live, err := d.Observe(t.Context(), drivers.Query{Want: []drivers.Want{{Object: o}}}); err == nil {
+		t.Fatalf("a server that is away gave %+v", live)
+	}
+	refused(t, d, act(schema.VerbDelete, o, "x"), schema.FailUnavailable)
+	if err := os.RemoveAll(server.Server.DataDir()); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// The tokens went with the data; only the one in the server's file is left.
+	if err := os.WriteFile(file, []byte(server.Token), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if live := observe(t, d, o); live.State != schema.StateAbsent {
+		t.Fatalf("after the wipe %s is %s", o.Key, live.State)
+	}
+	again, held, _, err := d.Lease("me").Acquire(t.Context())
+	if err != nil || !held || again <= before {
+		t.Fatalf("lease after the wipe: %d %v %v, before it was %d", again, held, err, before)
+	}
+	apply(t, d, act(schema.VerbCreate, o, ""))
+}
+
+func TestSecretsOfConfigurationAreNotShown(t *testing.T) {
+	d, client := open(t, nil)
+	o := config("shop.cart/secret", map[string]string{"password": "hunter2"})
+	apply(t, d, act(schema.VerbCreate, o, ""))
+	if _, err := client.KV().Put(&api.KVPair{Key: "test/testsecretsofconfigurationarenotshown/shop.cart/secret/password", Value: []byte("swordfish")}, nil); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(observe(t, d, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := string(text); !strings.Contains(s, `"password"`) || strings.Contains(s, "hunter2") || strings.Contains(s, "swordfish") {
+		t.Errorf("the comparison shows %s", s)
+	}
+}
