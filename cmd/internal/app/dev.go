@@ -71,8 +71,9 @@ type localFleet struct {
 }
 
 // startFleet starts everything, with files as the first commit.
-func startFleet(ctx context.Context, o cli.DevOptions, n *narrator, version string, files fs.FS) (f *localFleet, err error) {
-	f = &localFleet{narrator: n, dir: o.State, program: selfPath()}
+func startFleet(ctx context.Context, o cli.DevOptions, n *narrator, version string, files fs.FS) (_ *localFleet, err error) {
+	f := &localFleet{narrator: n, dir: o.State, program: selfPath()}
+	keep := ""
 	if f.dir == "" {
 		f.temp = true
 		if f.dir, err = os.MkdirTemp("", "locktide-dev-"); err != nil {
@@ -81,6 +82,9 @@ func startFleet(ctx context.Context, o cli.DevOptions, n *narrator, version stri
 	}
 	if f.dir, err = filepath.Abs(f.dir); err != nil {
 		return nil, fmt.Errorf("cannot use the state directory %s: %w", o.State, err)
+	}
+	if !f.temp {
+		keep = f.dir
 	}
 	defer func() {
 		if err != nil {
@@ -92,7 +96,7 @@ func startFleet(ctx context.Context, o cli.DevOptions, n *narrator, version stri
 	}
 	if o.Simulate {
 		f.servers = simulated()
-	} else if f.servers, err = startServers(ctx, f.dir, o.Proxy, n); err != nil {
+	} else if f.servers, err = startServers(ctx, f.dir, keep, o.Proxy, n); err != nil {
 		return nil, err
 	}
 	if _, err := f.commit(ctx, files, "the starting point"); err != nil {

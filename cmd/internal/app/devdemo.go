@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"sort"
 	"strings"
-	"testing/fstest"
 	"time"
 
 	"locktide.dev/cmd/internal/cli"
@@ -239,12 +238,11 @@ func (s *script) fail(err error) {
 
 // edited gives files with one file changed by a pattern, which must match.
 func edited(files fs.FS, name string, pattern *regexp.Regexp, with string) (fs.FS, error) {
-	all, err := localized(files, "locktide")
+	out, err := inMemory(files)
 	if err != nil {
 		return nil, err
 	}
-	out, ok := all.(fstest.MapFS)
-	if !ok || out[name] == nil {
+	if out[name] == nil {
 		return nil, fmt.Errorf("the starter fleet has no %s", name)
 	}
 	changed := pattern.ReplaceAll(out[name].Data, []byte(with))

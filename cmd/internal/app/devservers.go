@@ -40,17 +40,23 @@ func simulated() *localServers {
 
 // startServers starts a Consul with an agent for each node, a Nomad for each
 // datacenter and an nginx, all on loopback, and opens their drivers.
-func startServers(ctx context.Context, dir, proxy string, n *narrator) (s *localServers, err error) {
-	started := &localServers{}
-	s = started
+// Servers keep their data below keep; with "" they leave nothing behind.
+func startServers(ctx context.Context, dir, keep, proxy string, n *narrator) (_ *localServers, err error) {
+	s := &localServers{}
+	below := func(name string) string {
+		if keep == "" {
+			return ""
+		}
+		return filepath.Join(keep, name)
+	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, started.stop())
+			err = errors.Join(err, s.stop())
 		}
 	}()
 	nodes := map[string]string{"dc1": "dc1-r1-n1", "dc2": "dc2-r1-n1"}
 	n.say("starting Consul, with an agent for each node")
-	s.consul, err = devstack.Consul(ctx, devstack.ConsulOptions{Dir: filepath.Join(dir, "consul"), Agents: []string{nodes["dc1"], nodes["dc2"]}})
+	s.consul, err = devstack.Consul(ctx, devstack.ConsulOptions{Dir: below("consul"), Agents: []string{nodes["dc1"], nodes["dc2"]}})
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +67,7 @@ func startServers(ctx context.Context, dir, proxy string, n *narrator) (s *local
 	var group sync.WaitGroup
 	for i, dc := range []string{"dc1", "dc2"} {
 		group.Go(func() {
-			s.nomads[i], errs[i] = devstack.Nomad(ctx, devstack.NomadOptions{Dir: filepath.Join(dir, "nomad-"+dc), Region: dc,
+			s.nomads[i], errs[i] = devstack.Nomad(ctx, devstack.NomadOptions{Dir: below("nomad-" + dc), Region: dc,
 				Clients: []devstack.NomadClient{{Name: nodes[dc], Datacenter: dc}}, Consul: s.consul})
 		})
 	}

@@ -47,6 +47,19 @@ func (*engine) Init(folder string) ([]string, error) {
 // says only "locktide", the path of this very program is written, because a
 // Nomad task finds nothing else.
 func localized(files fs.FS, program string) (fs.FS, error) {
+	out, err := inMemory(files)
+	if err != nil {
+		return nil, err
+	}
+	if f := out["defaults.yaml"]; f != nil {
+		line := regexp.MustCompile(`(?m)^(\s*command:) locktide$`)
+		f.Data = line.ReplaceAll(f.Data, []byte("${1} "+strconv.Quote(program)))
+	}
+	return out, nil
+}
+
+// inMemory copies files.
+func inMemory(files fs.FS) (fstest.MapFS, error) {
 	out := fstest.MapFS{}
 	err := eachFile(files, func(name string, open func() (io.ReadCloser, error)) error {
 		in, err := open()
@@ -55,15 +68,8 @@ func localized(files fs.FS, program string) (fs.FS, error) {
 		}
 		defer in.Close()
 		raw, err := io.ReadAll(in)
-		if err != nil {
-			return err
-		}
-		if name == "defaults.yaml" {
-			line := regexp.MustCompile(`(?m)^(\s*command:) locktide$`)
-			raw = line.ReplaceAll(raw, []byte("${1} "+strconv.Quote(program)))
-		}
 		out[name] = &fstest.MapFile{Data: raw, Mode: 0o644}
-		return nil
+		return err
 	})
 	return out, err
 }
