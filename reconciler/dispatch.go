@@ -6,6 +6,7 @@ import (
 
 	"locktide.dev/drivers"
 	"locktide.dev/reconciler/ledger"
+	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
 
@@ -34,7 +35,7 @@ func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Tim
 	var granted []schema.Action
 	if len(fresh) > 0 && !l.observing() && l.mayWrite(now) {
 		var refusals []ledger.Refusal
-		granted, refusals, st.ledger = ledger.Admit(st.ledger, fresh, l.env(), now)
+		granted, refusals, st.ledger = ledger.Admit(st.ledger, fresh, l.env(now), now)
 		for _, r := range refusals {
 			st.refusals[r.Action.Key] = r.Reason
 			st.news[l.partitionOf(r.Action)] = true
@@ -56,7 +57,35 @@ func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Tim
 	}
 }
 
-func (l *Loop) env() ledger.Env {
+// owned counts the objects that the deletion cap is a share of: what is
+// targeted, what running rollouts have yet to delete, and what the last hour
+// took, so that the cap does not shrink with what it allowed.
+func (l *Loop) owned(now time.Time) map[schema.Kind]int {
+	st := &l.st
+	out := map[schema.Kind]int{}
+	for k := range st.target {
+		out[k.Kind]++
+	}
+	stamped := map[schema.Digest]bool{}
+	for kind, stamps := range st.ledger.Deletes {
+		for _, s := range stamps {
+			if now.Sub(s.At) < time.Hour {
+				stamped[s.ID] = true
+				out[kind]++
+			}
+		}
+	}
+	for _, r := range st.rollouts {
+		for _, it := range r.Items {
+			if it.To == (schema.Entry{}) && it.State != rollout.StateDone && (it.Ask == nil || !stamped[it.Ask.ID]) {
+				out[it.Key.Kind]++
+			}
+		}
+	}
+	return out
+}
+
+func (l *Loop) env(now time.Time) ledger.Env {
 	st := &l.st
 	env := ledger.Env{Limits: l.cfg.Limits, Rollouts: map[string]ledger.Info{}, Owned: map[schema.Kind]int{}, Approved: map[string]bool{}}
 	for id, r := range st.rollouts {
@@ -68,9 +97,7 @@ func (l *Loop) env() ledger.Env {
 		}
 		env.Rollouts[r.ID] = info
 	}
-	for k := range st.target {
-		env.Owned[k.Kind]++
-	}
+	env.Owned = l.owned(now)
 	for _, set := range st.meta.Approved {
 		if len(set) == 1 {
 			env.Approved[set[0]] = true

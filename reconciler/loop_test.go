@@ -2,6 +2,7 @@ package reconciler_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -25,6 +26,8 @@ type git struct {
 	tip    int
 	forced bool
 	fleets map[string]schema.Fleet
+	broken map[string]string       // commits that do not render: why
+	frozen map[string][]schema.Ref // commits of which a part does not render
 	away   error
 }
 
@@ -33,6 +36,20 @@ func (g *git) commit(f schema.Fleet) {
 	defer g.mu.Unlock()
 	g.tip++
 	g.fleets[fmt.Sprintf("c%d", g.tip)] = f
+}
+
+func (g *git) commitBroken(why string) {
+	g.commit(schema.Fleet{})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.broken[fmt.Sprintf("c%d", g.tip)] = why
+}
+
+func (g *git) commitFrozen(f schema.Fleet, refs ...schema.Ref) {
+	g.commit(f)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.frozen[fmt.Sprintf("c%d", g.tip)] = refs
 }
 
 func (g *git) setAway(err error) {
@@ -60,7 +77,10 @@ func (g *git) Render(_ context.Context, tree fs.FS) (reconciler.Rendered, error)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return reconciler.Rendered{Fleet: g.fleets[string(name)]}, nil
+	if why := g.broken[string(name)]; why != "" {
+		return reconciler.Rendered{}, errors.New(why)
+	}
+	return reconciler.Rendered{Fleet: g.fleets[string(name)], Frozen: g.frozen[string(name)]}, nil
 }
 
 // world is one daemon on a memory backend, in virtual time.
@@ -76,7 +96,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, git: &git{fleets: map[string]schema.Fleet{}}, store: journal.NewMemory(), lease: &memory.LeaseServer{}, bad: map[string]memory.Behaviour{}}
+	w := &world{t: t, git: &git{fleets: map[string]schema.Fleet{}, broken: map[string]string{}, frozen: map[string][]schema.Ref{}}, store: journal.NewMemory(), lease: &memory.LeaseServer{}, bad: map[string]memory.Behaviour{}}
 	w.back = memory.New(memory.Options{Name: "m", Now: time.Now, Behave: func(o schema.Object, _ int) memory.Behaviour {
 		for release, b := range w.bad {
 			if contains(string(o.Spec), `"release":"`+release+`"`) {

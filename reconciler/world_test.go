@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -124,6 +125,8 @@ func (w *world) verbs(n int) string {
 	}
 	return strings.Join(out, ", ")
 }
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // groups makes a fleet of n small apps with one group and no route each.
 func groups(n int, release string) schema.Fleet {

@@ -1,0 +1,143 @@
+package reconciler_test
+
+import (
+	"testing"
+	"time"
+
+	"locktide.dev/drivers/memory"
+	"locktide.dev/schema"
+)
+
+// deleted lists deletions of jobs since write n.
+func (w *world) deleted(n int) int {
+	count := 0
+	for _, x := range w.since(n) {
+		if x.Verb == schema.VerbDelete && x.Key.Kind == memory.KindJob {
+			count++
+		}
+	}
+	return count
+}
+
+func awaited(w *world, rule string) (schema.Await, bool) {
+	for _, a := range w.loop.Report().Awaits {
+		if a.Rule == rule {
+			return a, true
+		}
+	}
+	return schema.Await{}, false
+}
+
+func (w *world) startFleet(f schema.Fleet) {
+	w.t.Helper()
+	w.git.commit(f)
+	w.start()
+	w.until(30*time.Minute, "the first commit runs", w.onCommit("c1"))
+}
+
+func without(f schema.Fleet, n int) schema.Fleet {
+	out := groups(0, "1")
+	names := 0
+	for _, name := range sorted(f.Groups) {
+		if names++; names > n {
+			g := f.Groups[name]
+			out.Groups[name], out.Apps[g.App] = g, f.Apps[g.App]
+		}
+	}
+	return out
+}
+
+func TestDeletionsBeyondTheCapAwaitApprovalWhileTheRestGoesOn(t *testing.T) {
+	inBubble(t, func(w *world) {
+		first := groups(20, "1")
+		w.startFleet(first)
+		n := len(w.back.Writes())
+		second := without(first, 6) // 30 %
+		last := second.Groups["shop.a19/prod.dc1"]
+		last.Release, last.Config = "2", map[string]string{"release": "2"}
+		second.Groups["shop.a19/prod.dc1"] = last
+		w.git.commit(second)
+		w.until(15*time.Minute, "deletions await, the update is through", func() bool {
+			_, waits := awaited(w, "deletions")
+			return waits && contains(w.back.Contents()[schema.Key{Kind: memory.KindJob, Instance: "m", Name: "shop--a19--prod--dc1"}], `"release":"2"`)
+		})
+		w.pass(3 * time.Hour)
+		if d := w.deleted(n); d > 0 {
+			t.Fatalf("%d deletions without approval", d)
+		}
+		if h := w.loop.Report().Health; h != "AWAITING" {
+			t.Fatalf("health %s %v", h, w.loop.Report().Because)
+		}
+		a, _ := awaited(w, "deletions")
+		w.says("shop.a00", schema.WaitApproval, "locktide approve "+a.Digest.Short())
+		w.stop()
+		w.start()
+		w.pass(5 * time.Minute)
+		w.do(schema.Command{Verb: "approve", Target: a.Digest.Short(), Reason: "the shop moves"})
+		w.until(30*time.Minute, "approved deletions are carried out", func() bool { return w.healthy() && w.deleted(n) == 6 })
+	})
+}
+
+func TestDeletionsUnderTheCapNeedNobody(t *testing.T) {
+	inBubble(t, func(w *world) {
+		first := groups(20, "1")
+		w.startFleet(first)
+		n := len(w.back.Writes())
+		w.git.commit(without(first, 2))
+		w.until(10*time.Minute, "two of twenty go", func() bool { return w.onCommit("c2")() && w.deleted(n) == 2 })
+		w.git.commit(without(first, 3))
+		w.pass(30 * time.Minute)
+		if d := w.deleted(n); d != 2 {
+			t.Fatalf("%d deletions within an hour, the cap is 2", d)
+		}
+		w.until(time.Hour, "the third goes after the hour", func() bool { return w.deleted(n) == 3 })
+	})
+}
+
+func TestTombstonedDeletionsNeedNobody(t *testing.T) {
+	inBubble(t, func(w *world) {
+		first := groups(10, "1")
+		w.startFleet(first)
+		n := len(w.back.Writes())
+		second := without(first, 5)
+		for name := range first.Groups {
+			if _, stays := second.Groups[name]; !stays {
+				second.Remove = append(second.Remove, schema.NewRef("groups", name))
+			}
+		}
+		w.git.commit(second)
+		w.until(20*time.Minute, "tombstoned groups go", func() bool { return w.onCommit("c2")() && w.deleted(n) == 5 })
+	})
+}
+
+func TestEmptyAndFailedRendersDeleteNothing(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.startFleet(groups(5, "1"))
+		w.git.commit(schema.Fleet{})
+		w.quiet(2*time.Hour, "an empty commit")
+		w.git.commitBroken("no such file: apps/")
+		w.quiet(time.Hour, "a commit that does not render")
+		if r := w.loop.Report(); r.Health == "HEALTHY" {
+			t.Fatal("a commit that does not render is not shown")
+		}
+		frozen := without(groups(5, "1"), 3)
+		w.git.commitFrozen(frozen, "groups/shop.a00/prod.dc1")
+		w.quiet(2*time.Hour, "an incomplete render")
+		if got := w.back.Passing("shop.a01/prod.dc1"); got != 1 {
+			t.Fatal("an incomplete render took a group away")
+		}
+	})
+}
+
+func TestShrinkOfManyGroupsCountsAsDeletion(t *testing.T) {
+	inBubble(t, func(w *world) {
+		f := fleet(map[string]string{"shop.a": "1", "shop.b": "1", "shop.c": "1", "shop.d": "1"}, 4)
+		w.startFleet(f)
+		n := len(w.back.Writes())
+		w.git.commit(fleet(map[string]string{"shop.a": "1", "shop.b": "1", "shop.c": "1", "shop.d": "1"}, 1))
+		w.pass(2 * time.Hour)
+		if _, waits := awaited(w, "deletions"); !waits || len(w.since(n)) > 0 {
+			t.Fatalf("a shrink of every group to a quarter: awaits %v, writes %s", w.loop.Report().Awaits, w.verbs(n))
+		}
+	})
+}
