@@ -35,7 +35,7 @@ func (d *Driver) Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []sc
 func (c Config) Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []schema.Finding) {
 	kind, name := ref.Split()
 	g, ok := f.Groups[name]
-	if kind != "groups" || !ok || !(len(c.Datacenters) == 0 || slices.Contains(c.Datacenters, g.Datacenter)) {
+	if kind != "groups" || !ok || !c.serves(g.Datacenter) {
 		return nil, nil
 	}
 	b := &builder{config: c, name: name, group: g, ref: ref, at: f.Positions[ref]}

@@ -194,6 +194,6 @@ func (d *Driver) Version() string {
 	return d.version
 }
 
-func (d *Driver) serves(datacenter string) bool {
-	return len(d.config.Datacenters) == 0 || slices.Contains(d.config.Datacenters, datacenter)
+func (c Config) serves(datacenter string) bool {
+	return len(c.Datacenters) == 0 || slices.Contains(c.Datacenters, datacenter)
 }

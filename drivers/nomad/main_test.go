@@ -49,7 +49,15 @@ func (c *counter) RoundTrip(r *http.Request) (*http.Response, error) {
 	return c.next.RoundTrip(r)
 }
 
+// opened makes owners unique, so that tests may run several times (-count).
+var opened atomic.Int64
+
 func open(t *testing.T, owner string) (*Driver, *counter) {
+	t.Helper()
+	return reopen(t, fmt.Sprintf("%s%d", owner, opened.Add(1)))
+}
+
+func reopen(t *testing.T, owner string) (*Driver, *counter) {
 	t.Helper()
 	c := &counter{}
 	d, err := Config{Name: "dc1", Address: address, Owner: owner}.Open(t.Context(), Options{Wrap: func(next http.RoundTripper) http.RoundTripper {
@@ -62,8 +70,9 @@ func open(t *testing.T, owner string) (*Driver, *counter) {
 	return d, c
 }
 
-// group gives a service group of n mock instances.
-func group(app string, n int, env string) (string, schema.Group) {
+// group gives a service group of n mock instances, of an app of d's owner.
+func group(d *Driver, app string, n int, env string) (string, schema.Group) {
+	app += "." + d.config.Owner
 	return app + "/prod.dc1", schema.Group{App: app, Stage: "prod", Datacenter: "dc1", Body: schema.Body{
 		Kind: "service", Count: schema.Count{Number: n}, Env: map[string]string{"VALUE": env},
 		Tasks:     map[string]schema.Task{"main": {Driver: "mock_driver", Config: map[string]any{"run_for": "10h"}}},
@@ -84,7 +93,7 @@ func compile(t *testing.T, d *Driver, name string, g schema.Group) schema.Object
 
 func web(t *testing.T, d *Driver, app string, n int, env string) schema.Object {
 	t.Helper()
-	name, g := group(app, n, env)
+	name, g := group(d, app, n, env)
 	return compile(t, d, name, g)
 }
 

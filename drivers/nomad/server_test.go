@@ -3,6 +3,7 @@ package nomad
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -48,7 +49,7 @@ func TestRollout(t *testing.T) {
 	r := do(t, d, action(schema.VerbStage, one, ""))
 	until(t, "4 members run", func() bool { return len(running(members(t, d, one), one.Release)) == 4 })
 	for _, m := range members(t, d, one) {
-		if m.Group != "roll.app/prod.dc1" || !m.Current || m.Node != "n1" || m.Address == "" {
+		if m.Group != one.Group || !m.Current || m.Node != "n1" || m.Address == "" {
 			t.Fatalf("member %+v", m)
 		}
 	}
@@ -213,7 +214,7 @@ func TestForeignAndAdopt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unmark(job, &api.Job{TaskGroups: []*api.TaskGroup{{Name: job.TaskGroups[0].Name}}}, "adopt")
+	unmark(job, &api.Job{TaskGroups: []*api.TaskGroup{{Name: job.TaskGroups[0].Name}}}, d.config.Owner)
 	job.TaskGroups[0].Update = &api.UpdateStrategy{MaxParallel: ptr(2), MinHealthyTime: ptr(time.Second)}
 	if _, _, err := d.api.Jobs().Register(job, writing(t.Context(), "")); err != nil {
 		t.Fatal(err)
@@ -246,7 +247,7 @@ func TestForeignAndAdopt(t *testing.T) {
 			t.Fatalf("adoption touched member %+v", m)
 		}
 	}
-	fresh, _ := open(t, "adopt") // a daemon that knows nothing
+	fresh, _ := reopen(t, d.config.Owner) // a daemon that knows nothing
 	owned, err := fresh.Inventory(t.Context())
 	if err != nil || len(owned) != 1 || owned[0].Object.Digest != o.Digest || owned[0].Receipt.Version != r.Version {
 		t.Fatalf("inventory %+v, error %v", owned, err)
@@ -255,7 +256,7 @@ func TestForeignAndAdopt(t *testing.T) {
 	two := web(t, d, "adopt.app", 2, "two")
 	r = do(t, d, action(schema.VerbStage, two, r.Version)) // replaces members: marks ride along
 	live, err := d.read(t.Context(), o.Key)
-	if err != nil || !live.marked("adopt") || !isGated(live.job) {
+	if err != nil || !live.marked(d.config.Owner) || !isGated(live.job) {
 		t.Fatalf("staging over an adopted job left %+v, error %v", live, err)
 	}
 	r = do(t, d, action(schema.VerbPark, two, r.Version))
@@ -279,7 +280,7 @@ func TestForeignAndAdopt(t *testing.T) {
 func TestEjectInRollout(t *testing.T) {
 	t.Parallel()
 	d, _ := open(t, "eject")
-	name, g := group("eject.app", 2, "one")
+	name, g := group(d, "eject.app", 2, "one")
 	one := compile(t, d, name, g)
 	r := do(t, d, action(schema.VerbCreate, one, ""))
 	until(t, "the first deployment ends", func() bool { return see(t, d, one, r).Progress.Status == "successful" })
@@ -307,7 +308,7 @@ func TestReadOnly(t *testing.T) {
 	d, _ := open(t, "readonly")
 	o := web(t, d, "readonly.app", 1, "one")
 	do(t, d, action(schema.VerbCreate, o, ""))
-	reader, err := Config{Name: "dc1", Address: address, Owner: "readonly"}.Open(t.Context(), Options{Wrap: func(next http.RoundTripper) http.RoundTripper {
+	reader, err := Config{Name: "dc1", Address: address, Owner: d.config.Owner}.Open(t.Context(), Options{Wrap: func(next http.RoundTripper) http.RoundTripper {
 		return denied{next}
 	}})
 	if err != nil {
@@ -335,7 +336,7 @@ func (d denied) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestAutoscaled(t *testing.T) {
 	t.Parallel()
 	d, _ := open(t, "scaled")
-	name, g := group("scaled.app", 1, "one")
+	name, g := group(d, "scaled.app", 1, "one")
 	g.Count = schema.Count{Number: 1, Min: 1, Max: 4}
 	o := compile(t, d, name, g)
 	r := do(t, d, action(schema.VerbCreate, o, ""))
@@ -361,7 +362,7 @@ func TestBatch(t *testing.T) {
 	t.Parallel()
 	d, _ := open(t, "batch")
 	for _, kind := range []string{"batch", "periodic", "parameterized", "system", "sysbatch"} {
-		name, g := group("kinds."+kind, 1, "one")
+		name, g := group(d, "kinds."+kind, 1, "one")
 		g.Kind = kind
 		if kind == "periodic" {
 			g.Schedule = &schema.Schedule{Cron: "0 2 * * *", Zone: "Europe/Berlin"}
@@ -385,7 +386,7 @@ func TestBatch(t *testing.T) {
 func TestCrashingMember(t *testing.T) {
 	t.Parallel()
 	d, _ := open(t, "crash")
-	name, g := group("crash.app", 1, "one")
+	name, g := group(d, "crash.app", 1, "one")
 	g.Tasks["main"] = schema.Task{Driver: "mock_driver", Config: map[string]any{"run_for": "100ms", "exit_code": 1}}
 	o := compile(t, d, name, g)
 	r := do(t, d, action(schema.VerbStage, o, ""))
@@ -400,8 +401,9 @@ func TestCrashingMember(t *testing.T) {
 
 func TestLease(t *testing.T) {
 	t.Parallel()
+	owner := fmt.Sprintf("lease%d", opened.Add(1))
 	lease := func(holder string) *Driver {
-		d, err := Config{Name: "dc1", Address: address, Owner: "lease", LeaseHolder: holder, LeaseTTL: schema.Duration(5 * time.Second)}.Open(t.Context(), Options{})
+		d, err := Config{Name: "dc1", Address: address, Owner: owner, LeaseHolder: holder, LeaseTTL: schema.Duration(5 * time.Second)}.Open(t.Context(), Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
