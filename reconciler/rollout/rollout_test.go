@@ -136,7 +136,7 @@ func (s *scene) reshape(shape string, count int) {
 func (s *scene) report(t rapid.TB) {
 	t.Helper()
 	if len(s.broken) > 0 {
-		t.Fatalf("%s\n%s", strings.Join(s.broken, "\n"), strings.Join(s.log[max(0, len(s.log)-60):], "\n"))
+		t.Fatalf("%s\n%s", strings.Join(s.broken, "\n"), strings.Join(tail(s.log), "\n"))
 	}
 }
 
@@ -307,7 +307,7 @@ func TestProperties(t *testing.T) {
 		if s.step.Reason.Code == schema.WaitCapacity && (s.paced.NoSurge || d.event == "broken" && d.count < s.paced.Count) {
 			return
 		}
-		t.Fatalf("P18: not finished: %s %+v\n%s", s.r.Phase, s.step.Reason, strings.Join(s.log[max(0, len(s.log)-60):], "\n"))
+		t.Fatalf("P18: not finished: %s %+v\n%s", s.r.Phase, s.step.Reason, strings.Join(tail(s.log), "\n"))
 	})
 }
 
@@ -392,4 +392,12 @@ func broken(d draw, g guards) bool {
 		want = s.before
 	}
 	return !maps.Equal(s.sim.contents(), want) || !s.sim.jobs[keyJob].parked
+}
+
+// tail is the beginning and the end of a log.
+func tail(log []string) []string {
+	if len(log) > 60 {
+		return append(append([]string(nil), log[:45]...), log[len(log)-15:]...)
+	}
+	return log
 }

@@ -70,6 +70,16 @@ func window(p schema.Paced, b Budget, it *Item, off int) int {
 	return off
 }
 
+// wider says whether the next batch may be larger than the backend's window.
+func wider(p schema.Paced, b Budget, it *Item, off []schema.Member) bool {
+	for n := window(p, b, it, len(off)); n > it.Parallel; n-- {
+		if b.Fits(off[:n]) {
+			return true
+		}
+	}
+	return false
+}
+
 // surplus: members above the wanted count, highest index first, and canaries
 // that were never promoted, which the next register stops.
 func surplus(it *Item, g group) []schema.Member {
@@ -157,8 +167,7 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 			return
 		}
 	}
-	if len(p.Pacing.Batches) > 0 && !t.r.Back && it.Canary == 0 && len(g.off) > it.Parallel &&
-		window(p, b, it, len(g.off)) > it.Parallel && unready == 0 {
+	if len(p.Pacing.Batches) > 0 && !t.r.Back && it.Canary == 0 && unready == 0 && wider(p, b, it, g.off) {
 		t.stage(it, g) // a wider window is a new register; all are approved again after it
 		return
 	}
