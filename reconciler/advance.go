@@ -70,7 +70,13 @@ func (l *Loop) ringMembers() {
 
 func (l *Loop) seen(r rollout.Rollout, m members) rollout.Seen {
 	st := &l.st
-	s := rollout.Seen{Objects: st.live, ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind,
+	objects := make(map[schema.Key]schema.LiveObject, len(r.Items))
+	for _, it := range r.Items {
+		if o, read := st.live[it.Key]; read && (it.To == (schema.Entry{}) || l.tells(it.Key, it.To.Digest)) {
+			objects[it.Key] = o
+		}
+	}
+	s := rollout.Seen{Objects: objects, ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind,
 		Outcomes: st.outcomes, InFlight: st.inflight, Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness}
 	for d := range st.quarantine {
 		s.Quarantined[d] = true

@@ -28,7 +28,7 @@ func (l *Loop) judgeDrift(now time.Time) {
 	}
 	for _, k := range sortKeys(st.target) {
 		live, read := st.live[k]
-		if busy[k] || !read || live.State == schema.StateEjected || live.State == schema.StateUnknown {
+		if busy[k] || !read || live.State == schema.StateEjected || live.State == schema.StateUnknown || !l.tells(k, st.target[k].Digest) {
 			continue
 		}
 		if w, isHead := st.head[k]; isHead && w.Entry.Digest != st.target[k].Digest {

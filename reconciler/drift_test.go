@@ -109,3 +109,26 @@ func TestFirstContactOnlyObservesUntilResume(t *testing.T) {
 		w.until(10*time.Minute, "still resumed after a restart", w.onCommit("c2"))
 	})
 }
+
+// A reading made for an earlier commit says nothing about a newer one.
+func TestChangesOfCountAndRouteAreWrittenAtOnceAndAreNoDrift(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		second := fleet(one("1"), 6)
+		r := second.Routes["shop.api"]
+		r.Domains = []string{"new.example"}
+		second.Routes["shop.api"] = r
+		w.git.commit(second)
+		w.until(2*time.Minute, "six members and the new route", func() bool {
+			return w.onCommit("c2")() && w.back.Passing(apiGroup) == 6 && contains(w.back.Contents()[apiRoute], "new.example")
+		})
+		w.git.commit(fleet(one("1"), 3))
+		w.until(2*time.Minute, "three members and the old route", func() bool {
+			return w.onCommit("c3")() && w.back.Passing(apiGroup) == 3 && contains(w.back.Contents()[apiRoute], "shop.api.example")
+		})
+		for _, h := range w.loop.History(time.Time{}) {
+			if contains(h.What, "drift") {
+				t.Fatalf("our own change was taken for drift: %v", h)
+			}
+		}
+	})
+}

@@ -52,6 +52,12 @@ func (g *git) commitFrozen(f schema.Fleet, refs ...schema.Ref) {
 	g.frozen[fmt.Sprintf("c%d", g.tip)] = refs
 }
 
+func (g *git) setForced(forced bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.forced = forced
+}
+
 func (g *git) setAway(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -68,7 +74,11 @@ func (g *git) Latest(context.Context) (reconciler.Revision, error) {
 	return reconciler.Revision{Commit: name, Author: "ada", Tree: fstest.MapFS{"commit": {Data: []byte(name)}}, FastForward: !g.forced}, nil
 }
 
-func (g *git) Descends(string, string) bool { return !g.forced }
+func (g *git) Descends(string, string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.forced
+}
 
 func (g *git) Render(_ context.Context, tree fs.FS) (reconciler.Rendered, error) {
 	name, err := fs.ReadFile(tree, "commit")

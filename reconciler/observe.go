@@ -65,7 +65,7 @@ func (l *Loop) observe(ctx context.Context, now time.Time) {
 			call, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 			defer cancel()
 			live, err := r.driver.Observe(call, q)
-			l.post(func() { l.observed(r, live, err) })
+			l.post(func() { l.observed(r, q, live, err) })
 		})
 	}
 }
@@ -132,7 +132,7 @@ func (l *Loop) wants(d drivers.Driver) []drivers.Want {
 	return out
 }
 
-func (l *Loop) observed(r *reading, live schema.Live, err error) {
+func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error) {
 	st := &l.st
 	r.running, r.ended = false, time.Now()
 	if err == nil && !live.Complete {
@@ -152,10 +152,15 @@ func (l *Loop) observed(r *reading, live schema.Live, err error) {
 		r.failures, r.err, r.at = 0, "", r.began
 		r.live.Members, r.live.Held = live.Members, live.Held
 	}
+	asked := map[schema.Key]schema.Digest{}
+	for _, w := range q.Want {
+		asked[w.Object.Key] = w.Object.Digest
+	}
 	for _, o := range live.Objects {
 		if o.State == schema.StateUnknown {
 			continue
 		}
+		st.compared[o.Key] = asked[o.Key]
 		o.Diff = append([]schema.Change(nil), o.Diff...)
 		st.live[o.Key] = o
 		st.readAt[o.Key] = r.began
@@ -168,6 +173,16 @@ func (l *Loop) observed(r *reading, live schema.Live, err error) {
 		st.news[p] = true
 	}
 	l.judgeDrift(time.Now())
+}
+
+// tells says whether an object's last reading says something about wanted:
+// "same" and "differs" hold for what they were compared with only.
+func (l *Loop) tells(k schema.Key, wanted schema.Digest) bool {
+	switch l.st.live[k].State {
+	case schema.StateSame, schema.StateDiffers:
+		return l.st.compared[k] == wanted
+	}
+	return true
 }
 
 func sameReceipt(a, b schema.Receipt) bool {

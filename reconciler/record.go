@@ -93,8 +93,9 @@ type state struct {
 	readings map[string]*reading // by backend
 	live     map[schema.Key]schema.LiveObject
 	readAt   map[schema.Key]time.Time
-	drift    map[schema.Key]time.Time // since when
-	repair   map[schema.Key]bool      // asked for by an operator
+	compared map[schema.Key]schema.Digest // what that reading was compared with
+	drift    map[schema.Key]time.Time     // since when
+	repair   map[schema.Key]bool          // asked for by an operator
 	inflight map[schema.Digest]schema.Action
 	outcomes map[schema.Digest]schema.Outcome
 
@@ -136,7 +137,7 @@ func newState() state {
 		bodies: map[schema.Digest]schema.Object{}, unsaved: map[schema.Digest][]byte{}, snapshots: map[string]schema.Snapshot{}, rollouts: map[string]rollout.Rollout{},
 		steps: map[string]rollout.Step{}, news: map[string]bool{}, receipts: map[schema.Key]schema.Receipt{},
 		operator: map[string]schema.Bit{}, pins: map[string]schema.Pin{}, quarantine: map[schema.Digest]schema.Verdict{},
-		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{},
+		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{}, compared: map[schema.Key]schema.Digest{},
 		drift: map[schema.Key]time.Time{}, repair: map[schema.Key]bool{}, inflight: map[schema.Digest]schema.Action{},
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{},
 		waits: map[schema.Key]schema.Reason{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{},

@@ -1,0 +1,155 @@
+package reconciler_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"locktide.dev/drivers/memory"
+	"locktide.dev/reconciler"
+	"locktide.dev/schema"
+)
+
+func TestBrakeIsDurableAndResumeGoesOn(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		n := len(w.back.Writes())
+		w.git.commit(fleet(one("2"), 4))
+		w.until(5*time.Minute, "the rollout runs", func() bool { return contains(w.verbs(n), "approve") })
+		w.do(schema.Command{Verb: "brake", Target: "all", Reason: "looks odd"})
+		w.pass(5 * time.Second) // what is under way finishes
+		w.quiet(5*time.Minute, "braked")
+		w.stop()
+		w.start()
+		w.quiet(30*time.Minute, "braked after a restart")
+		if n := w.back.Passing(apiGroup); n != 4 {
+			t.Fatalf("%d of 4 pass while braked", n)
+		}
+		r := w.loop.Report()
+		if r.Health != "BRAKED" || len(r.Brakes) != 1 || r.Brakes[0].By != "ada" {
+			t.Fatalf("health %s %v brakes %v", r.Health, r.Because, r.Brakes)
+		}
+		w.says("shop.api", schema.WaitBrake, "looks odd")
+		w.do(schema.Command{Verb: "resume", Target: "all"})
+		w.until(10*time.Minute, "resumed", w.onCommit("c2"))
+	})
+}
+
+func TestBrakeOfOneAppLeavesTheOthers(t *testing.T) {
+	running(t, map[string]string{"shop.api": "1", "shop.web": "1"}, 4, func(w *world) {
+		w.do(schema.Command{Verb: "brake", Target: "app:shop.api", Reason: "frozen for a sale"})
+		n := len(w.back.Writes())
+		w.git.commit(fleet(map[string]string{"shop.api": "2", "shop.web": "2"}, 4))
+		webJob := schema.Key{Kind: memory.KindJob, Instance: "m", Name: "shop--web--prod--dc1"}
+		w.until(10*time.Minute, "the other app is released", func() bool {
+			return contains(w.back.Contents()[webJob], `"release":"2"`) && w.object(webJob).State == schema.StateSame && len(w.object(webJob).Why) == 0
+		})
+		if slices.ContainsFunc(w.since(n), func(x memory.Write) bool { return x.Key == apiJob }) {
+			t.Fatalf("a braked app was written: %s", w.verbs(n))
+		}
+		w.do(schema.Command{Verb: "resume", Target: "app:shop.api"})
+		w.until(10*time.Minute, "resumed", w.onCommit("c2"))
+	})
+}
+
+func TestDirectBrakesWorkWithoutTheDaemon(t *testing.T) {
+	inBubble(t, func(w *world) {
+		file := filepath.Join(t.TempDir(), "brake")
+		w.git.commit(fleet(one("1"), 2))
+		w.startWith(func(c *reconciler.Config) { c.BrakeFile = file })
+		w.until(5*time.Minute, "runs", w.onCommit("c1"))
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.git.commit(fleet(one("2"), 2))
+		w.quiet(10*time.Minute, "the brake file exists")
+		w.says("shop.api", schema.WaitBrake, file)
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		w.until(10*time.Minute, "the file is gone", w.onCommit("c2"))
+
+		lease := &memory.Lease{Server: w.lease, Holder: "cli", Now: time.Now}
+		if err := lease.SetBrake(t.Context(), "the network burns"); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(10 * time.Second)
+		w.git.commit(fleet(one("3"), 2))
+		w.quiet(10*time.Minute, "braked beside the lease")
+		w.says("shop.api", schema.WaitBrake, "the network burns")
+		if err := lease.SetBrake(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		w.until(10*time.Minute, "resumed", w.onCommit("c3"))
+	})
+}
+
+func TestBrakeNeedsAReasonAndAKnownScope(t *testing.T) {
+	running(t, one("1"), 1, func(w *world) {
+		for _, c := range []schema.Command{{Verb: "brake", Target: "all"}, {Verb: "brake", Target: "planet:x", Reason: "y"},
+			{Verb: "resume", Target: "all"}, {Verb: "hold", Target: "x"}, {Verb: "unhold", Target: "host:x"}, {Verb: "approve", Target: "12"},
+			{Verb: "adopt", Target: apiJob.String()}, {Verb: "abort", Target: "shop.api"}, {Verb: "unpin", Target: "shop.api"}, {Verb: "dance"}} {
+			if a := w.try(c); a.OK || a.Message == "" {
+				t.Errorf("%s %q: %v", c.Verb, c.Target, a)
+			}
+		}
+	})
+}
+
+// inRotation lists who the proxies have for a group.
+func (w *world) inRotation(group string) []string {
+	serving, err := w.back.Serving(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return serving[group]
+}
+
+func TestAHeldHostStaysOutThroughARollout(t *testing.T) {
+	running(t, one("1"), 8, func(w *world) {
+		host := "node-m-3"
+		w.do(schema.Command{Verb: "hold", Target: "host:" + host, Reason: "a disk is dying"})
+		on := func() bool {
+			for _, g := range w.loop.Report().Groups {
+				for _, m := range g.Members {
+					if m.Host == host && slices.Contains(w.inRotation(apiGroup), m.ID) {
+						return true
+					}
+				}
+			}
+			return false
+		}
+		w.until(time.Minute, "it left rotation", func() bool { return !on() && len(w.inRotation(apiGroup)) == 7 })
+		w.git.commit(fleet(one("2"), 8))
+		lowest := 8
+		w.until(15*time.Minute, "the rollout ends", func() bool {
+			if on() {
+				t.Fatal("a held host serves")
+			}
+			lowest = min(lowest, len(w.inRotation(apiGroup)))
+			return w.onCommit("c2")()
+		})
+		if lowest < 6 {
+			t.Fatalf("%d of 8 in rotation: the held one was not counted", lowest)
+		}
+		w.stop()
+		w.start()
+		w.pass(5 * time.Minute)
+		if on() {
+			t.Fatal("the hold did not survive a restart")
+		}
+		w.do(schema.Command{Verb: "unhold", Target: "host:" + host})
+		w.until(time.Minute, "it serves again", func() bool { return on() && len(w.inRotation(apiGroup)) == 8 })
+	})
+}
+
+func TestHoldOfTheLastServingMemberNeedsForce(t *testing.T) {
+	running(t, one("1"), 2, func(w *world) {
+		if a := w.try(schema.Command{Verb: "hold", Target: "group:" + apiGroup}); a.OK {
+			t.Fatal("a whole group was held without force")
+		}
+		w.do(schema.Command{Verb: "hold", Target: "group:" + apiGroup, Force: true, Reason: "legal"})
+		w.until(time.Minute, "nobody serves", func() bool { return len(w.inRotation(apiGroup)) == 0 })
+	})
+}
