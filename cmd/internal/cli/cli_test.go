@@ -45,7 +45,7 @@ func (f *fleet) Report() *schema.Report {
 	now := time.Now()
 	return &schema.Report{Owner: "acme", Health: "PROGRESSING", Leading: true, Epoch: 3, Turn: now, Head: "0123456789abcdef",
 		Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Desired: 2, Serving: 1, Cap: 1, Release: "1.2.0",
-			Members: []schema.MemberReport{{Member: schema.Member{ID: "aaaaaaaa-1111-2222-3333-444444444444", Group: "shop.web/prod.dc1", Running: true, Passing: &no, Since: now, Created: now}}},
+			Members: []schema.MemberReport{{Member: schema.Member{ID: "aaaaaaaa-1111-2222-3333-444444444444", Group: "shop.web/prod.dc1", Node: "n1", Running: true, Passing: &no, Since: now, Created: now}}},
 			Goods:   []schema.GoodReport{{Version: "1.1.0", Commit: "c1", At: now}}}},
 		Objects: []schema.ObjectReport{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: schema.StateDiffers,
 			Diff: []schema.Change{{Field: "count", Was: "2", Is: "5"}}, Writer: "eve", Why: []schema.Reason{{Code: schema.WaitRepair, Message: "repaired in 14 min", Next: "locktide repair shop.web"}}}}}
@@ -146,8 +146,10 @@ func TestVerbsReachTheDaemon(t *testing.T) {
 	}{
 		{"approve abcd", schema.Command{Verb: "approve", Target: "abcd"}},
 		{"brake --all --reason fire", schema.Command{Verb: "brake", Target: "all", Reason: "fire"}},
-		{"resume shop.web", schema.Command{Verb: "resume", Target: "shop.web"}},
-		{"hold n1 --reason disk --for 1h", schema.Command{Verb: "hold", Target: "n1", Reason: "disk", For: time.Hour}},
+		{"resume shop.web", schema.Command{Verb: "resume", Target: "app:shop.web"}},
+		{"unhold groups/shop.web/prod.dc1", schema.Command{Verb: "unhold", Target: "group:shop.web/prod.dc1"}},
+		{"hold aaaa --reason disk", schema.Command{Verb: "hold", Target: "member:aaaaaaaa-1111-2222-3333-444444444444", Reason: "disk"}},
+		{"hold n1 --reason disk --for 1h", schema.Command{Verb: "hold", Target: "host:n1", Reason: "disk", For: time.Hour}},
 		{"rollback shop.web --to 2 --fast", schema.Command{Verb: "rollback", Target: "shop.web", Number: 2, Value: "fast"}},
 		{"pin shop.web 1.2 --for 4h", schema.Command{Verb: "pin", Target: "shop.web", Value: "1.2", For: 4 * time.Hour}},
 		{"scale shop.web/prod.dc1 7", schema.Command{Verb: "scale", Target: "shop.web/prod.dc1", Number: 7}},
@@ -180,6 +182,8 @@ func TestErrorsSayWhatNext(t *testing.T) {
 		{"scale g many", "not a number"},
 		{"retry nobody", "next: locktide get"},
 		{"get none", "locktide get"},
+		{"hold nothing --reason x", "locktide get GROUP"},
+		{"adopt shop.web", "locktide diff"},
 		{"explain web", "KIND/NAME"},
 		{"status -o yaml", "json"},
 		{"status --api http://127.0.0.1:1", "locktide serve"},

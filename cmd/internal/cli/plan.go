@@ -37,9 +37,6 @@ func (s *shared) planCommand() *cobra.Command {
 			if !plan.Empty() || len(plan.Awaits) > 0 {
 				return exitCode(ExitChanges)
 			}
-			if !s.wantsJSON() {
-				fmt.Fprintln(s.Out, "nothing to do")
-			}
 			return nil
 		},
 	}

@@ -110,7 +110,14 @@ func (s *shared) verbCommand(v verb) *cobra.Command {
 			fmt.Fprintln(s.Out, "the brake stands beside the fleet's lease; every daemon reads it before each write")
 			return nil
 		}
-		return s.send(cmd, ask)
+		targets, err := s.targets(cmd.Context(), v.name, ask.Target)
+		for _, t := range targets {
+			ask.Target = t
+			if err := s.send(cmd, ask); err != nil {
+				return err
+			}
+		}
+		return err
 	}
 	f := c.Flags()
 	f.StringVar(&ask.Reason, "reason", "", "why, for the audit")
