@@ -2,10 +2,13 @@ package nomad
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -380,6 +383,51 @@ func TestBatch(t *testing.T) {
 			t.Fatalf("%s after an update: %+v", kind, got)
 		}
 		do(t, d, action(schema.VerbDelete, two, r.Version))
+	}
+}
+
+// TestNoFalseDrift registers every compiled example: a daemon that knows
+// nothing must find it equal, staged and parked, whatever the server adds.
+func TestNoFalseDrift(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, _ := open(t, "examples")
+	same := 0
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := "ex." + strings.TrimSuffix(filepath.Base(file), ".json") + "." + d.config.Owner + "/prod.dc2"
+		g := schema.Group{App: "shop.cart.api", Stage: "prod", Datacenter: "dc2"}
+		if err := json.Unmarshal(raw, &g.Body); err != nil {
+			t.Fatal(err)
+		}
+		g.Namespace, g.Placement.Pool, g.Job = "", "", "" // the test server has none of these
+		for k, v := range g.Secrets {
+			if v.Vault != "" {
+				delete(g.Secrets, k)
+			}
+		}
+		objects, _ := d.Compile(&schema.Fleet{Groups: map[string]schema.Group{name: g}}, schema.NewRef("groups", name))
+		if len(objects) == 0 {
+			continue // an example of what is refused
+		}
+		at := schema.Version("")
+		for _, verb := range []schema.Verb{schema.VerbStage, schema.VerbPark} {
+			at = do(t, d, action(verb, objects[0], at)).Version
+			stranger, _ := reopen(t, d.config.Owner)
+			if got := see(t, stranger, objects[0], nil); got.State != schema.StateSame {
+				t.Errorf("%s after %s: %s, %+v", file, verb, got.State, got.Diff)
+			}
+			same++
+		}
+	}
+	if same < 16 {
+		t.Fatalf("only %d readings", same)
 	}
 }
 

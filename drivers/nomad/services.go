@@ -71,7 +71,8 @@ func (b *builder) services(tg *api.TaskGroup) {
 }
 
 func (b *builder) port(field, label string) {
-	if label == "" || strings.Trim(label, "0123456789") == "" {
+	own := b.group.Network == "bridge" || strings.HasPrefix(b.group.Network, "cni/")
+	if label == "" || own && strings.Trim(label, "0123456789") == "" { // a number means a port inside the network of the instance
 		return
 	}
 	if _, ok := b.group.Ports[label]; !ok {

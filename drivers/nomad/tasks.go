@@ -69,6 +69,9 @@ func (b *builder) task(name string, main bool) *api.Task {
 		b.deny("unknown-hook", field+".hook", "one of prestart, poststart, poststop", "hook %q is unknown", t.Hook)
 	}
 	out.Resources = resources(g.Resources, t.Resources)
+	if disk := g.Resources.DiskMiB; disk > 0 && disk <= defaultLogs { // Nomad refuses logs that do not fit the disk
+		out.LogConfig = &api.LogConfig{MaxFiles: ptr(2), MaxFileSizeMB: ptr(max(1, disk/8))}
+	}
 	for _, v := range slices.Sorted(maps.Keys(t.Mounts)) {
 		if _, ok := g.Volumes[v]; !ok {
 			b.deny("unknown-volume", field+".mounts."+v, "add it to volumes", "volume %q is not in volumes", v)
@@ -83,6 +86,9 @@ func (b *builder) task(name string, main bool) *api.Task {
 	b.secrets(out, main)
 	return out
 }
+
+// defaultLogs is what one task's logs may take unless told otherwise, in MiB.
+const defaultLogs = 100
 
 func resources(group schema.Resources, own *schema.Resources) *api.Resources {
 	r := group
