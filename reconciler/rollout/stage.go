@@ -50,7 +50,7 @@ func (t *turn) stage(it *Item, g group) {
 	case surge && b.Fits(always):
 		a.Canary = surgeOf(b, off, b.Touches(always))
 		t.staged(it, g, a, always)
-	case t.r.Back && b.Serving-b.Touches(join(always, off[:1])) >= b.floor:
+	case t.r.Back && b.Fits(always) && b.Serving-b.Touches(join(always, off[:1])) >= b.floor:
 		a.Reason.Message += fmt.Sprintf(" (no room for a surge: one member at a time, although only %d of %d serve)", b.Serving, b.N)
 		t.staged(it, g, a, join(always, off[:1]))
 	default:
@@ -173,7 +173,13 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 	}
 	if it.Canary > 0 {
 		surged := len(g.on) - len(it.Known)
-		if surged < it.Canary || unready > 0 || len(batch) < surged {
+		passing := 0
+		for _, m := range batch {
+			if !slices.Contains(it.Known, m.ID) {
+				passing++
+			}
+		}
+		if surged < it.Canary || passing < surged {
 			t.read(it)
 			t.wake(it.StagedAt.Add(duration(p.Pacing.StartTimeout, defaultStartTimeout)))
 			t.why(it, schema.WaitBatch, fmt.Sprintf("surge: %d of %d members are there", surged, it.Canary), "")
@@ -199,7 +205,11 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 	b := g.budget
 	if it.Canary > 0 && !t.g.noCapacity && (!b.Fits(victims) || (b.Serving-b.Touches(victims) < 1 && b.Serving > 0)) {
-		t.full(it, g.budget, len(victims))
+		if b.N > 1 && !b.Fits(victims) && b.Fits(surplus(it, g)) {
+			t.stage(it, g) // the surge was sized for another state of the group
+			return
+		}
+		t.full(it, b, len(victims))
 		return
 	}
 	a := schema.Action{Verb: schema.VerbApprove, Canary: it.Canary, Reason: schema.Reason{Code: schema.ReasonNextBatch,
