@@ -26,7 +26,6 @@ type reading struct {
 	began    time.Time
 	ended    time.Time
 	failures int
-	version  string
 }
 
 // ring asks for a reading soon; it may be called from anywhere.

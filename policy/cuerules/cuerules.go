@@ -35,7 +35,7 @@ import (
 // Folder is where rules lie in a definitions repository.
 const Folder = "policy"
 
-// Code of findings about rule files.
+// CodeInvalid is the code of findings about rule files.
 const CodeInvalid = "policy-invalid"
 
 const (

@@ -57,7 +57,7 @@ func (e *Engine) Eval(file string) (*tree.Node, *tree.Error) {
 	if err != nil {
 		return nil, failure(file, err)
 	}
-	text, err := e.vm.EvaluateSnippet(file, contents.String())
+	text, err := e.vm.EvaluateAnonymousSnippet(file, contents.String())
 	if err != nil {
 		return nil, failure(file, err)
 	}

@@ -4,6 +4,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -43,11 +44,10 @@ func (*engine) ExportJournal(ctx context.Context, path string, w io.Writer) erro
 	if err != nil {
 		return err
 	}
-	if err := j.Export(ctx, w); err != nil {
-		j.Close()
+	if err := errors.Join(j.Export(ctx, w), j.Close()); err != nil {
 		return fmt.Errorf("cannot export the journal %s: %w", path, err)
 	}
-	return j.Close()
+	return nil
 }
 
 // ImportJournal implements cli.Engine.
@@ -56,11 +56,10 @@ func (*engine) ImportJournal(ctx context.Context, path string, r io.Reader) erro
 	if err != nil {
 		return err
 	}
-	if err := j.Import(ctx, r); err != nil {
-		j.Close()
+	if err := errors.Join(j.Import(ctx, r), j.Close()); err != nil {
 		return fmt.Errorf("cannot import into the journal %s: %w", path, err)
 	}
-	return j.Close()
+	return nil
 }
 
 func newLog(w io.Writer, level slog.Level) *slog.Logger {
