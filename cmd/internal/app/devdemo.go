@@ -62,7 +62,7 @@ type script struct {
 }
 
 func (s *script) play(ctx context.Context, v1 fs.FS) error {
-	v2, err := edited(v1, demoFile, regexp.MustCompile(`(#name:\s*"web"\s*#version:\s*)"`+regexp.QuoteMeta(demoV1)+`"`), `${1}"`+demoV2+`"`)
+	v2, err := nextVersion(v1)
 	if err != nil {
 		return err
 	}
@@ -234,6 +234,12 @@ func (s *script) fail(err error) {
 			}
 		}
 	}
+}
+
+// nextVersion is the starter fleet with the demo's app at its second version.
+func nextVersion(files fs.FS) (fs.FS, error) {
+	release := regexp.MustCompile(`(#name:\s*"web"\s*#version:\s*)"` + regexp.QuoteMeta(demoV1) + `"`)
+	return edited(files, demoFile, release, `${1}"`+demoV2+`"`)
 }
 
 // edited gives files with one file changed by a pattern, which must match.
