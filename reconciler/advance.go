@@ -32,6 +32,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 				l.aim(it.Item)
 			}
 		}
+		l.disown(step.Rollout)
 		l.consume(id)
 		if step.Rollout.Verdict != nil && step.Rollout.Back {
 			l.quarantine(step.Rollout)
@@ -50,6 +51,18 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 		wake = earliest(wake, step.Wake)
 	}
 	return wants, wake
+}
+
+// disown takes back the targets of what a rollout that goes back never wrote:
+// the repair of drift would carry the failed release there.
+func (l *Loop) disown(r rollout.Rollout) {
+	for _, it := range r.Origin {
+		left := !slices.ContainsFunc(r.Items, func(i rollout.Item) bool { return i.Key == it.Key })
+		if r.Back && left && l.st.target[it.Key] == it.To {
+			it.Item.To = it.From
+			l.aim(it.Item)
+		}
+	}
 }
 
 func earliest(a, b time.Time) time.Time {
