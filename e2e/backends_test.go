@@ -125,7 +125,13 @@ func (f *fleet) kv() map[string]string {
 // routes is the part of nginx' configuration that has the routes.
 func (f *fleet) routes() string {
 	f.t.Helper()
-	raw, err := os.ReadFile(f.file("nginx/current/routes.conf"))
+	return f.read("nginx/current/routes.conf")
+}
+
+// read gives a file of the fleet's directory.
+func (f *fleet) read(name string) string {
+	f.t.Helper()
+	raw, err := os.ReadFile(f.file(name))
 	must(f.t, err)
 	return string(raw)
 }

@@ -126,5 +126,8 @@ func (r *repository) revert() string {
 func (r *repository) publish() string {
 	r.t.Helper()
 	r.git("push", "--quiet", "--force", "origin", "HEAD:main")
-	return r.git("rev-parse", "HEAD")
+	return r.head()
 }
+
+// head is the newest commit.
+func (r *repository) head() string { return r.git("rev-parse", "HEAD") }
