@@ -36,7 +36,7 @@ func parts(groups int) []part {
 	for _, n := range []int{100, 1000} {
 		out = append(out, part{fmt.Sprintf("memory/%d", n), "memory", func(ctx context.Context, dir string, t *table) error { return onMemory(ctx, dir, n, t) }})
 	}
-	return out
+	return append(out, part{fmt.Sprintf("nomad/%d", groups), "nomad", func(ctx context.Context, dir string, t *table) error { return onNomad(ctx, dir, groups, t) }})
 }
 
 func main() {
