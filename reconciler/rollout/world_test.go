@@ -30,7 +30,6 @@ type world struct {
 	held     map[string]bool
 	blind    map[string]string
 	heal     time.Time // no new faults after it
-	approved int       // disruptive approvals dispatched
 	writes   int
 	log      []string
 	noted    string
