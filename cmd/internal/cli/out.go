@@ -22,7 +22,7 @@ func (s *shared) outCommand() *cobra.Command {
 			var hits []schema.MemberReport
 			for _, g := range r.Groups {
 				for _, m := range g.Members {
-					if !m.Serving {
+					if !m.Serving || len(m.Out) > 0 {
 						hits = append(hits, m)
 					}
 				}
