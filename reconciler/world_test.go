@@ -2,10 +2,8 @@ package reconciler_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -15,17 +13,6 @@ import (
 	"locktide.dev/drivers/memory"
 	"locktide.dev/schema"
 )
-
-// TestMain fixes the seed of the random histories unless the caller gave one.
-func TestMain(m *testing.M) {
-	if !slices.ContainsFunc(os.Args, func(a string) bool { return strings.Contains(a, "rapid.seed") }) {
-		if err := flag.Set("rapid.seed", "1"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(2)
-		}
-	}
-	os.Exit(m.Run())
-}
 
 // inBubble runs a test of one world in virtual time, and stops its daemon.
 func inBubble(t *testing.T, f func(w *world)) {

@@ -93,6 +93,17 @@ func (d *Driver) log(a schema.Action, now time.Time) {
 	w := Write{At: now, Verb: a.Verb, Key: a.Key, Members: slices.Clone(a.Victims)}
 	if j := d.jobs[a.Key]; j != nil {
 		w.Count, w.Serving = j.count, d.passing(j, now)
+		if j.object.Paced != nil {
+			w.Want = j.object.Paced.Count
+		}
+		for _, m := range j.allocs {
+			if _, passing, _ := d.state(m, now); passing && slices.Contains(a.Victims, m.id) {
+				w.Taken++
+			}
+		}
+	}
+	if a.Object != nil && a.Object.Paced != nil && a.Verb != schema.VerbDelete {
+		w.Want = a.Object.Paced.Count
 	}
 	d.writes = append(d.writes, w)
 }
@@ -177,6 +188,8 @@ func (d *Driver) register(a schema.Action, j *job) {
 	}
 	j.parked, j.parallel, j.canary, j.promoted = a.Verb != schema.VerbStage, a.Parallel, a.Canary, false
 	if changed {
+		// A new version stops canaries that were never promoted.
+		j.allocs = slices.DeleteFunc(j.allocs, func(m *alloc) bool { return m.canary })
 		j.version = d.bump()
 		j.deploy++
 		j.status = "running"

@@ -73,7 +73,9 @@ type Write struct {
 	Key     schema.Key
 	Members []string
 	Serving int // passing members of the group right before the write took effect
-	Count   int
+	Count   int // live desired count right before the write
+	Want    int // desired count of the object that the write brings or belongs to
+	Taken   int // of Members, those that passed right before the write
 }
 
 // Faults are what goes wrong on purpose.
