@@ -14,7 +14,8 @@ import (
 // step; the steps' wants are not dispatched before they are journaled.
 func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 	st := &l.st
-	members := l.members()
+	members, held := l.members(), l.held()
+	shown := map[string]bool{}
 	for _, id := range sortedKeys(st.rollouts) {
 		step, known := st.steps[id]
 		due := !step.Wake.IsZero() && !now.Before(step.Wake)
@@ -23,7 +24,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 			continue
 		}
 		delete(st.news, id)
-		step = rollout.Next(st.rollouts[id], l.seen(st.rollouts[id], members), now)
+		step = rollout.Next(st.rollouts[id], l.seen(st.rollouts[id], members, held), now)
 		st.steps[id] = step
 		st.rollouts[id] = step.Rollout
 		st.dirty = true
@@ -33,7 +34,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 			}
 		}
 		l.disown(step.Rollout)
-		l.consume(id)
+		shown[id] = true
 		if step.Rollout.Verdict != nil && step.Rollout.Back {
 			l.quarantine(step.Rollout)
 		}
@@ -50,6 +51,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 		wants = append(wants, step.Want...)
 		wake = earliest(wake, step.Wake)
 	}
+	l.consume(shown)
 	return wants, wake
 }
 
@@ -81,7 +83,7 @@ func (l *Loop) ringMembers() {
 	}
 }
 
-func (l *Loop) seen(r rollout.Rollout, m members) rollout.Seen {
+func (l *Loop) seen(r rollout.Rollout, m members, held map[string]bool) rollout.Seen {
 	st := &l.st
 	objects := make(map[schema.Key]schema.LiveObject, len(r.Items))
 	for _, it := range r.Items {
@@ -90,7 +92,7 @@ func (l *Loop) seen(r rollout.Rollout, m members) rollout.Seen {
 		}
 	}
 	s := rollout.Seen{Objects: objects, ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind,
-		Outcomes: st.outcomes, InFlight: st.inflight, Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness}
+		Outcomes: st.outcomes, InFlight: st.inflight, Held: held, Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness}
 	for d := range st.quarantine {
 		s.Quarantined[d] = true
 	}
@@ -134,10 +136,13 @@ func (l *Loop) group(name string) (schema.Group, bool) {
 	return g, ok
 }
 
-// consume drops outcomes that a rollout has been shown.
-func (l *Loop) consume(partition string) {
+// consume drops outcomes that the rollouts of partitions have been shown.
+func (l *Loop) consume(shown map[string]bool) {
+	if len(shown) == 0 {
+		return
+	}
 	for id, a := range l.st.owners {
-		if a == partition {
+		if shown[a] {
 			if _, there := l.st.outcomes[id]; there {
 				delete(l.st.outcomes, id)
 				delete(l.st.owners, id)

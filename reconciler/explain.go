@@ -8,11 +8,12 @@ import (
 )
 
 // why gives the reasons for which one object is not as desired; it is empty
-// only when the object is as Git says.
-func (l *Loop) why(k schema.Key) []schema.Reason {
+// only when the object is as Git says. By names the partitions that work on it.
+func (l *Loop) why(k schema.Key, by []string) []schema.Reason {
 	st := &l.st
 	var out []schema.Reason
-	for id, r := range st.rollouts {
+	for _, id := range by {
+		r := st.rollouts[id]
 		for _, it := range r.Items {
 			if it.Key != k {
 				continue

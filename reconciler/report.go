@@ -86,14 +86,16 @@ func (l *Loop) reportObjects(r *schema.Report) {
 	for k := range st.target {
 		keys[k] = true
 	}
-	for _, x := range st.rollouts {
-		for _, it := range x.Items {
+	by := map[schema.Key][]string{}
+	for _, id := range sortedKeys(st.rollouts) {
+		for _, it := range st.rollouts[id].Items {
 			keys[it.Key] = true
+			by[it.Key] = append(by[it.Key], id)
 		}
 	}
 	for _, k := range sortKeys(keys) {
 		live := st.live[k]
-		o := schema.ObjectReport{Key: k, State: live.State, ReadAt: st.readAt[k], Since: st.drift[k], Diff: live.Diff, Writer: live.Writer, Why: l.why(k)}
+		o := schema.ObjectReport{Key: k, State: live.State, ReadAt: st.readAt[k], Since: st.drift[k], Diff: live.Diff, Writer: live.Writer, Why: l.why(k, by[k])}
 		if o.State == "" {
 			o.State = schema.StateUnknown
 		}

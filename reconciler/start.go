@@ -160,8 +160,7 @@ func (l *Loop) queued(r rollout.Rollout) bool {
 // overlapping lists running rollouts that share an app or a key with p.
 func (l *Loop) overlapping(p schema.Partition) []string {
 	var out []string
-	for _, id := range sortedKeys(l.st.rollouts) {
-		r := l.st.rollouts[id]
+	for id, r := range l.st.rollouts {
 		shares := r.Partition == p.ID
 		for _, a := range r.Apps {
 			shares = shares || slices.Contains(p.Apps, a)
@@ -175,6 +174,7 @@ func (l *Loop) overlapping(p schema.Partition) []string {
 			out = append(out, id)
 		}
 	}
+	slices.Sort(out)
 	return out
 }
 
