@@ -103,7 +103,8 @@ func (f *fleet) passing(label string) map[string]bool {
 	return ids
 }
 
-// kv is all that stands under the fleet's prefix in Consul, by path.
+// kv is all that stands under the fleet's prefix in Consul, by path, apart from
+// its lease.
 func (f *fleet) kv() map[string]string {
 	f.t.Helper()
 	status, body := call(f.t, http.MethodGet, world.consul.Server.Address+"/v1/kv/"+f.owner+"/?recurse", nil)
@@ -117,7 +118,9 @@ func (f *fleet) kv() map[string]string {
 	must(f.t, json.Unmarshal(body, &entries))
 	values := map[string]string{}
 	for _, e := range entries {
-		values[e.Key] = string(e.Value)
+		if !strings.HasPrefix(e.Key, f.owner+"/_lease/") {
+			values[e.Key] = string(e.Value)
+		}
 	}
 	return values
 }

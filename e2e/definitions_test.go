@@ -104,7 +104,7 @@ func (r *repository) git(args ...string) string {
 // push makes files all that the branch has and gives the commit.
 func (r *repository) push(message string, files map[string]string) string {
 	r.t.Helper()
-	r.git("rm", "-r", "-q", "--ignore-unmatch", ".")
+	r.git("rm", "-r", "-q", "-f", "--ignore-unmatch", ".")
 	for name, text := range files {
 		path := filepath.Join(r.work, name)
 		must(r.t, os.MkdirAll(filepath.Dir(path), 0o755))

@@ -73,7 +73,7 @@ func (f *fleet) start() {
 	f.t.Helper()
 	log, err := os.OpenFile(f.file("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	must(f.t, err)
-	defer log.Close()
+	defer func() { must(f.t, log.Close()) }()
 	f.daemon = exec.Command(world.binary, "serve", "--config", f.file("locktide.yaml"))
 	f.daemon.Stdout, f.daemon.Stderr = log, log
 	f.daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -124,6 +124,12 @@ func (f *fleet) end() {
 		if status, body := call(f.t, http.MethodDelete, world.nomad.Server.Address+"/v1/job/"+id+"?purge=true", nil); status != http.StatusOK {
 			f.t.Errorf("purge %s: %d %s", id, status, body)
 		}
+	}
+	if status, body := call(f.t, http.MethodDelete, world.consul.Server.Address+"/v1/kv/"+f.owner+"/?recurse", nil); status != http.StatusOK {
+		f.t.Errorf("delete the configuration of %s: %d %s", f.owner, status, body)
+	}
+	if err := os.RemoveAll(f.dir); err != nil {
+		f.t.Error(err)
 	}
 }
 
