@@ -70,6 +70,7 @@ type Item struct {
 	Before   []string        `json:"before,omitempty"`   // Known before a surge that was never promoted
 	Surged   schema.Digest   `json:"surged,omitempty"`   // release of such a surge: the next register stops it at once
 	Prior    schema.Digest   `json:"prior,omitempty"`    // an action of before the turn-round, whose outcome is still due
+	Undo     bool            `json:"undo,omitempty"`     // a deletion of what a superseded rollout created: going back leaves it absent
 	Accept   bool            `json:"accept,omitempty"`   // continue: members that fail now are accepted
 	NoRoom   bool            `json:"no_room,omitempty"`  // a surge found no place
 	Move     bool            `json:"move,omitempty"`     // retry: failed members are to be placed anew

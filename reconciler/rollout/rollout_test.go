@@ -199,7 +199,7 @@ func drawn(t *rapid.T) draw {
 	}
 	d.shape = rapid.SampledFrom([]string{"", "", "", "count", "both", "inplace", "create", "delete"}).Draw(t, "shape")
 	d.count = rapid.IntRange(1, 9).Draw(t, "to count")
-	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "supersede", "supersede back", "hold", "broken"}).Draw(t, "event")
+	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "supersede", "supersede back", "supersede more", "hold", "broken"}).Draw(t, "event")
 	return d
 }
 
@@ -257,29 +257,61 @@ func play(d draw, g guards) *scene {
 			}
 		case strings.HasPrefix(d.event, "supersede") && on && !fired && !final(s.r.Phase):
 			fired = true
-			s.supersede(d.event == "supersede back")
+			s.supersede(d.event)
 		}
 	})
 	return s
 }
 
-// supersede brings a third release, or nothing but the first one again.
-func (s *scene) supersede(back bool) {
-	p := schema.Partition{ID: s.p.ID, Apps: s.p.Apps}
-	after := maps.Clone(s.before)
-	if !back {
-		job, _ := s.body(s.to.Body)
-		job.Paced.Count = s.paced.Count
-		third := object(keyJob, "job 3", "r3", job.Paced)
-		e := s.put(third)
-		p.Items = []schema.Item{item(schema.VerbUpdate, third, s.p.Items[1].From, e)}
-		if s.before[keyJob] == "" {
-			p.Items[0].Verb = schema.VerbCreate
+// supersede brings a newer commit, planned against what the rollout drives at:
+// the first state again, a third release alone, or one on top of the second.
+func (s *scene) supersede(kind string) {
+	entries := map[schema.Digest]schema.Entry{}
+	for d, o := range s.bodies {
+		entries[o.Digest] = schema.Entry{Digest: o.Digest, Release: o.Release, Body: d}
+	}
+	target, want := map[schema.Key]schema.Entry{}, map[schema.Key]schema.Entry{}
+	for k, d := range s.before {
+		target[k], want[k] = entries[d], entries[d]
+	}
+	for _, it := range s.r.Items {
+		if target[it.Key] = it.To; it.To == (schema.Entry{}) {
+			delete(target, it.Key)
 		}
-		after[keyJob] = e.Digest
+	}
+	if kind == "supersede more" {
+		for k, d := range s.after {
+			want[k] = entries[d]
+		}
+	}
+	if kind != "supersede back" {
+		p := s.paced
+		p.Gated, p.Checked = true, true
+		want[keyJob] = s.put(object(keyJob, "job 3", "r3", &p))
+	}
+	p := schema.Partition{ID: s.p.ID, Apps: s.p.Apps}
+	for _, k := range []schema.Key{keyConfig, keyJob, keyRoute} {
+		from, to := target[k], want[k]
+		o := s.bodies[to.Body]
+		verb := schema.VerbUpdate
+		switch {
+		case from == to:
+			continue
+		case to == (schema.Entry{}):
+			verb, o = schema.VerbDelete, s.bodies[from.Body]
+		case from == (schema.Entry{}):
+			verb = schema.VerbCreate
+		}
+		p.Items = append(p.Items, item(verb, o, from, to))
+	}
+	if len(p.Items) == 0 {
+		return
 	}
 	s.r = Supersede(s.r, p, s.body, "c3", s.sim.now)
-	s.after = after
+	s.after = map[schema.Key]schema.Digest{}
+	for k, e := range want {
+		s.after[k] = e.Digest
+	}
 }
 
 func TestProperties(t *testing.T) {
@@ -373,7 +405,7 @@ func example(seed int64) draw {
 	d := draw{seed: seed, index: n(7) % 5, faults: 0.15 * float64(seed%2)}
 	d.paced = schema.Paced{Count: 1 + n(3)%9, NoSurge: n(11)%3 == 0}
 	d.bad = []string{"", "crash", "silent", "dies", "slow", "all"}[seed%6]
-	d.event = []string{"", "brake", "blind", "abort", "hold", "broken", "supersede"}[seed%7]
+	d.event = []string{"", "brake", "blind", "abort", "hold", "broken", "supersede more"}[seed%7]
 	return d
 }
 

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -40,57 +41,83 @@ func pacedOf(bodies Bodies, e schema.Entry) *schema.Paced {
 	return &p
 }
 
-// Supersede lets a newer commit take over from old. P must be planned against
-// what was good before old, as if old had never been. What old started stays
-// accounted for: items that both name keep the good state to go back to, and
-// an item of old that p does not name is undone.
+// Supersede lets a newer commit take over from old. P is planned against what
+// old drives at (its items' To): an item of old that p does not name is wanted
+// as it is and goes on where it stands; one that p names changes its end. Both
+// keep the good state from before old to go back to.
 func Supersede(old Rollout, p schema.Partition, bodies Bodies, commit string, now time.Time) Rollout {
 	r := Start(p, bodies, commit, now)
 	old = old.clone()
-	var undo []Item
 	for _, o := range old.Items {
-		if !o.Started {
-			continue
-		}
-		good, was := o.From, o.Was
-		if old.Back {
-			good, was = o.To, o.Paced
-		}
 		i := slices.IndexFunc(r.Items, func(n Item) bool { return n.Key == o.Key })
 		if i < 0 {
-			if old.Back && o.State == StateDone {
-				continue // it is back already
-			}
-			u := o
-			if !old.Back {
-				u = turned(o, o.From, schema.Reason{Code: schema.ReasonChanged, Message: "a newer commit no longer changes it"}, now)
-			}
-			undo = append(undo, u)
+			kept := o
+			kept.Ask, kept.Lost, kept.Serial = nil, nil, 0
+			kept.inherit(o, now)
+			r.Items = append(r.Items, kept)
 			continue
 		}
-		n := &r.Items[i]
-		n.From, n.Was = good, was
-		if good == (schema.Entry{}) && n.Verb == schema.VerbUpdate {
-			n.Verb = schema.VerbCreate
-		}
-		if !old.Back && o.To == n.To && o.State != StateFailed {
-			paced, was, reason, free := n.Paced, n.Was, n.Reason, n.Free
-			si := n.Item
-			*n = o
-			n.Item, n.Paced, n.Was, n.Reason, n.Free = si, paced, was, reason, free
-			n.Ask, n.Serial = nil, 0
-			n.inherit(o, now)
-			continue
-		}
-		n.Started = true
-		n.inherit(o, now)
+		r.Items[i].replaces(o, old.Back, now)
 	}
-	slices.Reverse(undo)
-	if old.Back {
-		slices.Reverse(undo)
-	}
-	r.Items = append(r.Items, undo...)
+	slices.SortStableFunc(r.Items, inOrder)
 	return r
+}
+
+// replaces makes n the newer end of what o was doing.
+func (it *Item) replaces(o Item, back bool, now time.Time) {
+	it.From, it.Was = o.good(), o.Was
+	if back {
+		it.From, it.Was = o.To, o.Paced
+	}
+	from, to := it.From != (schema.Entry{}), it.To != (schema.Entry{})
+	switch {
+	case from && to:
+		it.Verb = schema.VerbUpdate
+	case to:
+		it.Verb = schema.VerbCreate
+	default:
+		it.Verb = schema.VerbDelete
+		if !from { // the undoing of a creation; From says what is there
+			it.From, it.Undo, it.Free = o.present(back), true, true
+		}
+		if o.Paced != nil {
+			it.Paced = o.Paced
+		}
+	}
+	it.Started = o.Started
+	it.inherit(o, now)
+}
+
+// good is what a rollback of the item restores.
+func (it *Item) good() schema.Entry {
+	if it.Undo {
+		return schema.Entry{}
+	}
+	return it.From
+}
+
+// present is what the item may have brought about that is not good.
+func (it *Item) present(back bool) schema.Entry {
+	if back || it.To == (schema.Entry{}) {
+		return it.From
+	}
+	return it.To
+}
+
+// inOrder is the planner's: growth upwards, then shrinking downwards.
+func inOrder(a, b Item) int {
+	shrinkA, shrinkB := a.Verb == schema.VerbDelete, b.Verb == schema.VerbDelete
+	switch {
+	case shrinkA && !shrinkB:
+		return 1
+	case shrinkB && !shrinkA:
+		return -1
+	}
+	up := cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Step, b.Step))
+	if shrinkA {
+		return -up
+	}
+	return up
 }
 
 // inherit carries what is still under way at the backend.
@@ -113,6 +140,9 @@ func turned(o Item, to schema.Entry, why schema.Reason, now time.Time) Item {
 	it := Item{Item: o.Item, Was: o.Paced, Paced: o.Was, State: StateWaiting, Started: true}
 	it.From, it.To, it.Reason, it.Diff = o.To, to, why, nil
 	switch {
+	case to == (schema.Entry{}) && o.To == to:
+		it.From, it.Undo = o.From, true // it was to be deleted anyway
+		fallthrough
 	case to == (schema.Entry{}):
 		it.Verb, it.Free, it.Paced = schema.VerbDelete, true, o.Paced
 	case o.To == (schema.Entry{}):
@@ -141,7 +171,7 @@ func Back(r Rollout, goods schema.Snapshot, why schema.Verdict, now time.Time) R
 		if !it.Started && r.Phase != PhaseDone {
 			continue
 		}
-		to := it.From
+		to := it.good()
 		if g, ok := goods[it.Key]; ok {
 			to = g
 		}
