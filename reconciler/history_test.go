@@ -75,20 +75,20 @@ func (c *chronicle) play(s step) {
 	case "crash":
 		crash := make(chan struct{}, 1)
 		at := c.store.Appends() + s.N
-		c.store.After = func(n int) {
+		c.store.OnAppend(func(n int) {
 			if n == at {
-				c.store.Broken = errors.New("the process is gone")
+				c.store.Break(errors.New("the process is gone"))
 				crash <- struct{}{}
 			}
-		}
+		})
 		select {
 		case <-crash:
 		case <-time.After(2 * time.Minute):
 		}
 		synctest.Wait()
-		c.store.After = nil
+		c.store.OnAppend(nil)
 		c.stop()
-		c.store.Broken = nil
+		c.store.Break(nil)
 		c.start()
 	case "restart":
 		c.stop()

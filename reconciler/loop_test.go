@@ -275,12 +275,12 @@ func TestCrashAtEveryAppend(t *testing.T) {
 			w.until(5*time.Minute, "runs", w.onCommit("c1"))
 			crash := make(chan struct{}, 1)
 			from := w.store.Appends()
-			w.store.After = func(n int) {
+			w.store.OnAppend(func(n int) {
 				if n == from+at {
-					w.store.Broken = fmt.Errorf("the process is gone")
+					w.store.Break(fmt.Errorf("the process is gone"))
 					crash <- struct{}{}
 				}
-			}
+			})
 			w.git.commit(fleet(map[string]string{"shop.api": "2"}, 2))
 			select {
 			case <-crash:
@@ -288,7 +288,8 @@ func TestCrashAtEveryAppend(t *testing.T) {
 			}
 			synctest.Wait()
 			w.stop()
-			w.store.Broken, w.store.After = nil, nil
+			w.store.Break(nil)
+			w.store.OnAppend(nil)
 			w.lease = &memory.LeaseServer{}
 			w.start()
 			defer func() { w.stop() }()

@@ -85,7 +85,7 @@ func TestAnObjectThatTheBackendRefusesStallsAloneAndSaysWhy(t *testing.T) {
 
 func TestNothingIsDispatchedThatIsNotJournaled(t *testing.T) {
 	running(t, map[string]string{"shop.api": "1", "shop.web": "1"}, 4, func(w *world) {
-		w.store.Broken = errors.New("no space left on device")
+		w.store.Break(errors.New("no space left on device"))
 		w.git.commit(fleet(one("2"), 4))
 		w.back.Remove(apiRoute)
 		w.quiet(20*time.Minute, "without a journal")
@@ -94,7 +94,7 @@ func TestNothingIsDispatchedThatIsNotJournaled(t *testing.T) {
 			t.Fatalf("health %s %v", r.Health, r.Because)
 		}
 		w.says("shop.api", "Journal", "no space left")
-		w.store.Broken = nil
+		w.store.Break(nil)
 		w.until(15*time.Minute, "goes on once it can write", w.onCommit("c2"))
 	})
 }

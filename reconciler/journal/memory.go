@@ -11,17 +11,15 @@ import (
 	"locktide.dev/schema"
 )
 
-// Memory is a Store that lives as long as the process. Broken makes every
-// append fail, After is called after each successful one: for tests that
-// stop a daemon there.
+// Memory is a Store that lives as long as the process.
 type Memory struct {
 	mu      sync.Mutex
 	epoch   uint64
 	tables  reconciler.Tables
 	bodies  map[schema.Digest][]byte
 	appends int
-	Broken  error
-	After   func(appends int)
+	broken  error
+	after   func(appends int)
 }
 
 // NewMemory gives an empty store.
@@ -34,6 +32,21 @@ func (m *Memory) Appends() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.appends
+}
+
+// Break makes every append fail with err; nil heals it.
+func (m *Memory) Break(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.broken = err
+}
+
+// OnAppend has f called after each successful append, with their number: for
+// tests that stop a daemon there. Nil ends it.
+func (m *Memory) OnAppend(f func(appends int)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.after = f
 }
 
 // Load implements reconciler.Store.
@@ -53,10 +66,10 @@ func (m *Memory) Load(context.Context) (reconciler.Tables, error) {
 // Append implements reconciler.Store.
 func (m *Memory) Append(_ context.Context, epoch uint64, entries []reconciler.Entry) error {
 	m.mu.Lock()
-	if m.Broken != nil || epoch < m.epoch {
+	if m.broken != nil || epoch < m.epoch {
 		defer m.mu.Unlock()
-		if m.Broken != nil {
-			return fmt.Errorf("could not append %d entries: %w; nothing is dispatched until it can", len(entries), m.Broken)
+		if m.broken != nil {
+			return fmt.Errorf("could not append %d entries: %w; nothing is dispatched until it can", len(entries), m.broken)
 		}
 		return stale(epoch, m.epoch)
 	}
@@ -72,7 +85,7 @@ func (m *Memory) Append(_ context.Context, epoch uint64, entries []reconciler.En
 		}
 	}
 	m.appends++
-	n, after := m.appends, m.After
+	n, after := m.appends, m.after
 	m.mu.Unlock()
 	if after != nil {
 		after(n)
