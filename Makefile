@@ -76,11 +76,11 @@ lint: ## golangci-lint, as .golangci.yml says
 
 .PHONY: prop
 prop: ## Property tests at length (CHECKS=100000 SEED=now)
-	@set -e; pkgs=$$(go list -f '{{range .TestImports}}{{.}} {{end}}{{range .XTestImports}}{{.}} {{end}}{{"\t"}}{{.ImportPath}}' ./... \
+	@set -e; pkgs=$$(go list -tags histories -f '{{range .TestImports}}{{.}} {{end}}{{range .XTestImports}}{{.}} {{end}}{{"\t"}}{{.ImportPath}}' ./... \
 		| awk -F '\t' '$$1 ~ /pgregory\.net\/rapid/ {print $$2}'); \
 	[ -n "$$pkgs" ] || exit 0; \
 	echo "== $(CHECKS) cases each, seed $(SEED)"; \
-	go test -count=1 -timeout 2h $$pkgs -rapid.checks=$(CHECKS) -rapid.seed=$(SEED)
+	go test -tags histories -count=1 -timeout 2h $$pkgs -rapid.checks=$(CHECKS) -rapid.seed=$(SEED)
 
 .PHONY: fuzz
 fuzz: ## Every fuzz target for a while (FUZZTIME=30s)

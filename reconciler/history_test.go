@@ -1,3 +1,7 @@
+// Run by `make prop`: its interleavings depend on the scheduler, so that it explores and does not gate.
+
+//go:build histories
+
 package reconciler_test
 
 import (
