@@ -92,7 +92,4 @@ func TestEject(t *testing.T) {
 	if now := f.running(job); !maps.Equal(now, before) {
 		t.Errorf("allocations of the ejected job: %v, before: %v", now, before)
 	}
-	f.do("adopt", group, "--reason", "back to Git")
-	f.converged(second)
-	f.answers("v2")
 }
