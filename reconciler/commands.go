@@ -100,10 +100,22 @@ func (l *Loop) approve(digest string) schema.Answer {
 	return refuse("nothing with digest %q awaits approval; locktide status lists what does", digest)
 }
 
-// adopt takes over the foreign object that stands under a wanted key.
+// handedOver gives the key of a group's object that can be adopted; any other
+// text is itself.
+func (l *Loop) handedOver(text string) string {
+	for _, k := range sortKeys(l.st.head) {
+		s := l.st.live[k].State
+		if l.st.head[k].Object.Group == strings.TrimPrefix(text, "groups/") && (s == schema.StateForeign || s == schema.StateEjected) {
+			return k.String()
+		}
+	}
+	return text
+}
+
+// adopt takes over the foreign or ejected object that stands under a wanted key.
 func (l *Loop) adopt(text string) schema.Answer {
 	st := &l.st
-	key, err := schema.ParseKey(text)
+	key, err := schema.ParseKey(l.handedOver(text))
 	if err != nil {
 		return refuse("%v", err)
 	}
@@ -114,8 +126,8 @@ func (l *Loop) adopt(text string) schema.Answer {
 	if !ok {
 		return refuse("%s is not in the definitions: define it first, then adopt", key)
 	}
-	if st.live[key].State != schema.StateForeign {
-		return refuse("%s is %s, not foreign: there is nothing to adopt", key, orElse(string(st.live[key].State), "not read yet"))
+	if s := st.live[key].State; s != schema.StateForeign && s != schema.StateEjected {
+		return refuse("%s is %s, neither foreign nor ejected: there is nothing to adopt", key, orElse(string(st.live[key].State), "not read yet"))
 	}
 	st.extra = append(st.extra, schema.Action{Rollout: "adopt", Key: key, Verb: schema.VerbAdopt, To: entry, If: st.live[key].Version,
 		Round: int(st.meta.Serial), Reason: schema.Reason{Code: schema.ReasonAdopt}}.Sealed())
