@@ -121,36 +121,49 @@ func executable(path string) bool {
 // External, starts an nginx on it if none runs. That nginx outlives the
 // daemon by design; Stop ends it.
 func (c Config) Open(ctx context.Context) (*Driver, error) {
-	c, err := c.complete()
+	if pathPattern.MatchString(c.Dir) {
+		if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+			return nil, fmt.Errorf("nginx instance %s: cannot make its directory: %w", c.Name, err)
+		}
+	}
+	d, err := c.Inspect()
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("nginx instance %s: cannot make its directory: %w", c.Name, err)
-	}
-	d := &Driver{config: c, store: l7.Store{Dir: c.Dir}, now: time.Now}
-	n, err := d.store.InForce()
-	if err != nil {
-		return nil, fmt.Errorf("nginx instance %s: %w", c.Name, err)
-	}
-	if n > 0 {
-		if d.state, err = d.load(n); err != nil {
-			return nil, fmt.Errorf("nginx instance %s: %w; move %s away to begin anew", c.Name, err, d.store.Path(n))
-		}
-		if d.state.Owner != c.Owner {
-			return nil, fmt.Errorf("nginx instance %s: %s belongs to the fleet %q, not to %q: give it a directory of its own", c.Name, c.Dir, d.state.Owner, c.Owner)
-		}
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if n == 0 {
-		if err := d.activate(ctx, state{Owner: c.Owner, Routes: map[string]routeState{}}); err != nil {
-			return nil, fmt.Errorf("nginx instance %s: cannot put a first configuration in force: %w", c.Name, err)
+	if d.state.Generation == 0 {
+		if err := d.activate(ctx, d.state); err != nil {
+			return nil, fmt.Errorf("nginx instance %s: cannot put a first configuration in force: %w", d.config.Name, err)
 		}
 		return d, nil
 	}
 	if err := d.run(ctx); err != nil {
+		return nil, fmt.Errorf("nginx instance %s: %w", d.config.Name, err)
+	}
+	return d, nil
+}
+
+// Inspect is Open without effects: no directory, no configuration and no
+// process is made. It is for compiling and observing, not for Apply or Feed.
+func (c Config) Inspect() (*Driver, error) {
+	c, err := c.complete()
+	if err != nil {
+		return nil, err
+	}
+	d := &Driver{config: c, store: l7.Store{Dir: c.Dir}, now: time.Now, state: state{Owner: c.Owner, Routes: map[string]routeState{}}}
+	n, err := d.store.InForce()
+	if err != nil {
 		return nil, fmt.Errorf("nginx instance %s: %w", c.Name, err)
+	}
+	if n == 0 {
+		return d, nil
+	}
+	if d.state, err = d.load(n); err != nil {
+		return nil, fmt.Errorf("nginx instance %s: %w; move %s away to begin anew", c.Name, err, d.store.Path(n))
+	}
+	if d.state.Owner != c.Owner {
+		return nil, fmt.Errorf("nginx instance %s: %s belongs to the fleet %q, not to %q: give it a directory of its own", c.Name, c.Dir, d.state.Owner, c.Owner)
 	}
 	return d, nil
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // lifeSign is the longest silence of a healthy event stream, which beats
-// every 10 s.
-const lifeSign = 30 * time.Second
+// every 30 s (measured: at 30 s of silence healthy streams were given up).
+const lifeSign = 75 * time.Second
 
 // Watch implements drivers.Watcher: one event stream for the whole region.
 // The server keeps only its newest events and says nothing when some were

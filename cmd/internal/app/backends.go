@@ -21,9 +21,20 @@ type backends struct {
 	lease   drivers.Lease
 }
 
-// open opens every instance that cfg names, in the order of their names. A
-// Nomad or Consul that is away is no error: it stops only its own objects.
+// open opens every instance that cfg names for reading and writing; proxies
+// that do not run are started.
 func open(ctx context.Context, cfg config.Config, log *slog.Logger) (*backends, error) {
+	return opened(ctx, cfg, log, nginx.Config.Open)
+}
+
+// inspect opens every instance for reading: nothing is made or started.
+func inspect(ctx context.Context, cfg config.Config) (*backends, error) {
+	return opened(ctx, cfg, slog.New(slog.DiscardHandler), func(c nginx.Config, _ context.Context) (*nginx.Driver, error) { return c.Inspect() })
+}
+
+// opened opens every instance that cfg names, in the order of their names. A
+// Nomad or Consul that is away is no error: it stops only its own objects.
+func opened(ctx context.Context, cfg config.Config, log *slog.Logger, proxy func(nginx.Config, context.Context) (*nginx.Driver, error)) (*backends, error) {
 	b := &backends{}
 	holder := holderName()
 	for _, name := range names(cfg.Consul) {
@@ -53,8 +64,8 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (*backends, 
 	}
 	for _, name := range names(cfg.Nginx) {
 		c := cfg.Nginx[name]
-		d, err := nginx.Config{Name: name, Dir: c.Dir, Binary: c.Binary, Listen: c.Listen, ListenTLS: c.ListenTLS, CertDir: c.CertDir, User: c.User,
-			Datacenters: c.Datacenters, Owner: cfg.Owner, External: c.External, Test: c.Test, Reload: c.Reload, MembersOnly: c.MembersOnly}.Open(ctx)
+		d, err := proxy(nginx.Config{Name: name, Dir: c.Dir, Binary: c.Binary, Listen: c.Listen, ListenTLS: c.ListenTLS, CertDir: c.CertDir, User: c.User,
+			Datacenters: c.Datacenters, Owner: cfg.Owner, External: c.External, Test: c.Test, Reload: c.Reload, MembersOnly: c.MembersOnly}, ctx)
 		if err != nil {
 			return nil, err
 		}

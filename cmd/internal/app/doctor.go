@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -20,7 +19,7 @@ func (e *engine) Doctor(ctx context.Context, path string) ([]cli.Check, error) {
 		return nil, err
 	}
 	checks := []cli.Check{{Name: "configuration", OK: true, Says: path}, tokenCheck(cfg.TokenFile), journalCheck(cfg.Journal), gitCheck(ctx, cfg)}
-	b, err := open(ctx, cfg, slog.New(slog.DiscardHandler))
+	b, err := inspect(ctx, cfg)
 	if err != nil {
 		return append(checks, cli.Check{Name: "backends", Says: err.Error(), Next: "correct the configuration or the backend"}), nil
 	}
@@ -105,8 +104,7 @@ func (*engine) Brake(ctx context.Context, path, reason string) error {
 	if err != nil {
 		return err
 	}
-	cfg.Nginx = nil // opening a proxy could start it
-	b, err := open(ctx, cfg, slog.New(slog.DiscardHandler))
+	b, err := inspect(ctx, cfg)
 	if err != nil {
 		return err
 	}

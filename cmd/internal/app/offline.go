@@ -43,7 +43,7 @@ func (e *engine) Render(ctx context.Context, folder, path string) (cli.Rendered,
 		if err != nil {
 			return out, err
 		}
-		b, err := open(ctx, cfg, slog.New(slog.DiscardHandler))
+		b, err := inspect(ctx, cfg)
 		if err != nil {
 			return out, err
 		}
@@ -103,7 +103,7 @@ func (e *engine) Plan(ctx context.Context, folder, path string) (schema.Plan, er
 	if err != nil {
 		return schema.Plan{}, err
 	}
-	b, err := open(ctx, cfg, slog.New(slog.DiscardHandler))
+	b, err := inspect(ctx, cfg)
 	if err != nil {
 		return schema.Plan{}, err
 	}
