@@ -295,7 +295,8 @@ func (t *turn) stale(it *Item) bool {
 // live gives the object's reading if it says something about the present.
 func (t *turn) live(it *Item) (schema.LiveObject, bool) {
 	o := t.s.Objects[it.Key]
-	if !t.fresh(it) {
+	other := o.State == schema.StateSame && o.Receipt != nil && o.Receipt.Digest != "" && it.To.Digest != "" && o.Receipt.Digest != it.To.Digest
+	if other || !t.fresh(it) { // a reading speaks of what it was compared with
 		t.read(it)
 		t.why(it, schema.WaitObserve, "waiting for a reading that is newer than the last write", "")
 		return o, false

@@ -87,7 +87,7 @@ type Item struct {
 
 // Seen is what was read, and what people said, when Next is called.
 type Seen struct {
-	Objects     map[schema.Key]schema.LiveObject
+	Objects     map[schema.Key]schema.LiveObject // compared with To of the item (its From when To is absent); others are left out
 	ReadAt      map[schema.Key]time.Time
 	Members     map[string][]schema.Member // by group: Nomad and Consul merged, Serving filled
 	MembersAt   map[string]time.Time

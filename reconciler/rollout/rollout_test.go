@@ -143,7 +143,7 @@ func (s *scene) report(t rapid.TB) {
 // settled checks what a finished rollout leaves behind.
 func (s *scene) settled(t rapid.TB, after map[schema.Key]schema.Digest) {
 	t.Helper()
-	s.sim.to(s.sim.now.Add(time.Minute))
+	s.world.to(s.sim.now.Add(time.Minute))
 	want := after
 	if s.r.Phase == PhaseFailed || s.r.Phase == PhaseAborted {
 		want = s.before
@@ -199,7 +199,7 @@ func drawn(t *rapid.T) draw {
 	}
 	d.shape = rapid.SampledFrom([]string{"", "", "", "count", "both", "inplace", "create", "delete"}).Draw(t, "shape")
 	d.count = rapid.IntRange(1, 9).Draw(t, "to count")
-	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "supersede", "supersede back", "supersede more", "hold", "broken"}).Draw(t, "event")
+	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "abort late", "supersede", "supersede back", "supersede more", "hold", "broken"}).Draw(t, "event")
 	return d
 }
 
@@ -250,7 +250,7 @@ func play(d draw, g guards) *scene {
 					s.held[m.ID] = true
 				}
 			}
-		case d.event == "abort" && on && !fired:
+		case d.event == "abort" && on && !fired, d.event == "abort late" && on && !fired && s.sim.now.Sub(s.hurt) < time.Second:
 			fired = true
 			if r, err := Command(s.r, "abort", s.sim.now); err == nil {
 				s.r = r
@@ -405,7 +405,7 @@ func example(seed int64) draw {
 	d := draw{seed: seed, index: n(7) % 5, faults: 0.15 * float64(seed%2)}
 	d.paced = schema.Paced{Count: 1 + n(3)%9, NoSurge: n(11)%3 == 0}
 	d.bad = []string{"", "crash", "silent", "dies", "slow", "all"}[seed%6]
-	d.event = []string{"", "brake", "blind", "abort", "hold", "broken", "supersede more"}[seed%7]
+	d.event = []string{"", "brake", "blind", "abort", "hold", "broken", "supersede more", "abort late"}[seed%8]
 	return d
 }
 
@@ -418,7 +418,7 @@ func broken(d draw, g guards) bool {
 	if !s.step.Finished {
 		return !(s.step.Reason.Code == schema.WaitCapacity && s.paced.NoSurge)
 	}
-	s.sim.to(s.sim.now.Add(time.Minute))
+	s.world.to(s.sim.now.Add(time.Minute))
 	want := s.after
 	if s.r.Phase != PhaseDone {
 		want = s.before

@@ -24,6 +24,8 @@ type world struct {
 	outcomes map[schema.Digest]schema.Outcome
 	flights  map[schema.Digest]schema.Action
 	due      []answer
+	sends    []send
+	hurt     time.Time // last dispatch that takes members in rotation
 	seen     Seen
 	faults   float64 // probability of a fault per dispatch or turn
 	lag      bool    // readings may be withheld
@@ -36,8 +38,41 @@ type world struct {
 	moved    time.Time // last write
 	broken   []string  // violated properties
 	judged   map[schema.Digest]judged
+	compared map[schema.Key]schema.Digest
 	wrote    map[schema.Key]time.Time // last write that the engine knows of
 	releases int                      // most releases in one group at once
+}
+
+// send is a write on its way to the backend.
+type send struct {
+	at   time.Time
+	a    schema.Action
+	o    schema.Outcome
+	took bool
+}
+
+// deliver lets a write reach the backend.
+func (w *world) deliver(s send) {
+	if s.took {
+		w.sim.apply(s.a, w.bodies[s.a.To.Body])
+	}
+	s.o.At = w.sim.now
+	w.due = append(w.due, answer{w.sim.now.Add(time.Duration(w.rng.Intn(3)) * 300 * time.Millisecond), s.o})
+}
+
+// to advances the time; writes on their way arrive.
+func (w *world) to(t time.Time) {
+	for len(w.sends) > 0 {
+		slices.SortStableFunc(w.sends, func(a, b send) int { return a.at.Compare(b.at) })
+		s := w.sends[0]
+		if s.at.After(t) {
+			break
+		}
+		w.sends = w.sends[1:]
+		w.sim.to(s.at)
+		w.deliver(s)
+	}
+	w.sim.to(t)
 }
 
 type answer struct {
@@ -59,7 +94,7 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func newWorld(seed int64, g guards) *world {
 	return &world{sim: newSim(epoch), rng: rand.New(rand.NewSource(seed)), g: g, bodies: map[schema.Digest]schema.Object{},
 		outcomes: map[schema.Digest]schema.Outcome{}, flights: map[schema.Digest]schema.Action{}, held: map[string]bool{}, blind: map[string]string{},
-		heal: epoch.Add(10 * time.Minute), judged: map[schema.Digest]judged{}, wrote: map[schema.Key]time.Time{},
+		heal: epoch.Add(10 * time.Minute), judged: map[schema.Digest]judged{}, compared: map[schema.Key]schema.Digest{}, wrote: map[schema.Key]time.Time{},
 		seen: Seen{Objects: map[schema.Key]schema.LiveObject{}, ReadAt: map[schema.Key]time.Time{}, Members: map[string][]schema.Member{}, MembersAt: map[string]time.Time{}, Staleness: 10 * time.Second}}
 }
 
@@ -81,22 +116,34 @@ func (w *world) chance(p float64) bool {
 }
 
 func (w *world) observe() {
+	defer func() { // a reading speaks of what it was compared with
+		for _, it := range w.r.Items {
+			if w.compared[it.Key] != wanted(it).Digest {
+				delete(w.seen.Objects, it.Key)
+			}
+		}
+	}()
 	if w.lag && w.chance(0.3) {
 		return // readings keep their age
 	}
 	w.seen.Objects, w.seen.ReadAt = map[schema.Key]schema.LiveObject{}, map[schema.Key]time.Time{}
 	w.seen.Members, w.seen.MembersAt = w.sim.members(), map[string]time.Time{}
 	for _, it := range w.r.Items {
-		e := it.To
-		if e == (schema.Entry{}) {
-			e = it.From
-		}
-		o := w.bodies[e.Body]
+		o := w.bodies[wanted(it).Body]
+		w.compared[it.Key] = o.Digest
 		w.seen.Objects[it.Key], w.seen.ReadAt[it.Key] = w.sim.object(o), w.sim.now
 		if it.Group != "" {
 			w.seen.MembersAt[it.Group] = w.sim.now
 		}
 	}
+}
+
+// wanted is what a reading of the item is compared with.
+func wanted(it Item) schema.Entry {
+	if it.To == (schema.Entry{}) {
+		return it.From
+	}
+	return it.To
 }
 
 // turn is one turn of the loop.
@@ -161,6 +208,10 @@ func (w *world) crash() {
 		w.fail("a rollout does not decode: %v", err)
 		return
 	}
+	for _, s := range w.sends {
+		w.deliver(s)
+	}
+	w.sends = nil
 	w.seen.Objects, w.seen.ReadAt, w.seen.Members, w.seen.MembersAt = nil, nil, nil, nil
 	w.r, w.outcomes, w.flights, w.due = r, map[schema.Digest]schema.Outcome{}, map[schema.Digest]schema.Action{}, nil
 }
@@ -177,12 +228,11 @@ func (w *world) dispatch(a schema.Action) {
 		o.Failure = &schema.Failure{Kind: kinds[w.rng.Intn(4)], Message: "fault"}
 		took = o.Failure.Kind == schema.FailUnclear && w.rng.Intn(2) == 0
 	}
-	if took {
-		w.sim.apply(a, w.bodies[a.To.Body])
+	w.sends = append(w.sends, send{w.sim.now.Add(time.Duration(w.rng.Intn(4)) * 200 * time.Millisecond), a, o, took})
+	if a.Charge.Members > 0 {
+		w.hurt = w.sim.now
 	}
-	o.At = w.sim.now
 	w.log = append(w.log, fmt.Sprintf("%s    %s %s to %s par %d canary %d members %v victims %v charge %d %v", w.sim.now.Sub(epoch), a.Verb, a.Key, a.To.Release.Short(), a.Parallel, a.Canary, a.Members, a.Victims, a.Charge.Members, o.Failure))
-	w.due = append(w.due, answer{w.sim.now.Add(time.Duration(w.rng.Intn(3)) * 300 * time.Millisecond), o})
 }
 
 // judge keeps what the readings of this dispatch said, by the simulator's own
@@ -321,7 +371,7 @@ func (w *world) run(limit time.Duration, each func()) {
 		}
 		w.turn()
 		pause := 700 * time.Millisecond
-		if len(w.step.Want) == 0 && len(w.due) == 0 {
+		if len(w.step.Want) == 0 && len(w.due)+len(w.sends) == 0 {
 			pause = 3 * time.Second
 			if w.sim.now.After(w.heal) {
 				pause = 10 * time.Second
@@ -330,7 +380,7 @@ func (w *world) run(limit time.Duration, each func()) {
 				pause = max(200*time.Millisecond, wake.Sub(w.sim.now))
 			}
 		}
-		w.sim.to(w.sim.now.Add(pause))
+		w.to(w.sim.now.Add(pause))
 	}
 	w.oracle()
 }
