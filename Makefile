@@ -37,14 +37,15 @@ demo: deps servers build ## A commit becomes a served route, on real Nomad, Cons
 test: deps tools build test-core test-real ## Everything that CI checks
 
 .PHONY: test-core
-test-core: ## Vet, and the tests that need no server
+test-core: tools ## Vet, and the tests that need no server
 	@set -e; all=$$(go list ./...); [ -n "$$all" ] || exit 0; \
 	core=$$(echo "$$all" | grep -vE '$(REAL)' || true); \
 	race=$$(echo "$$core" | grep -E '$(RACE)' || true); \
 	plain=$$(echo "$$core" | grep -vE '$(RACE)' || true); \
 	echo '== go vet'; go vet $$all; \
 	if [ -n "$$plain" ]; then echo '== tests without servers'; go test -timeout 10m $$plain; fi; \
-	if [ -n "$$race" ]; then echo '== tests without servers, race detector'; go test -race -timeout 10m $$race; fi
+	if [ -n "$$race" ]; then echo '== tests without servers, race detector (a failed test is run again and shown)'; \
+		bin/gotestsum --format pkgname --rerun-fails=2 --rerun-fails-max-failures=6 --packages="$$(echo $$race)" -- -race -timeout 10m; fi
 
 .PHONY: test-real
 test-real: tools ## The tests on real servers (RUN=pattern, a failed test is run again and shown)

@@ -103,7 +103,7 @@ func TestAJournalLostInTheMiddleOfARollout(t *testing.T) {
 				w.start()
 				w.until(15*time.Minute, "ends the rollout", func() bool {
 					lowest = min(lowest, w.back.Passing(apiGroup))
-					return w.onCommit("c2")() && w.back.Passing(apiGroup) == 4
+					return w.onCommit("c2")() && w.back.Passing(apiGroup) == 4 && len(w.back.Contents()) == 3
 				})
 				if lowest < 3 {
 					t.Fatalf("%d of 4 passed", lowest)
