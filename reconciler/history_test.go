@@ -72,7 +72,7 @@ func (c *chronicle) play(s step) {
 		} else {
 			c.releases[app], c.counts[app] = fmt.Sprint(c.serial), s.N
 			if s.Bad {
-				c.bad[c.releases[app]] = memory.Behaviour{Crash: s.N%2 == 0, Fail: s.N%2 == 1}
+				c.bad.Store(c.releases[app], memory.Behaviour{Crash: s.N%2 == 0, Fail: s.N%2 == 1})
 			}
 		}
 		c.git.commit(c.fleet())

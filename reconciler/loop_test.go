@@ -102,18 +102,20 @@ type world struct {
 	lease *memory.LeaseServer
 	loop  *reconciler.Loop
 	stop  func()
-	bad   map[string]memory.Behaviour // by release
+	bad   *sync.Map // release -> memory.Behaviour
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, git: &git{fleets: map[string]schema.Fleet{}, broken: map[string]string{}, frozen: map[string][]schema.Ref{}}, store: journal.NewMemory(), lease: &memory.LeaseServer{}, bad: map[string]memory.Behaviour{}}
+	w := &world{t: t, git: &git{fleets: map[string]schema.Fleet{}, broken: map[string]string{}, frozen: map[string][]schema.Ref{}}, store: journal.NewMemory(), lease: &memory.LeaseServer{}, bad: &sync.Map{}}
 	w.back = memory.New(memory.Options{Name: "m", Now: time.Now, Behave: func(o schema.Object, _ int) memory.Behaviour {
-		for release, b := range w.bad {
-			if contains(string(o.Spec), `"release":"`+release+`"`) {
-				return b
+		out := memory.Behaviour{}
+		w.bad.Range(func(release, b any) bool {
+			if contains(string(o.Spec), `"release":"`+release.(string)+`"`) {
+				out = b.(memory.Behaviour)
 			}
-		}
-		return memory.Behaviour{}
+			return true
+		})
+		return out
 	}})
 	return w
 }
@@ -241,7 +243,7 @@ func TestQuietAtRest(t *testing.T) {
 func TestBadReleaseGoesBackAndTheNextCommitGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.bad["2"] = memory.Behaviour{Fail: true}
+		w.bad.Store("2", memory.Behaviour{Fail: true})
 		w.git.commit(fleet(map[string]string{"shop.api": "1"}, 4))
 		w.start()
 		defer func() { w.stop() }()
