@@ -129,6 +129,12 @@ func (l *Loop) adopt(text string) schema.Answer {
 	if s := st.live[key].State; s != schema.StateForeign && s != schema.StateEjected {
 		return refuse("%s is %s, neither foreign nor ejected: there is nothing to adopt", key, orElse(string(st.live[key].State), "not read yet"))
 	}
+	if l.observing() {
+		return refuse("this fleet is only observed, and adopting writes: locktide resume first")
+	}
+	if !l.mayWrite(time.Now()) {
+		return refuse("the lease cannot be renewed just now: try again when it is")
+	}
 	st.extra = append(st.extra, schema.Action{Rollout: "adopt", Key: key, Verb: schema.VerbAdopt, To: entry, If: st.live[key].Version,
 		Round: int(st.meta.Serial), Reason: schema.Reason{Code: schema.ReasonAdopt}}.Sealed())
 	return done("adopting %s: no restart, it is compared with its definition afterwards", key)

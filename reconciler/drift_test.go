@@ -110,6 +110,19 @@ func TestFirstContactOnlyObservesUntilResume(t *testing.T) {
 	})
 }
 
+func TestAdoptIsRefusedWhileObserving(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.back.PutForeign(schema.Object{Key: apiRoute, Spec: []byte(`{"theirs":true}`), Digest: "sha256:theirs"})
+		w.git.commit(fleet(one("1"), 2))
+		w.startWith(func(c *reconciler.Config) { c.Resume = false })
+		w.pass(time.Minute)
+		if a := w.try(schema.Command{Verb: "adopt", Target: apiRoute.String()}); a.OK || !contains(a.Message, "locktide resume") {
+			t.Fatalf("adopt while observing: %+v", a)
+		}
+		w.quiet(10*time.Minute, "nothing was adopted")
+	})
+}
+
 // A reading made for an earlier commit says nothing about a newer one.
 func TestChangesOfCountAndRouteAreWrittenAtOnceAndAreNoDrift(t *testing.T) {
 	running(t, one("1"), 4, func(w *world) {
