@@ -76,7 +76,7 @@ func (f *fleet) start() {
 	defer func() { must(f.t, log.Close()) }()
 	f.daemon = exec.Command(world.binary, "serve", "--config", f.file("locktide.yaml"))
 	f.daemon.Stdout, f.daemon.Stderr = log, log
-	f.daemon.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	f.daemon.SysProcAttr = diesWithUs()
 	f.ended = make(chan struct{})
 	daemon, ended, started := f.daemon, f.ended, make(chan error)
 	go func() {
