@@ -14,7 +14,7 @@ func (s *shared) historyCommand() *cobra.Command {
 }
 
 func (s *shared) changesCommand() *cobra.Command {
-	return s.timeline("changes [APP|GROUP]", "Show one timeline of all writers: us, people, Nomad, autoscalers", time.Hour)
+	return s.timeline("changes [APP|GROUP]", "Show the timeline of the last hour: our writes, commands, and drift that others made", time.Hour)
 }
 
 func (s *shared) timeline(use, about string, back time.Duration) *cobra.Command {
