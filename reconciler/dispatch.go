@@ -26,7 +26,7 @@ func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Tim
 	st.extra = nil
 	fresh := wants[:0]
 	for _, a := range wants {
-		if _, busy := st.inflight[a.ID]; !busy && !st.learn[l.backendNamed(a.Key)] {
+		if _, busy := st.inflight[a.ID]; !busy && st.learn[l.backendNamed(a.Key)] == nil {
 			fresh = append(fresh, a)
 		}
 	}

@@ -71,12 +71,15 @@ func orElse(a, b string) string {
 // repairDrift starts a repair for what has drifted for long enough.
 func (l *Loop) repairDrift(now time.Time) {
 	st := &l.st
-	if l.observing() || !st.leading || len(st.learn) > 0 {
+	if l.observing() || !st.leading {
 		return
 	}
 	byPartition := map[string][]schema.Item{}
 	apps := map[string][]string{}
 	for _, k := range sortKeys(st.drift) {
+		if st.learn[l.backendNamed(k)] != nil {
+			continue
+		}
 		if why := l.keepsDrift(k, now); why.Code != "" {
 			st.waits[k] = why
 			continue

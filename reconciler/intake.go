@@ -138,12 +138,18 @@ func (l *Loop) setHead(objects []schema.Object) {
 		}
 	}
 	l.pinHead()
-	for k, w := range st.head {
-		if e, ok := st.target[k]; ok && e.Digest == w.Entry.Digest && e.Release == w.Entry.Release {
-			st.target[k] = w.Entry // pacing alone changed: no rollout, the next one goes by it
+	l.takePacing()
+	st.planDue, st.dirty = true, true
+}
+
+// takePacing gives targets that only pacing tells from head head's own: that
+// is no rollout, the next one goes by it.
+func (l *Loop) takePacing() {
+	for k, w := range l.st.head {
+		if e, ok := l.st.target[k]; ok && e.Digest == w.Entry.Digest && e.Release == w.Entry.Release {
+			l.st.target[k] = w.Entry
 		}
 	}
-	st.planDue, st.dirty = true, true
 }
 
 // cloneFleet copies a fleet as deep as pins change it.

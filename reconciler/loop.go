@@ -218,6 +218,7 @@ func (l *Loop) drain() {
 // without news.
 func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
 	l.st.now = now
+	l.learnMarks(ctx, now)
 	l.observe(ctx, now)
 	l.replan(now)
 	l.repairDrift(now)

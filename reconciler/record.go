@@ -9,7 +9,6 @@ import (
 	"sort"
 	"time"
 
-	"locktide.dev/drivers"
 	"locktide.dev/policy"
 	"locktide.dev/reconciler/ledger"
 	"locktide.dev/reconciler/planner"
@@ -47,6 +46,8 @@ type meta struct {
 	Before   string     `json:"before,omitempty"`   // stored snapshot of the head before Previous
 	Previous string     `json:"previous,omitempty"` // stored snapshot of the head before this one
 	Serial   uint64     `json:"serial"`             // of history entries
+	// Learned names the backends whose marks the journal knows.
+	Learned map[string]bool `json:"learned,omitempty"`
 }
 
 // good is a snapshot that an app ran at, whole.
@@ -123,8 +124,7 @@ type state struct {
 	directBrake string
 	appendErr   string
 	dirty       bool
-	learn       map[string]bool // backends whose marks another daemon may have changed
-	learning    map[string]bool // being asked
+	learn       map[string]*lesson // backends whose marks are not known yet
 
 	membership schema.Membership
 	suspects   map[string]map[string]time.Time // group -> member -> without health since
@@ -141,13 +141,13 @@ func newState() state {
 		drift: map[schema.Key]time.Time{}, repair: map[schema.Key]bool{}, inflight: map[schema.Digest]schema.Action{},
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{},
 		waits: map[schema.Key]schema.Reason{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{},
-		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]bool{}, learning: map[string]bool{},
+		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
 		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, stored: map[string]map[string]string{}, planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 
 // load reads the journal; an empty one is rebuilt from the marks of what
-// runs, without a write, and then observes until resume.
+// runs, backend by backend and without a write, and observes until resume.
 func (l *Loop) load(ctx context.Context) error {
 	l.st = newState()
 	st := &l.st
@@ -208,38 +208,8 @@ func (l *Loop) load(ctx context.Context) error {
 	for p := range st.rollouts {
 		st.news[p] = true
 	}
-	if len(tables) == 0 {
-		return l.rebuild(ctx)
-	}
-	if l.cfg.Resume {
-		st.meta.Observe = false
-	}
-	return nil
-}
-
-// rebuild takes the marks of what runs for the target: nothing is written to
-// any backend, so that a lost journal costs no restart.
-func (l *Loop) rebuild(ctx context.Context) error {
-	st := &l.st
-	st.meta.Observe = !l.cfg.Resume
-	for _, d := range l.cfg.Drivers {
-		inv, ok := d.(drivers.Inventory)
-		if !ok {
-			continue
-		}
-		owned, err := inv.Inventory(ctx)
-		if err != nil {
-			return fmt.Errorf("could not read what %s holds of ours, and the journal is empty: %w; start again when it answers", backendName(d), err)
-		}
-		for _, o := range owned {
-			sealed, entry, body := o.Object.Seal()
-			st.target[sealed.Key], st.bodies[entry.Body], st.unsaved[entry.Body] = entry, sealed, body
-			st.receipts[sealed.Key] = o.Receipt
-		}
-	}
-	if len(st.target) > 0 {
-		l.note(schema.HistoryEntry{Writer: "locktide", What: fmt.Sprintf("rebuilt an empty journal from %d marked objects", len(st.target))})
-	}
+	st.meta.Observe = !l.cfg.Resume && (st.meta.Observe || len(tables) == 0)
+	l.unlearned()
 	return nil
 }
 

@@ -29,6 +29,9 @@ func (l *Loop) publish(now time.Time) {
 		x := st.readings[name]
 		driver, instance := x.driver.Name()
 		r.Backends = append(r.Backends, schema.Backend{Driver: driver, Instance: instance, ReadAt: x.at, Error: x.err})
+		if y := st.learn[name]; y != nil {
+			r.Backends[len(r.Backends)-1].Unlearned = y.why
+		}
 		if f := st.feeds[name]; f != nil && f.err != "" && x.err == "" {
 			r.Backends[len(r.Backends)-1].Error = f.err
 		}
@@ -186,6 +189,8 @@ func (l *Loop) health(r *schema.Report) (string, []schema.Reason) {
 			add("BLIND", schema.WaitBackend, b.Driver+":"+b.Instance+": "+b.Error, "")
 		} else if b.ReadAt.IsZero() {
 			add("STARTING", schema.WaitBackend, b.Driver+":"+b.Instance+" is not read yet", "")
+		} else if b.Unlearned != "" && r.Leading {
+			add("STARTING", schema.WaitBackend, b.Driver+":"+b.Instance+": "+b.Unlearned, "")
 		}
 	}
 	if st.meta.InForce == "" {

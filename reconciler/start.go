@@ -22,6 +22,10 @@ func (l *Loop) replan(now time.Time) {
 	}
 	st.planDue, st.planned = false, now
 	plan := planner.Plan(l.planInput(now))
+	for _, name := range sortedKeys(st.learn) {
+		plan.Notes = append(plan.Notes, schema.Finding{Code: "not-learned", Severity: schema.Warn,
+			Message: "what " + name + " holds of ours is not known yet, so that it is shown as to be created: " + st.learn[name].why, Next: "nothing is written to it before it answers"})
+	}
 	st.lastPlan = plan
 	l.plan.Store(&plan)
 	if plan.Empty() && len(plan.Awaits) == 0 && (st.meta.Forced != "" || st.meta.Compiled) {
@@ -127,8 +131,8 @@ func (l *Loop) mayStart(p schema.Partition, planned map[string]bool, now time.Ti
 			return schema.Reason{Code: schema.WaitIncompatible, Message: "no backend is configured for " + it.Key.String(), Next: "name it in the daemon's configuration"}
 		case r.err != "" || r.at.IsZero():
 			return schema.Reason{Code: schema.WaitBackend, Message: fmt.Sprintf("%s cannot be read: %s", r.backend, cmp.Or(r.err, "not read yet"))}
-		case st.learn[r.backend]:
-			return schema.Reason{Code: schema.WaitBackend, Message: "took over from another daemon; reading what " + r.backend + " holds of ours"}
+		case st.learn[r.backend] != nil:
+			return schema.Reason{Code: schema.WaitBackend, Message: r.backend + ": " + st.learn[r.backend].why}
 		}
 	}
 	for _, before := range p.After {

@@ -3,56 +3,89 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"locktide.dev/drivers"
 	"locktide.dev/reconciler/ledger"
 	"locktide.dev/schema"
 )
 
-// A daemon that saw another one lead has an old record: the other one's
-// rollouts are not in it. Before it writes again it takes the marks of what
-// runs for its target, backend by backend, and plans anew from there.
+// A daemon with an empty journal, with a backend that is new to it, or that
+// saw another daemon lead does not know what runs. Before it writes to a
+// backend it takes the marks there for its target and plans anew from them;
+// a backend that is away is learned when it answers, and holds up no other.
+
+// lesson is a backend whose marks are still to be learned.
+type lesson struct {
+	why    string // for the operator
+	asking bool
+	next   time.Time // not asked before
+}
+
+func inventory(d drivers.Driver) drivers.Inventory {
+	inv, ok := d.(drivers.Inventory)
+	if !ok {
+		return nil
+	}
+	return inv
+}
+
+const learnAgain = 5 * time.Second
+
+// unlearned says which backends this daemon has to learn: those that its
+// journal never learned.
+func (l *Loop) unlearned() {
+	l.st.learn = map[string]*lesson{}
+	for _, d := range l.cfg.Drivers {
+		if inventory(d) != nil && !l.st.meta.Learned[backendName(d)] {
+			l.st.learn[backendName(d)] = &lesson{why: "reading what it holds of ours"}
+		}
+	}
+}
 
 // deposed notes that somebody else leads: what runs has to be learned before
 // this daemon leads again.
 func (l *Loop) deposed() {
 	l.st.leading = false
-	for _, d := range l.cfg.Drivers {
-		if _, ok := d.(drivers.Inventory); ok {
-			l.st.learn[backendName(d)] = true
-		}
-	}
+	l.st.meta.Learned = nil
+	l.unlearned()
 }
 
-// takeOver asks the backends whose marks are still to be learned.
-func (l *Loop) takeOver(ctx context.Context) {
+// learnMarks asks the backends whose marks are still to be learned.
+func (l *Loop) learnMarks(ctx context.Context, now time.Time) {
 	for _, d := range l.cfg.Drivers {
 		name := backendName(d)
-		inv, ok := d.(drivers.Inventory)
-		if !ok || !l.st.learn[name] || l.st.learning[name] {
+		x, inv := l.st.learn[name], inventory(d)
+		if x == nil || inv == nil || x.asking || now.Before(x.next) || !l.st.leading {
 			continue
 		}
-		l.st.learning[name] = true
+		x.asking = true
 		l.work(func() {
 			call, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 			defer cancel()
 			owned, err := inv.Inventory(call)
-			l.post(func() { l.learned(name, owned, err) })
+			l.post(func() { l.learned(name, x, owned, err) })
 		})
 	}
 }
 
-func (l *Loop) learned(name string, owned []drivers.Owned, err error) {
+// learned takes what a backend holds of ours for the target.
+func (l *Loop) learned(name string, x *lesson, owned []drivers.Owned, err error) {
 	st := &l.st
-	delete(st.learning, name)
-	if err != nil {
-		l.tell(Event{Kind: "lease", Error: fmt.Sprintf("took over, but could not read what %s holds of ours: %v", name, err)})
-		return // asked again with the next renewal
+	x.asking, x.next = false, time.Now().Add(learnAgain)
+	if st.learn[name] != x {
+		return // deposed meanwhile: it is learned at the next takeover
 	}
-	if !st.leading {
-		return // lost again meanwhile: it is learned at the next takeover
+	if err != nil {
+		why := "could not read what it holds of ours: " + err.Error()
+		if x.why != why {
+			l.tell(Event{Kind: "learn", Error: name + ": " + why})
+		}
+		x.why = why
+		return
 	}
 	delete(st.learn, name)
+	st.meta.Learned = with(st.meta.Learned, name)
 	for id, r := range st.rollouts {
 		for _, it := range r.Items {
 			if l.backendNamed(it.Key) == name {
@@ -75,8 +108,20 @@ func (l *Loop) learned(name string, owned []drivers.Owned, err error) {
 		}
 		changed++
 	}
+	l.takePacing()
 	st.planDue, st.dirty = true, true
-	l.note(schema.HistoryEntry{Writer: "locktide", What: fmt.Sprintf("took over %s: %d of %d marked objects were changed by the daemon before", name, changed, len(owned))})
+	if changed > 0 {
+		l.note(schema.HistoryEntry{Writer: "locktide", What: fmt.Sprintf("learned %s from its marks: %d of %d objects of ours were not in the journal as they are", name, changed, len(owned))})
+	}
+}
+
+// with gives a copy of a set with one more name.
+func with(set map[string]bool, name string) map[string]bool {
+	out := map[string]bool{name: true}
+	for n := range set {
+		out[n] = true
+	}
+	return out
 }
 
 func (l *Loop) backendNamed(k schema.Key) string {

@@ -98,7 +98,6 @@ func (l *Loop) leased(ctx context.Context, began time.Time, epoch uint64, held b
 		st.leading, st.epoch = true, epoch
 		// A write must be over before somebody else can hold the lease.
 		st.leaseUntil = began.Add(l.cfg.Lease.TTL() * 2 / 3)
-		l.takeOver(ctx)
 	}
 	st.directBrake = brake
 }

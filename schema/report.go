@@ -36,8 +36,11 @@ type Backend struct {
 	Instance string    `json:"instance"`
 	ReadAt   time.Time `json:"read_at,omitzero"`
 	Error    string    `json:"error,omitempty"`
-	Version  string    `json:"version,omitempty"`
-	Serves   []string  `json:"datacenters,omitempty"`
+	// Unlearned says why what it holds of ours is not known yet; nothing is
+	// written to it before.
+	Unlearned string   `json:"unlearned,omitempty"`
+	Version   string   `json:"version,omitempty"`
+	Serves    []string `json:"datacenters,omitempty"`
 }
 
 // Brake stops new disruptive dispatches in its scope until resume.

@@ -140,7 +140,7 @@ func allRead(r *schema.Report, backends int) bool {
 		return false
 	}
 	for _, b := range r.Backends {
-		if b.ReadAt.IsZero() {
+		if b.ReadAt.IsZero() || b.Unlearned != "" {
 			return false
 		}
 	}
