@@ -61,7 +61,7 @@ func (l *Loop) disown(r rollout.Rollout) {
 	for _, it := range r.Origin {
 		left := !slices.ContainsFunc(r.Items, func(i rollout.Item) bool { return i.Key == it.Key })
 		if r.Back && left && l.st.target[it.Key] == it.To {
-			it.Item.To = it.From
+			it.To = it.From
 			l.aim(it.Item)
 		}
 	}

@@ -143,7 +143,7 @@ func onMemory(ctx context.Context, dir string, n int, t *table) (err error) {
 		return err
 	}
 	const rest = 3 * time.Second
-	reads, used := back.Reads(), after
+	reads := back.Reads()
 	if used, err = cpu(); err != nil {
 		return err
 	}
