@@ -26,6 +26,8 @@ type Pacing struct {
 	AllowZero      bool     `json:"allow_zero,omitempty"`
 	Mode           string   `json:"mode,omitempty"` // repair (default), observe
 	ForwardOnly    bool     `json:"forward_only,omitempty"`
+
+	Gates map[string]Gate `json:"gates,omitempty"` // by name
 }
 
 // Share is "25%" or an absolute number of members.

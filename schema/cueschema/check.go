@@ -55,6 +55,11 @@ func (c *checker) check(t *Type, n *tree.Node, path string) {
 		if b, err := n.MarshalJSON(); err != nil || share.UnmarshalJSON(b) != nil {
 			c.wrong(path, n, `a share such as "25%" or a number of members`)
 		}
+	case t.Name == "Ratio":
+		var ratio schema.Ratio
+		if n.Kind != tree.String || ratio.UnmarshalText([]byte(n.Text)) != nil {
+			c.wrong(path, n, `a ratio such as "1%" or "0.5%"`)
+		}
 	case t.Enum != nil:
 		if n.Kind != tree.String || !slices.Contains(t.Enum, n.Text) {
 			c.wrong(path, n, "one of "+strings.Join(quoted(t.Enum), ", "))
@@ -63,6 +68,8 @@ func (c *checker) check(t *Type, n *tree.Node, path string) {
 		c.wrong(path, n, "a string")
 	case t.Scalar == "bool" && n.Kind != tree.Bool:
 		c.wrong(path, n, "true or false")
+	case t.Scalar == "number" && n.Kind != tree.Number:
+		c.wrong(path, n, "a number")
 	case t.Scalar == "int" && (n.Kind != tree.Number || strings.Trim(n.Text, "0123456789") != "" || len(n.Text) > 12):
 		c.wrong(path, n, "a whole number, not negative")
 	case t.OneOf != nil:

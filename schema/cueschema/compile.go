@@ -28,7 +28,7 @@ var source string
 type Type struct {
 	Name   string   // of a definition: "App", "Duration"; else ""
 	Doc    string   // of a definition
-	Scalar string   // string, int, bool
+	Scalar string   // string, int, number, bool
 	Enum   []string // allowed strings
 	List   *Type
 	MapOf  *Type

@@ -58,7 +58,7 @@ func TestFieldsAreThoseOfGo(t *testing.T) {
 		"Stage": schema.Stage{}, "Team": schema.Team{}, "Exception": schema.Exception{}, "Use": schema.Use{}, "Artifact": schema.Artifact{},
 		"Task": schema.Task{}, "Mount": schema.Mount{}, "Service": schema.Service{}, "Check": schema.Check{}, "Port": schema.Port{},
 		"File": schema.File{}, "Secret": schema.Secret{}, "Volume": schema.Volume{}, "Resources": schema.Resources{},
-		"Placement": schema.Placement{}, "Stop": schema.Stop{}, "Schedule": schema.Schedule{}, "Rollout": schema.Pacing{},
+		"Placement": schema.Placement{}, "Stop": schema.Stop{}, "Schedule": schema.Schedule{}, "Rollout": schema.Pacing{}, "Gate": schema.Gate{},
 		"Route": schema.Route{}, "Target": schema.Target{},
 	}
 	for name, v := range structs {
@@ -92,6 +92,9 @@ func TestCheck(t *testing.T) {
 		{"App", `{"rollout": {"soak": "1y"}}`, `want a duration`},
 		{"App", `{"rollout": {"soak": "-5s"}}`, `want a duration`},
 		{"App", `{"rollout": {"max_unavailable": "250%"}}`, `want a share`},
+		{"App", `{"rollout": {"gates": {"g": {"errors": "1.00001%"}}}}`, `want a ratio`},
+		{"App", `{"rollout": {"gates": {"g": {"errors": "101%"}}}}`, `want a ratio`},
+		{"App", `{"rollout": {"gates": {"g": {"at_most": "3"}}}}`, `want a number`},
 		{"App", `{"kind": "deamon"}`, `want one of "service"`},
 		{"App", `{"env": {"A": 1}}`, `env.A is number "1": want a string`},
 		{"App", `{"env": []}`, `env is a list: want a map by name`},
