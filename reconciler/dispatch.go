@@ -22,8 +22,10 @@ type queue struct {
 // that is not journaled.
 func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Time) {
 	st := &l.st
-	wants = append(wants, st.extra...)
+	asked := st.extra
+	wants = append(wants, asked...)
 	st.extra = nil
+	defer func() { l.unsent(asked) }()
 	fresh := wants[:0]
 	for _, a := range wants {
 		if _, busy := st.inflight[a.ID]; !busy && st.learn[l.backendNamed(a.Key)] == nil {
@@ -198,6 +200,7 @@ func (l *Loop) applied(q *queue, name string, batch []schema.Action, out []schem
 			delete(st.outcomes, a.ID)
 			delete(st.owners, a.ID)
 		}
+		l.delivered(o)
 	}
 	st.readings[name].ring()
 }

@@ -116,7 +116,7 @@ func TestAdoptIsRefusedWhileObserving(t *testing.T) {
 		w.git.commit(fleet(one("1"), 2))
 		w.startWith(func(c *reconciler.Config) { c.Resume = false })
 		w.pass(time.Minute)
-		if a := w.try(schema.Command{Verb: "adopt", Target: apiRoute.String()}); a.OK || !contains(a.Message, "locktide resume") {
+		if a := w.try(schema.Command{Verb: "adopt", Target: apiRoute.String()}); a.OK || !contains(a.Next, "locktide resume") {
 			t.Fatalf("adopt while observing: %+v", a)
 		}
 		w.quiet(10*time.Minute, "nothing was adopted")

@@ -1,9 +1,13 @@
 package reconciler
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"locktide.dev/reconciler/planner"
+	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
 
@@ -71,19 +75,233 @@ func goodID(g good) schema.Digest {
 	return schema.DigestOf([]byte(strings.Join(lines, "\n")))
 }
 
-// recompile makes head anew from the stored fleet, after a pin changed.
-func (l *Loop) recompile() {
+// recompile makes head anew from the stored fleet, after a pin changed. It
+// gives why that cannot be, and then changed nothing.
+func (l *Loop) recompile() string {
 	st := &l.st
 	if st.source == nil {
-		return
+		l.pinHead()
+		return ""
 	}
 	fleet := cloneFleet(st.source)
 	l.override(fleet)
 	objects, findings := l.compile(fleet)
 	if schema.AnyDenied(findings) {
-		st.findings = findings
-		return
+		return firstDenied(findings)
 	}
 	st.fleet = fleet
 	l.setHead(objects)
+	return ""
+}
+
+// repin changes the pin of a name (nil: takes it away); it gives why not.
+func (l *Loop) repin(name string, p *schema.Pin) string {
+	st := &l.st
+	before, had := st.pins[name]
+	if p != nil {
+		p.Commit = st.meta.InForce
+		st.pins[name] = *p
+	} else {
+		delete(st.pins, name)
+	}
+	why := l.recompile()
+	if why != "" {
+		delete(st.pins, name)
+		if had {
+			st.pins[name] = before
+		}
+	}
+	return why
+}
+
+// pinned lists the pins, with the newer commit that waits for each.
+func (l *Loop) pinned() []schema.Pin {
+	st := &l.st
+	var out []schema.Pin
+	for _, k := range sortedKeys(st.pins) {
+		p := st.pins[k]
+		if st.newest != "" && st.newest != p.Commit {
+			p.Waiting = st.newest
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// reminder says when a pin is asked about; it never flips by itself.
+func reminder(p schema.Pin, name string) string {
+	if p.Until.IsZero() {
+		return "until: locktide unpin " + name
+	}
+	return fmt.Sprintf("until: locktide unpin %s; it is shown as overdue from %s", name, p.Until.UTC().Format(time.RFC3339))
+}
+
+func (l *Loop) pin(c schema.Command) schema.Answer {
+	st := &l.st
+	name := bare(c.Target)
+	p := schema.Pin{Reason: c.Reason, By: c.By, At: time.Now()}
+	if c.For > 0 {
+		p.Until = p.At.Add(c.For)
+	}
+	if g, ok := l.group(name); ok {
+		p.App, p.Group = g.App, name
+	} else if st.fleet != nil && hasApp(st.fleet, name) {
+		p.App = name
+	} else {
+		a := refuse("there is no app or group %q in the commit in force", name)
+		a.Next = "locktide get lists the groups"
+		return a
+	}
+	switch c.Verb {
+	case "pin":
+		if c.Value == "" {
+			return refuse("pin %s to which release?", name)
+		}
+		p.What, p.Value = pinRelease, c.Value
+	case "scale":
+		if p.Group == "" || c.Number < 0 || (c.Number == 0 && !c.Force) {
+			return refuse("scale wants one group and a count of at least 1 (0 needs --force); %q is not a group or %d no count", name, c.Number)
+		}
+		p.What, p.Value = pinCount, strconv.Itoa(c.Number)
+	case "rollback":
+		return l.rollback(p, max(1, c.Number), c.Preview)
+	}
+	was := l.describe(name, p)
+	if why := l.repin(name, &p); why != "" {
+		return refuse("%s cannot be pinned to %s %s: %s", name, p.What, p.Value, why)
+	}
+	a := done("%s is pinned to %s %s", name, p.What, p.Value)
+	a.Details = append(was, reminder(p, name), "newer commits to it wait meanwhile; put the change into Git to keep it")
+	return a
+}
+
+// describe says what a pin takes the place of.
+func (l *Loop) describe(name string, p schema.Pin) []string {
+	var out []string
+	for _, g := range sortedKeys(l.st.fleet.Groups) {
+		def := l.st.fleet.Groups[g]
+		if g != p.Group && (p.Group != "" || def.App != p.App) {
+			continue
+		}
+		by := "Git"
+		if q, pinned := l.st.pins[name]; pinned {
+			by = "a pin of " + q.By
+		}
+		if p.What == pinRelease {
+			out = append(out, fmt.Sprintf("%s: release %s by %s -> %s", g, orElse(def.Release, "(none)"), by, p.Value))
+			continue
+		}
+		if n := def.Count; n.Max > 0 {
+			out = append(out, fmt.Sprintf("%s: count by the autoscaler, %d to %d -> %s", g, n.Min, n.Max, p.Value))
+		} else {
+			out = append(out, fmt.Sprintf("%s: count %d by %s -> %s", g, n.Number, by, p.Value))
+		}
+	}
+	return out
+}
+
+func hasApp(f *schema.Fleet, name string) bool {
+	_, ok := f.Apps[name]
+	for _, g := range f.Groups {
+		ok = ok || g.App == name
+	}
+	return ok
+}
+
+// rollback pins an app to the nth last good snapshot that differs from what
+// it is driven at. It needs neither Git nor a render.
+func (l *Loop) rollback(p schema.Pin, n int, preview bool) schema.Answer {
+	st := &l.st
+	p.Group = ""
+	current := schema.Snapshot{}
+	for k, e := range st.target {
+		if o, ok := l.body(e.Body); ok && len(o.Apps) > 0 && o.Apps[0] == p.App {
+			current[k] = e
+		}
+	}
+	for _, g := range st.goods[p.App] {
+		if sameSnapshot(g.Snapshot, current) {
+			continue
+		}
+		if n--; n > 0 {
+			continue
+		}
+		p.What, p.Value = pinRollback, string(goodID(g))
+		details, missing := l.wayBack(g, current)
+		if missing != "" {
+			return refuse("the journal does not hold the body of %s that was good at %s", missing, g.At.UTC().Format(time.RFC3339))
+		}
+		details = append(details, reminder(p, p.App), "newer commits to it wait meanwhile", "not restored: data, migrations, and whatever is not in the definitions")
+		a := done("%s goes back to what was good at %s (%s ago), commit %s", p.App, g.At.UTC().Format(time.RFC3339), time.Since(g.At).Round(time.Second), g.Commit)
+		a.Details = details
+		if preview {
+			return a
+		}
+		for _, r := range g.Snapshot {
+			delete(st.quarantine, r.Release)
+		}
+		delete(st.refused, p.App)
+		if why := l.repin(p.App, &p); why != "" {
+			return refuse("%s cannot go back: %s", p.App, why)
+		}
+		return a
+	}
+	a := refuse("%s has no earlier good snapshot to go back to; the journal keeps the last three", p.App)
+	a.Next = "locktide pin " + p.App + " RELEASE"
+	return a
+}
+
+// wayBack says what going back to a good snapshot changes, and names an
+// object whose body is missing.
+func (l *Loop) wayBack(g good, current schema.Snapshot) (lines []string, missing string) {
+	groups := l.members().groups
+	for _, k := range sortKeys(g.Snapshot) {
+		to := g.Snapshot[k]
+		o, ok := l.body(to.Body)
+		if !ok {
+			return nil, k.String()
+		}
+		from, had := current[k]
+		switch {
+		case had && from.Digest == to.Digest:
+		case o.Paced == nil || !had || from.Release == to.Release:
+			lines = append(lines, "restores "+k.String())
+		default:
+			old := 0
+			for _, m := range groups[o.Group] {
+				if m.Release != to.Release {
+					old++
+				}
+			}
+			b := rollout.Capacity(*o.Paced, l.st.live[k].Count, groups[o.Group], l.held(), true)
+			lines = append(lines, fmt.Sprintf("restores %s to release %s: %d of %d members are replaced, at most %d out at once", o.Group,
+				orElse(g.Releases[o.Group], to.Release.Short()), old, len(groups[o.Group]), b.Cap))
+		}
+	}
+	for _, k := range sortKeys(current) {
+		if _, stays := g.Snapshot[k]; !stays {
+			lines = append(lines, "removes "+k.String())
+		}
+	}
+	return lines, ""
+}
+
+func (l *Loop) unpin(name string) schema.Answer {
+	if _, ok := l.st.pins[name]; !ok {
+		a := refuse("%q is not pinned", name)
+		a.Next = "pinned are: " + orElse(strings.Join(sortedKeys(l.st.pins), ", "), "none")
+		return a
+	}
+	if why := l.repin(name, nil); why != "" {
+		return refuse("%s cannot follow Git: %s", name, why)
+	}
+	return done("%s follows Git again", name)
+}
+
+func atoi(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return 0
+	}
+	return n
 }

@@ -105,6 +105,7 @@ type state struct {
 	waits    map[schema.Key]schema.Reason // why planned or drifted objects stand
 	refusals map[schema.Key]schema.Reason // by the ledger, in the last turn
 	extra    []schema.Action              // asked for by commands
+	errands  map[schema.Digest]errand     // of those, who waits for the outcome
 	owners   map[schema.Digest]string     // action -> partition
 	lastBody map[schema.Key]schema.Digest
 
@@ -140,7 +141,7 @@ func newState() state {
 		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{}, compared: map[schema.Key]schema.Digest{},
 		drift: map[schema.Key]time.Time{}, repair: map[schema.Key]bool{}, inflight: map[schema.Digest]schema.Action{},
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{},
-		waits: map[schema.Key]schema.Reason{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{},
+		waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
 		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, stored: map[string]map[string]string{}, planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}

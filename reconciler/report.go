@@ -18,10 +18,7 @@ func (l *Loop) publish(now time.Time) {
 	m := l.members()
 	r := &schema.Report{At: now, Owner: l.cfg.Owner, Head: st.newest, InForce: st.meta.InForce, Fetched: st.fetched, FetchError: st.fetchErr,
 		Turn: now, Epoch: st.epoch, Leading: st.leading, Observe: l.observing(), Findings: st.findings, Frozen: st.frozen,
-		Awaits: st.lastPlan.Awaits, Quarantine: map[schema.Digest]schema.Verdict{}, Brakes: append([]schema.Brake(nil), st.ledger.Brakes...)}
-	if why := l.braked(); why != "" {
-		r.Brakes = append(r.Brakes, schema.Brake{Scope: "all", Reason: why, By: "direct"})
-	}
+		Awaits: st.lastPlan.Awaits, Quarantine: map[schema.Digest]schema.Verdict{}, Brakes: l.brakes(), Pins: l.pinned()}
 	for d, v := range st.quarantine {
 		r.Quarantine[d] = v
 	}
@@ -35,13 +32,6 @@ func (l *Loop) publish(now time.Time) {
 		if f := st.feeds[name]; f != nil && f.err != "" && x.err == "" {
 			r.Backends[len(r.Backends)-1].Error = f.err
 		}
-	}
-	for _, k := range sortedKeys(st.pins) {
-		p := st.pins[k]
-		if st.newest != "" {
-			p.Waiting = st.newest
-		}
-		r.Pins = append(r.Pins, p)
 	}
 	for _, k := range sortedKeys(st.operator) {
 		r.Holds = append(r.Holds, schema.HoldReport{Scope: k, Bit: st.operator[k]})
@@ -182,7 +172,7 @@ func (l *Loop) health(r *schema.Report) (string, []schema.Reason) {
 		add("DEGRADED", "Journal", st.appendErr, "make the journal writable: nothing is dispatched meanwhile")
 	}
 	for _, b := range r.Brakes {
-		add("BRAKED", schema.WaitBrake, b.Scope+" by "+b.By+": "+b.Reason, "locktide resume "+b.Scope)
+		add("BRAKED", schema.WaitBrake, b.Scope+" by "+b.By+": "+b.Reason, "locktide resume "+flagOf(b.Scope))
 	}
 	for _, b := range r.Backends {
 		if b.Error != "" {
@@ -203,7 +193,10 @@ func (l *Loop) health(r *schema.Report) (string, []schema.Reason) {
 		add("DEGRADED", schema.WaitPolicy, firstDenied(st.findings), "fix the commit; the last good one stays in force")
 	}
 	if r.Observe {
-		add("OBSERVING", schema.WaitObserve, "nothing is written", "locktide resume")
+		add("OBSERVING", schema.WaitObserve, "nothing is written", "locktide resume --all")
+	}
+	for _, text := range r.Overdue() {
+		add("DEGRADED", "Overdue", text, "release it, or give it a new --for")
 	}
 	for _, id := range sortedKeys(st.refused) {
 		add("DEGRADED", st.refused[id].Why.Code, id+" "+st.refused[id].Why.Message, st.refused[id].Why.Next)

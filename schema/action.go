@@ -137,6 +137,7 @@ type Failure struct {
 	Kind    FailureKind `json:"kind"`
 	Message string      `json:"message"`
 	Next    string      `json:"next,omitempty"`
+	Diff    []Change    `json:"diff,omitempty"` // fields that stand in the way, secrets masked
 }
 
 func (f *Failure) Error() string { return f.Message }

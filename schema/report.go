@@ -1,6 +1,10 @@
 package schema
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // Report is the immutable picture of one fleet that API, CLI and pages show.
 // Every figure has its age.
@@ -60,8 +64,9 @@ type Pin struct {
 	Reason  string    `json:"reason"`
 	By      string    `json:"by"`
 	At      time.Time `json:"at"`
-	Until   time.Time `json:"until,omitzero"` // alerts, never flips
-	Waiting string    `json:"waiting,omitempty"`
+	Until   time.Time `json:"until,omitzero"`    // alerts, never flips
+	Commit  string    `json:"commit,omitempty"`  // in force when it was set
+	Waiting string    `json:"waiting,omitempty"` // newer commit, which waits
 }
 
 // HoldReport is one bit that is down.
@@ -173,11 +178,67 @@ type Command struct {
 	Force  bool          `json:"force,omitempty"` // the verb's own override, audited
 	By     string        `json:"by"`
 	From   string        `json:"from,omitempty"` // address or "socket"
+	// Preview asks what would happen; nothing does.
+	Preview bool `json:"preview,omitempty"`
 }
 
-// Answer is what the loop says to a command, at once.
+// Answer is what the loop says to a command.
 type Answer struct {
-	OK      bool     `json:"ok"`
-	Message string   `json:"message"`
-	Details []string `json:"details,omitempty"`
+	OK       bool     `json:"ok"`
+	Message  string   `json:"message"`
+	Details  []string `json:"details,omitempty"`
+	Next     string   `json:"next,omitempty"`     // what to do, when it is refused
+	Standing []string `json:"standing,omitempty"` // as Report.Standing
+}
+
+// Standing says in short lines what makes live differ from Git on purpose, or
+// stops the engine: it stands on every page.
+func (r *Report) Standing() []string {
+	var out []string
+	if n := len(r.Brakes); n > 0 {
+		scopes := make([]string, n)
+		for i, b := range r.Brakes {
+			scopes[i] = b.Scope
+		}
+		out = append(out, "braked: "+strings.Join(scopes, ", "))
+	}
+	if r.Observe {
+		out = append(out, "observing: nothing is written until locktide resume --all")
+	}
+	if n := len(r.Pins); n > 0 {
+		names := make([]string, n)
+		for i, p := range r.Pins {
+			names[i] = p.App
+			if p.Group != "" {
+				names[i] = p.Group
+			}
+			if p.Waiting != "" {
+				names[i] += " (newer commits wait)"
+			}
+		}
+		out = append(out, fmt.Sprintf("live is not Git: %d pinned: %s", n, strings.Join(names, ", ")))
+	}
+	return append(out, r.Overdue()...)
+}
+
+// Overdue lists pins and holds that are older than their time. They stand all
+// the same: time alone never changes what runs.
+func (r *Report) Overdue() []string {
+	var out []string
+	late := func(what, by string, until time.Time) {
+		if !until.IsZero() && r.At.After(until) {
+			out = append(out, fmt.Sprintf("overdue: %s by %s was for a time that was over at %s", what, by, until.UTC().Format(time.RFC3339)))
+		}
+	}
+	for _, p := range r.Pins {
+		name := p.App
+		if p.Group != "" {
+			name = p.Group
+		}
+		late("the pin of "+name+" to "+p.What+" "+p.Value, p.By, p.Until)
+	}
+	for _, h := range r.Holds {
+		late("the hold of "+h.Scope, h.Owner, h.Until)
+	}
+	return out
 }

@@ -277,7 +277,7 @@ func (d *Driver) adopt(ctx context.Context, a schema.Action) (*schema.Receipt, e
 	}
 	if len(diff) > 0 {
 		f := invalid("the definition differs from the running job in %d fields, first %s: defined %q, running %q", len(diff), diff[0].Field, diff[0].Was, diff[0].Is)
-		f.Next = "change the definition until locktide diff shows nothing, then adopt again"
+		f.Next, f.Diff = "change the definition until it says what runs, then adopt again", diff
 		return nil, f
 	}
 	own := nativeBlocks(live.job)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"syscall"
 
@@ -38,6 +39,7 @@ func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 // problem is an error with the operator's next step.
 type problem struct {
 	message, next string
+	away          bool // the daemon cannot be reached
 }
 
 func (p *problem) Error() string { return p.message }
@@ -56,6 +58,7 @@ type shared struct {
 	token   string
 	output  string
 	color   bool
+	stood   bool // the standing lines are printed
 }
 
 // Main runs one command line and gives its exit code. SIGINT and SIGTERM end
@@ -86,7 +89,7 @@ func Main(ctx context.Context, args []string, std Streams, version string, engin
 
 // New gives the root command.
 func New(std Streams, version string, engine Engine) *cobra.Command {
-	s := &shared{Streams: std, engine: engine, version: version, color: isTerminal(std.Out)}
+	s := &shared{Streams: std, engine: engine, version: version, color: isTerminal(std.Out) && os.Getenv("NO_COLOR") == ""}
 	root := &cobra.Command{
 		Use:           "locktide",
 		Short:         "Git is the fleet: a commit becomes running jobs, services and routes",

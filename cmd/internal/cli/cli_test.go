@@ -44,6 +44,7 @@ func (f *fleet) Report() *schema.Report {
 	no := false
 	now := time.Now()
 	return &schema.Report{Owner: "acme", Health: "PROGRESSING", Leading: true, Epoch: 3, Turn: now, Head: "0123456789abcdef",
+		Pins: []schema.Pin{{App: "shop.web", What: "release", Value: "1.2.0"}},
 		Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Desired: 2, Serving: 1, Cap: 1, Release: "1.2.0",
 			Members: []schema.MemberReport{{Member: schema.Member{ID: "aaaaaaaa-1111-2222-3333-444444444444", Group: "shop.web/prod.dc1", Node: "n1", Running: true, Passing: &no, Since: now, Created: now}}},
 			Goods:   []schema.GoodReport{{Version: "1.1.0", Commit: "c1", At: now}}}},
@@ -60,9 +61,9 @@ func (f *fleet) History(time.Time) []schema.HistoryEntry {
 func (f *fleet) Do(_ context.Context, c schema.Command) schema.Answer {
 	f.asked = append(f.asked, c)
 	if c.Target == "nobody" {
-		return schema.Answer{Message: "there is no nobody", Details: []string{"locktide get"}}
+		return schema.Answer{Message: "there is no nobody", Next: "locktide get"}
 	}
-	return schema.Answer{OK: true, Message: "done: " + c.Verb}
+	return schema.Answer{OK: true, Message: "done: " + c.Verb, Details: []string{"one group"}, Standing: []string{"braked: all"}}
 }
 
 // run gives the exit code and what was printed.
@@ -146,6 +147,9 @@ func TestVerbsReachTheDaemon(t *testing.T) {
 	}{
 		{"approve abcd", schema.Command{Verb: "approve", Target: "abcd"}},
 		{"brake --all --reason fire", schema.Command{Verb: "brake", Target: "all", Reason: "fire"}},
+		{"brake --dc dc1 --reason fire", schema.Command{Verb: "brake", Target: "dc:dc1", Reason: "fire"}},
+		{"brake --team payments --reason fire", schema.Command{Verb: "brake", Target: "team:payments", Reason: "fire"}},
+		{"resume --all --preview", schema.Command{Verb: "resume", Target: "all", Preview: true}},
 		{"resume shop.web", schema.Command{Verb: "resume", Target: "app:shop.web"}},
 		{"unhold groups/shop.web/prod.dc1", schema.Command{Verb: "unhold", Target: "group:shop.web/prod.dc1"}},
 		{"hold aaaa --reason disk", schema.Command{Verb: "hold", Target: "member:aaaaaaaa-1111-2222-3333-444444444444", Reason: "disk"}},
@@ -153,7 +157,7 @@ func TestVerbsReachTheDaemon(t *testing.T) {
 		{"rollback shop.web --to 2 --fast", schema.Command{Verb: "rollback", Target: "shop.web", Number: 2, Value: "fast"}},
 		{"pin shop.web 1.2 --for 4h", schema.Command{Verb: "pin", Target: "shop.web", Value: "1.2", For: 4 * time.Hour}},
 		{"scale shop.web/prod.dc1 7", schema.Command{Verb: "scale", Target: "shop.web/prod.dc1", Number: 7}},
-		{"drain n1 --force", schema.Command{Verb: "drain", Target: "n1", Force: true}},
+		{"drain n1 --force --deadline 10m", schema.Command{Verb: "drain", Target: "n1", Force: true, For: 10 * time.Minute}},
 		{"sync", schema.Command{Verb: "sync"}},
 	} {
 		f.asked = nil
@@ -179,6 +183,9 @@ func TestErrorsSayWhatNext(t *testing.T) {
 		{"hold n1", "--reason"},
 		{"brake --reason x", "--all"},
 		{"brake a --all --reason x", "--all"},
+		{"brake a --dc x --reason x", "one scope"},
+		{"brake a --direct --reason x", "--all --direct"},
+		{"brake --all --reason x --api 127.0.0.1:1", "--direct"},
 		{"scale g many", "not a number"},
 		{"retry nobody", "next: locktide get"},
 		{"get none", "locktide get"},
@@ -201,6 +208,36 @@ func TestBrakeDirectNeedsNoDaemon(t *testing.T) {
 	code, _, errs := run(t, e, "brake", "--all", "--direct", "--reason", "fire", "--api", "http://127.0.0.1:1")
 	if code != 0 || e.braked != "fire" {
 		t.Errorf("exit code %d, braked %q: %s", code, e.braked, errs)
+	}
+	code, _, errs = run(t, e, "resume", "--all", "--direct", "--reason", "it is out", "--api", "http://127.0.0.1:1")
+	if code != 0 || e.braked != "" {
+		t.Errorf("exit code %d, braked %q: %s", code, e.braked, errs)
+	}
+}
+
+// What stands between Git and what runs is on every page, once.
+func TestEveryVerbShowsWhatStands(t *testing.T) {
+	_, flags := daemon(t)
+	for _, args := range []string{"get", "diff", "out", "changes", "explain apps/shop.web", "plan", "sync", "unpin shop.web"} {
+		_, out, errs := run(t, &engine{}, append(strings.Fields(args), flags...)...)
+		if strings.Count(errs, "!! ") != 1 || strings.Contains(out, "!!") {
+			t.Errorf("%s printed %q and %q", args, out, errs)
+		}
+	}
+}
+
+func TestConfirmAsksAfterThePreview(t *testing.T) {
+	f, flags := daemon(t)
+	for answer, want := range map[string]bool{"y\n": true, "Yes\n": true, "n\n": false, "\n": false, "": false} {
+		var out bytes.Buffer
+		root := New(Streams{In: strings.NewReader(answer), Out: &out, Err: io.Discard}, "test", &engine{})
+		s := &shared{Streams: Streams{In: strings.NewReader(answer), Out: &out, Err: io.Discard}, api: flags[1], token: flags[3]}
+		f.asked = nil
+		root.SetContext(t.Context())
+		err := s.confirm(root, schema.Command{Verb: "resume", Target: "all"})
+		if (err == nil) != want || len(f.asked) != 1 || !f.asked[0].Preview || !strings.Contains(out.String(), "one group") {
+			t.Errorf("%q: %v, asked %+v, printed %q", answer, err, f.asked, out.String())
+		}
 	}
 }
 

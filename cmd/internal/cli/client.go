@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"locktide.dev/cmd/internal/httpapi"
 	"locktide.dev/schema"
 )
 
@@ -41,6 +42,7 @@ type client struct {
 	base  string
 	token string
 	http  *http.Client
+	stand func([]string) // shows what stands between Git and what runs
 }
 
 func (s *shared) client() (*client, error) {
@@ -48,7 +50,7 @@ func (s *shared) client() (*client, error) {
 	if !strings.Contains(base, "://") {
 		base = "http://" + base
 	}
-	c := &client{base: strings.TrimRight(base, "/"), http: &http.Client{Timeout: time.Minute}}
+	c := &client{base: strings.TrimRight(base, "/"), http: &http.Client{Timeout: time.Minute}, stand: s.stand}
 	path := firstOf(s.token, os.Getenv("LOCKTIDE_TOKEN_FILE"))
 	asked := path != ""
 	if !asked {
@@ -92,7 +94,20 @@ func (c *client) do(ctx context.Context, cmd schema.Command) (schema.Answer, err
 		return answer, fmt.Errorf("cannot encode the command: %w", err)
 	}
 	err = c.call(ctx, http.MethodPost, "/v1/commands", body, &answer)
+	c.stand(answer.Standing)
 	return answer, err
+}
+
+// stand prints, once for a command and on top of its output, what stands
+// between Git and what runs.
+func (s *shared) stand(lines []string) {
+	if s.stood {
+		return
+	}
+	for _, l := range lines {
+		fmt.Fprintf(s.Err, "%s %s\n", s.paint(yellow, "!!"), l)
+		s.stood = true
+	}
 }
 
 func (c *client) call(ctx context.Context, method, path string, body []byte, out any) error {
@@ -113,7 +128,8 @@ func (c *client) call(ctx context.Context, method, path string, body []byte, out
 		if errors.As(err, &dial) {
 			err = dial.Err
 		}
-		return Fail("start it with `locktide serve` or `locktide dev`, or name it with --api", "cannot reach the daemon at %s: %v", c.base, err)
+		return &problem{message: fmt.Sprintf("cannot reach the daemon at %s: %v", c.base, err), away: true,
+			next: "start it with `locktide serve` or `locktide dev`, or name it with --api"}
 	}
 	defer res.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(res.Body, 256<<20))
@@ -127,6 +143,7 @@ func (c *client) call(ctx context.Context, method, path string, body []byte, out
 		}
 		return Fail(failure.Next, "%s", failure.Message)
 	}
+	c.stand(res.Header.Values(httpapi.StandingHeader))
 	if err := json.Unmarshal(raw, out); err != nil {
 		return Fail("use a locktide of the daemon's version: `locktide version`", "cannot understand the daemon's answer to %s: %v", path, err)
 	}

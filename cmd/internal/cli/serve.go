@@ -5,6 +5,8 @@ import "github.com/spf13/cobra"
 // DefaultConfig is where the daemon's configuration is.
 const DefaultConfig = "/etc/locktide/locktide.yaml"
 
+const brakeFile = "/etc/locktide/BRAKE"
+
 func (s *shared) serveCommand() *cobra.Command {
 	var config string
 	c := &cobra.Command{

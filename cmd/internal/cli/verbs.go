@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,30 +22,37 @@ type verb struct {
 	reason            bool   // --reason is demanded
 	force             string // what --force overrides; "" = no such flag
 	lasts             string // what --for means; "" = no such flag
+	previews          bool   // it can say what it would do first
+	example           string
 }
 
 // verbs are all of them, in the order of the help.
 var verbs = []verb{
-	{name: "approve", args: "DIGEST", about: "Approve a set of changes that waits (see status)"},
-	{name: "adopt", args: "OBJECT|GROUP", about: "Take a foreign or ejected object over, without a restart"},
-	{name: "retry", args: "APP|GROUP", about: "Try again what failed", force: "set the quarantine of a failed release aside"},
-	{name: "continue", args: "APP|GROUP", about: "Go on with a braked rollout, accepting its failed members"},
-	{name: "abort", args: "APP|GROUP", about: "Take a rollout back to the last good release"},
-	{name: "hold", args: "MEMBER|HOST|GROUP", about: "Take a member, host or group out of rotation", reason: true,
-		force: "also below the group's capacity floor", lasts: "remind after this time; it never releases by itself"},
-	{name: "unhold", args: "MEMBER|HOST|GROUP", about: "Let a held member, host or group serve again"},
-	{name: "brake", args: "[APP|GROUP|dc:NAME]", about: "Stop everything disruptive at once, until resume", scope: true, reason: true},
-	{name: "resume", args: "[APP|GROUP|dc:NAME]", about: "Release a brake, or leave observe mode", scope: true},
-	{name: "rollback", args: "APP|GROUP", about: "Go back to a good release now, without Git, and pin it"},
+	{name: "approve", args: "DIGEST", about: "Approve a set of changes that waits (see status)", example: "approve 3f0c9a"},
+	{name: "adopt", args: "OBJECT|GROUP", about: "Take a foreign or ejected object over, without a restart; it has to be as its definition says",
+		example: "adopt shop.web/prod.dc1"},
+	{name: "retry", args: "APP|GROUP", about: "Try again what failed", force: "set the quarantine of a failed release aside", example: "retry shop.web"},
+	{name: "continue", args: "APP|GROUP", about: "Go on with a braked rollout, accepting its failed members", example: "continue shop.web"},
+	{name: "abort", args: "APP|GROUP", about: "Take a rollout back to the last good release", example: "abort shop.web"},
+	{name: "hold", args: "MEMBER|HOST|GROUP", about: "Take a member, host or group out of rotation", reason: true, previews: true,
+		force: "also below the group's capacity floor", lasts: "remind after this time; it never releases by itself",
+		example: `hold dc1-r4-n7 --reason "disk errors" --for 4h`},
+	{name: "unhold", args: "MEMBER|HOST|GROUP", about: "Let a held member, host or group serve again", example: "unhold dc1-r4-n7"},
+	{name: "brake", args: "[APP|GROUP]", about: "Stop everything disruptive at once, until resume", scope: true, reason: true,
+		example: `brake --all --reason "errors at checkout"` + "\n" + `brake --team payments --reason "incident 42"`},
+	{name: "resume", args: "[APP|GROUP]", about: "Release a brake, or leave observe mode; shows first what will start", scope: true, previews: true,
+		example: "resume --all"},
+	{name: "rollback", args: "APP|GROUP", about: "Go back to a good release now, without Git, and pin it", previews: true, example: "rollback shop.web --to 2"},
 	{name: "pin", args: "APP|GROUP RELEASE", about: "Run a release without Git; newer commits wait until unpin", value: true,
-		lasts: "remind after this time; it never flips by itself"},
-	{name: "unpin", args: "APP|GROUP", about: "Follow Git again"},
-	{name: "scale", args: "GROUP COUNT", about: "Run another number of members until unpin", number: true, lasts: "remind after this time"},
-	{name: "drain", args: "HOST", about: "Take a host out of rotation and move its members away",
-		force: "also below a group's capacity floor", lasts: "deadline for members to leave"},
-	{name: "undrain", args: "HOST", about: "Let a drained host serve again"},
-	{name: "repair", args: "OBJECT|GROUP|APP", about: "Undo drift now instead of after repair_after"},
-	{name: "sync", args: "", about: "Fetch Git and read all backends now"},
+		lasts: "remind after this time; it never flips by itself", example: `pin shop.web 1.4.2 --for 4h --reason "hotfix"`},
+	{name: "unpin", args: "APP|GROUP", about: "Follow Git again", example: "unpin shop.web"},
+	{name: "scale", args: "GROUP COUNT", about: "Run another number of members until unpin", number: true, lasts: "remind after this time; it never flips by itself",
+		force: "also to 0", example: `scale shop.web/prod.dc1 40 --for 2h --reason "sale"`},
+	{name: "drain", args: "HOST", about: "Take a host out of rotation and move its members away", previews: true,
+		force: "also below a group's capacity floor", lasts: "deadline for members to leave", example: `drain dc1-r4-n7 --deadline 10m --reason "new kernel"`},
+	{name: "undrain", args: "HOST", about: "Let a drained host serve again", example: "undrain dc1-r4-n7"},
+	{name: "repair", args: "OBJECT|GROUP|APP", about: "Undo drift now instead of after repair_after", example: "repair shop.web/prod.dc1"},
+	{name: "sync", args: "", about: "Fetch Git and read all backends now", example: "sync"},
 }
 
 func (s *shared) verbCommands() []*cobra.Command {
@@ -54,11 +64,11 @@ func (s *shared) verbCommands() []*cobra.Command {
 }
 
 func (s *shared) verbCommand(v verb) *cobra.Command {
-	var all, direct, fast bool
+	var all, direct, fast, only, yes bool
 	var to int
-	var config string
+	var config, dc, team string
 	ask := schema.Command{Verb: v.name}
-	c := &cobra.Command{Use: v.name, Short: v.about}
+	c := &cobra.Command{Use: v.name, Short: v.about, Example: "  locktide " + strings.ReplaceAll(v.example, "\n", "\n  locktide ")}
 	if v.args != "" {
 		c.Use += " " + v.args
 	}
@@ -80,12 +90,16 @@ func (s *shared) verbCommand(v verb) *cobra.Command {
 			return Fail("say why with --reason \"...\": it stands on every page", "%s needs a reason", v.name)
 		}
 		if v.scope {
-			if all == (ask.Target != "") {
-				return Fail("write --all, or name one app, group or datacenter", "%s needs a scope", v.name)
+			var scopes []string
+			for scope, given := range map[string]bool{ask.Target: ask.Target != "", "all": all, "dc:" + dc: dc != "", "team:" + team: team != ""} {
+				if given {
+					scopes = append(scopes, scope)
+				}
 			}
-			if all {
-				ask.Target = "all"
+			if len(scopes) != 1 {
+				return Fail("write --all, --dc NAME, --team NAME, or name one app or group", "%s needs one scope", v.name)
 			}
+			ask.Target = scopes[0]
 		}
 		if v.number {
 			n, err := strconv.Atoi(args[1])
@@ -104,15 +118,18 @@ func (s *shared) verbCommand(v verb) *cobra.Command {
 			}
 		}
 		if direct {
-			if err := s.engine.Brake(cmd.Context(), config, ask.Reason); err != nil {
-				return err
-			}
-			fmt.Fprintln(s.Out, "the brake stands beside the fleet's lease; every daemon reads it before each write")
-			return nil
+			return s.direct(cmd, v.name, ask, config)
 		}
 		targets, err := s.targets(cmd.Context(), v.name, ask.Target)
 		for _, t := range targets {
 			ask.Target = t
+			if only {
+				ask.Preview = true
+			} else if v.previews && !yes && !s.wantsJSON() && isTerminal(s.In) {
+				if err := s.confirm(cmd, ask); err != nil {
+					return err
+				}
+			}
 			if err := s.send(cmd, ask); err != nil {
 				return err
 			}
@@ -123,12 +140,22 @@ func (s *shared) verbCommand(v verb) *cobra.Command {
 	f.StringVar(&ask.Reason, "reason", "", "why, for the audit")
 	if v.scope {
 		f.BoolVar(&all, "all", false, "the whole fleet")
+		f.StringVar(&dc, "dc", "", "one datacenter")
+		f.StringVar(&team, "team", "", "what one team owns")
+	}
+	if v.previews {
+		f.BoolVar(&only, "preview", false, "only say what it would do")
+		f.BoolVarP(&yes, "yes", "y", false, "do not ask; nobody is asked without a terminal")
 	}
 	if v.force != "" {
 		f.BoolVar(&ask.Force, "force", false, v.force)
 	}
 	if v.lasts != "" {
-		f.DurationVar(&ask.For, "for", time.Duration(0), v.lasts)
+		name := "for"
+		if v.name == "drain" {
+			name = "deadline"
+		}
+		f.DurationVar(&ask.For, name, time.Duration(0), v.lasts)
 	}
 	switch v.name {
 	case "rollback":
@@ -141,12 +168,32 @@ func (s *shared) verbCommand(v verb) *cobra.Command {
 	return c
 }
 
+// direct writes or takes away the fleet-wide brake beside the lease.
+func (s *shared) direct(cmd *cobra.Command, verb string, ask schema.Command, config string) error {
+	if ask.Target != "all" {
+		return Fail("write --all --direct; one app or group is braked through the daemon", "without the daemon only the whole fleet is braked")
+	}
+	says := "the brake stands beside the fleet's lease; every daemon reads it before each write"
+	if verb == "resume" {
+		ask.Reason, says = "", "the brake beside the fleet's lease is gone; brakes given to the daemon stand"
+	}
+	if err := s.engine.Brake(cmd.Context(), config, ask.Reason); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.Out, says)
+	return nil
+}
+
 func (s *shared) send(cmd *cobra.Command, ask schema.Command) error {
 	c, err := s.client()
 	if err != nil {
 		return err
 	}
 	answer, err := c.do(cmd.Context(), ask)
+	var p *problem
+	if errors.As(err, &p) && p.away && ask.Verb == "brake" {
+		p.next = "`locktide brake --all --direct --reason \"...\"` or a file " + brakeFile + " on the daemon's host stop it without the API"
+	}
 	if err != nil {
 		return err
 	}
@@ -160,15 +207,42 @@ func (s *shared) send(cmd *cobra.Command, ask schema.Command) error {
 		return nil
 	}
 	if !answer.OK {
-		next := ""
-		if len(answer.Details) > 0 {
-			next = answer.Details[0]
+		for _, d := range answer.Details {
+			fmt.Fprintf(s.Err, "  %s\n", d)
 		}
-		return Fail(next, "%s", answer.Message)
+		return Fail(answer.Next, "%s", answer.Message)
 	}
-	fmt.Fprintln(s.Out, answer.Message)
-	for _, d := range answer.Details {
+	s.answer(answer)
+	return nil
+}
+
+func (s *shared) answer(a schema.Answer) {
+	fmt.Fprintln(s.Out, a.Message)
+	for _, d := range a.Details {
 		fmt.Fprintf(s.Out, "  %s\n", d)
+	}
+}
+
+// confirm asks the person at the keyboard, after the daemon said what the
+// command would do. Without a terminal there is nobody to ask: it goes on.
+func (s *shared) confirm(cmd *cobra.Command, ask schema.Command) error {
+	c, err := s.client()
+	if err != nil {
+		return err
+	}
+	ask.Preview = true
+	answer, err := c.do(cmd.Context(), ask)
+	if err != nil || !answer.OK { // the command itself says why it is refused
+		return err
+	}
+	s.answer(answer)
+	fmt.Fprintf(s.Out, "%s? [y/N] ", ask.Verb)
+	line, err := bufio.NewReader(s.In).ReadString('\n')
+	if err != nil && line == "" {
+		return Fail("add --yes to go on without asking", "nobody answered: nothing was done")
+	}
+	if !strings.HasPrefix(strings.ToLower(strings.TrimSpace(line)), "y") {
+		return Fail("", "nothing was done")
 	}
 	return nil
 }

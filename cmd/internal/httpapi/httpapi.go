@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -82,6 +83,10 @@ func Routes() []Route {
 	}
 }
 
+// StandingHeader carries Report.Standing on every answer that shows the
+// fleet, one line each, so that no page is read without it.
+const StandingHeader = "Locktide-Standing"
+
 type api struct{ Options }
 
 // New gives the server; it does not listen yet.
@@ -109,6 +114,9 @@ func Handler(o Options) http.Handler {
 				w.Header().Set("WWW-Authenticate", "Bearer")
 				fail(w, http.StatusUnauthorized, *err)
 				return
+			}
+			if r.Access == Read {
+				a.stand(w)
 			}
 			r.handle(a, w, req)
 		})
@@ -141,6 +149,15 @@ func (a *api) allowed(level Access, req *http.Request) *schema.Failure {
 		return denied
 	}
 	return nil
+}
+
+func (a *api) stand(w http.ResponseWriter) {
+	if r := a.Fleet.Report(); r != nil {
+		for _, line := range r.Standing() {
+			q := strconv.QuoteToASCII(line) // a reason may hold anything
+			w.Header().Add(StandingHeader, q[1:len(q)-1])
+		}
+	}
 }
 
 func (a *api) healthz(w http.ResponseWriter, _ *http.Request) {

@@ -1,0 +1,201 @@
+package reconciler
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"locktide.dev/reconciler/rollout"
+	"locktide.dev/schema"
+)
+
+var brakeScopes = []string{"all", "app", "group", "dc", "team"}
+
+// brake stops new disruptive actions of a scope, and says what stops, what
+// still finishes and what no brake stops.
+func (l *Loop) brake(c schema.Command) schema.Answer {
+	st := &l.st
+	kind, name := cutScope(c.Target)
+	if !slices.Contains(brakeScopes, kind) || (kind != "all" && name == "") {
+		return refuse("brake what? want all, app:X, group:X, dc:X or team:X, not %q", c.Target)
+	}
+	if c.Reason == "" {
+		return refuse("a brake needs a reason: --reason")
+	}
+	st.ledger.Brakes = slices.DeleteFunc(slices.Clone(st.ledger.Brakes), func(b schema.Brake) bool { return b.Scope == c.Target })
+	st.ledger.Brakes = append(st.ledger.Brakes, schema.Brake{Scope: c.Target, Reason: c.Reason, By: c.By, At: time.Now()})
+	a := done("braked %s: no new disruptive action starts", c.Target)
+	for _, id := range sortedKeys(st.rollouts) {
+		if r := st.rollouts[id]; l.covers(c.Target, r) {
+			a.Details = append(a.Details, fmt.Sprintf("stopped: the rollout of %s, %s", id, l.step(r)))
+		}
+	}
+	for _, text := range l.finishing() {
+		a.Details = append(a.Details, "still finishing: "+text)
+	}
+	a.Details = append(a.Details, "not stopped: who serves at the proxies, the backends' own reschedules, "+l.scaling(c.Target),
+		"until: locktide resume "+flagOf(c.Target))
+	return a
+}
+
+// step says where a rollout stands, for people.
+func (l *Loop) step(r rollout.Rollout) string {
+	done := 0
+	for _, it := range r.Items {
+		if it.State == rollout.StateDone {
+			done++
+		}
+	}
+	return fmt.Sprintf("%s, %d of %d objects done", r.Phase, done, len(r.Items))
+}
+
+// finishing lists the writes that are under way.
+func (l *Loop) finishing() []string {
+	var out []string
+	for _, a := range l.st.inflight {
+		out = append(out, string(a.Verb)+" "+a.Key.String())
+	}
+	slices.Sort(out)
+	if n := len(out); n > 10 {
+		out = append(out[:10], fmt.Sprintf("and %d more writes", n-10))
+	}
+	return out
+}
+
+// scaling names the autoscaled groups that a brake of a scope leaves without
+// scaling while their rollouts stand.
+func (l *Loop) scaling(scope string) string {
+	var stuck []string
+	for _, r := range l.st.rollouts {
+		for _, it := range r.Items {
+			if it.Paced != nil && it.Paced.Autoscaled && it.Started && l.covers(scope, r) {
+				stuck = append(stuck, it.Group)
+			}
+		}
+	}
+	if len(stuck) == 0 {
+		return "autoscalers"
+	}
+	slices.Sort(stuck)
+	return "autoscalers, except that " + strings.Join(stuck, ", ") + " cannot scale in the middle of a rollout: after brake_limit it goes back"
+}
+
+// flagOf writes a scope as the command line takes it.
+func flagOf(scope string) string {
+	if scope == "all" {
+		return "--all"
+	}
+	return scope
+}
+
+// resume lifts brakes and ends the observe mode. Its preview says what starts.
+func (l *Loop) resume(c schema.Command) schema.Answer {
+	st := &l.st
+	lifts := func(b schema.Brake) bool { return c.Target == b.Scope || c.Target == "" }
+	stays := slices.DeleteFunc(slices.Clone(st.ledger.Brakes), lifts)
+	lifted := len(st.ledger.Brakes) - len(stays)
+	leaves := st.meta.Observe && (c.Target == "" || c.Target == "all")
+	if lifted == 0 && !leaves {
+		a := refuse("no brake %q is in force", c.Target)
+		if c.Target == "" {
+			a.Message = "nothing is braked"
+		}
+		if why := l.braked(); why != "" {
+			a.Next = "another brake is: " + why + "; remove the file, or locktide resume --all --direct"
+		} else if len(st.ledger.Brakes) > 0 {
+			a.Next = "locktide resume " + flagOf(st.ledger.Brakes[0].Scope)
+		}
+		return a
+	}
+	details := l.starts(stays, leaves)
+	if c.Preview {
+		a := done("resuming %s lifts %d brakes", orElse(c.Target, "all"), lifted)
+		if leaves {
+			a.Message += " and ends the observe mode"
+		}
+		a.Details = details
+		return a
+	}
+	st.ledger.Brakes = stays
+	if leaves {
+		st.meta.Observe = false
+	}
+	for id, r := range st.rollouts {
+		if next, err := rollout.Command(r, "resume", time.Now()); err == nil {
+			st.rollouts[id] = next
+		}
+	}
+	a := done("%d brakes lifted", lifted)
+	if leaves {
+		a = done("resumed: from now on this fleet is repaired and rolled out; %d brakes lifted", lifted)
+	}
+	a.Details = details
+	return a
+}
+
+// starts lists what goes on, starts and is repaired when only these brakes stay.
+func (l *Loop) starts(stays []schema.Brake, leaves bool) []string {
+	st := &l.st
+	var out []string
+	free := func(r rollout.Rollout) bool {
+		return l.braked() == "" && !slices.ContainsFunc(stays, func(b schema.Brake) bool { return l.covers(b.Scope, r) })
+	}
+	for _, id := range sortedKeys(st.rollouts) {
+		if r := st.rollouts[id]; free(r) {
+			out = append(out, fmt.Sprintf("goes on: the rollout of %s, %s", id, l.step(r)))
+		}
+	}
+	for _, p := range st.lastPlan.Partitions {
+		r := rollout.Rollout{Apps: p.Apps}
+		for _, it := range p.Items {
+			r.Items = append(r.Items, rollout.Item{Item: it})
+		}
+		if _, running := st.rollouts[p.ID]; !running && free(r) {
+			out = append(out, fmt.Sprintf("starts: a rollout of %s, %s", p.ID, counted(p.Items)))
+		}
+	}
+	if n := len(st.drift); n > 0 && leaves {
+		out = append(out, fmt.Sprintf("repairs: %d objects that drifted, each after its repair_after", n))
+	}
+	if n := len(st.lastPlan.Awaits); n > 0 {
+		out = append(out, fmt.Sprintf("still waits: %d sets of changes for their approval", n))
+	}
+	if len(out) == 0 {
+		out = append(out, "starts: nothing, everything is as Git says")
+	}
+	if n := len(out); n > 20 {
+		out = append(out[:20], fmt.Sprintf("and %d more; locktide plan shows all", n-20))
+	}
+	return out
+}
+
+// counted sums items up by verb.
+func counted(items []schema.Item) string {
+	n := map[schema.Verb]int{}
+	for _, it := range items {
+		n[it.Verb]++
+	}
+	var parts []string
+	for _, v := range []schema.Verb{schema.VerbCreate, schema.VerbUpdate, schema.VerbDelete} {
+		if n[v] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", v, n[v]))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// standing says what stands between Git and what runs, for every page.
+func (l *Loop) standing() []string {
+	r := schema.Report{Brakes: l.brakes(), Pins: l.pinned(), Observe: l.observing(), At: time.Now()}
+	return r.Standing()
+}
+
+// brakes lists those in force, also those that were not given to the loop.
+func (l *Loop) brakes() []schema.Brake {
+	out := slices.Clone(l.st.ledger.Brakes)
+	if why := l.braked(); why != "" {
+		out = append(out, schema.Brake{Scope: "all", Reason: why, By: "direct"})
+	}
+	return out
+}

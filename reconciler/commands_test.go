@@ -1,0 +1,171 @@
+package reconciler_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"locktide.dev/drivers/memory"
+	"locktide.dev/schema"
+)
+
+// refused gives the answer to a command that must be refused.
+func (w *world) refused(c schema.Command) schema.Answer {
+	w.t.Helper()
+	a := w.try(c)
+	if a.OK {
+		w.t.Fatalf("%s %s was not refused: %+v", c.Verb, c.Target, a)
+	}
+	return a
+}
+
+func TestAdoptAnswersWithWhatTheBackendSaid(t *testing.T) {
+	running(t, one("1"), 2, func(w *world) {
+		w.back.Remove(apiRoute)
+		w.back.PutForeign(schema.Object{Key: apiRoute, Spec: []byte(`{"theirs":true}`)})
+		w.until(time.Minute, "it is foreign", func() bool { return w.object(apiRoute).State == schema.StateForeign })
+		w.back.Set(memory.Faults{Broken: map[schema.Key]bool{apiRoute: true}})
+		if a := w.refused(schema.Command{Verb: "adopt", Target: apiRoute.String()}); !contains(a.Message, "the backend refuses this object") {
+			t.Fatalf("answer %+v", a)
+		}
+		w.back.Set(memory.Faults{})
+		w.lease.SetAway(true)
+		w.pass(time.Minute)
+		if a := w.refused(schema.Command{Verb: "adopt", Target: apiRoute.String()}); !contains(a.Message, "lead") && !contains(a.Message, "lease") {
+			t.Fatalf("without the lease: %+v", a)
+		}
+		w.lease.SetAway(false)
+		w.until(time.Minute, "leads again", func() bool { return w.loop.Report().Leading })
+		n := len(w.back.Writes())
+		w.do(schema.Command{Verb: "adopt", Target: apiRoute.String()})
+		if !contains(w.verbs(n), "adopt") {
+			t.Fatalf("answered before the backend did: %s", w.verbs(n))
+		}
+	})
+}
+
+func TestRefusedCommandsAreAudited(t *testing.T) {
+	running(t, one("1"), 2, func(w *world) {
+		w.refused(schema.Command{Verb: "unpin", Target: "shop.api", Reason: "a typo"})
+		w.stop()
+		w.start()
+		w.pass(time.Second)
+		hit := slices.ContainsFunc(w.loop.History(time.Time{}), func(h schema.HistoryEntry) bool {
+			return h.Writer == "operator ada" && h.What == "unpin shop.api" && h.Reason == "a typo" && strings.HasPrefix(h.Outcome, "refused: ")
+		})
+		if !hit {
+			t.Fatalf("history %v", w.loop.History(time.Time{}))
+		}
+	})
+}
+
+// A host in several groups is charged to each of them, on top of who is out
+// already and of what a rollout takes.
+func TestHoldsAreChargedToEveryGroup(t *testing.T) {
+	running(t, map[string]string{"shop.api": "1", "shop.web": "1"}, 4, func(w *world) {
+		host := func(n int) string { return []string{"host:node-m-0", "host:node-m-1"}[n] }
+		before := w.try(schema.Command{Verb: "hold", Target: host(0), Preview: true})
+		if !before.OK || len(before.Details) != 2 || !contains(before.Details[0], "shop.api/prod.dc1: 4 desired, 4 serving, cap 1, 1 free; 1 would leave, 3 stay") {
+			t.Fatalf("preview %+v", before)
+		}
+		if len(w.loop.Report().Holds) > 0 {
+			t.Fatal("a preview held something")
+		}
+		w.do(schema.Command{Verb: "hold", Target: host(0), Reason: "disk", For: time.Hour})
+		w.pass(10 * time.Second)
+		a := w.refused(schema.Command{Verb: "hold", Target: host(1), Reason: "disk"})
+		if !contains(a.Next, "--force") || len(a.Details) != 2 || !contains(a.Details[1], "below its floor of 3") {
+			t.Fatalf("answer %+v", a)
+		}
+		w.refused(schema.Command{Verb: "drain", Target: host(1), Reason: "disk"})
+		w.do(schema.Command{Verb: "hold", Target: host(1), Reason: "disk", Force: true})
+		w.do(schema.Command{Verb: "unhold", Target: host(1)})
+		w.pass(time.Hour)
+		if s := w.loop.Report().Standing(); len(s) != 1 || !contains(s[0], "overdue: the hold of host:node-m-0") {
+			t.Fatalf("standing %v", s)
+		}
+		w.pass(24 * time.Hour)
+		if len(w.loop.Report().Holds) != 1 {
+			t.Fatal("a hold released itself")
+		}
+	})
+}
+
+func TestAHoldDuringABatchCountsWhatTheRolloutTakes(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		n := len(w.back.Writes())
+		w.git.commit(fleet(one("2"), 4))
+		w.until(5*time.Minute, "the first batch is under way", func() bool { return contains(w.verbs(n), "stage") })
+		a := w.refused(schema.Command{Verb: "hold", Target: "host:node-m-3", Reason: "disk"})
+		if !contains(a.Message, "below its floor") {
+			t.Fatalf("answer %+v", a)
+		}
+	})
+}
+
+func TestDrainAsksTheBackendThatKnowsTheHost(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		w.do(schema.Command{Verb: "drain", Target: "node-m-1", Reason: "disk"})
+		w.until(time.Minute, "out", func() bool { return len(w.inRotation(apiGroup)) == 3 })
+		w.back.Set(memory.Faults{Down: true})
+		if a := w.refused(schema.Command{Verb: "undrain", Target: "node-m-1"}); len(a.Details) != 1 || !contains(a.Details[0], "memory:m") {
+			t.Fatalf("answer %+v", a)
+		}
+	})
+}
+
+func TestBrakeAndResumeSayWhatStopsAndStarts(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		n := len(w.back.Writes())
+		w.git.commit(fleet(one("2"), 4))
+		w.until(5*time.Minute, "the rollout runs", func() bool { return contains(w.verbs(n), "stage") })
+		a := w.try(schema.Command{Verb: "brake", Target: "app:shop.api", Reason: "odd"})
+		if text := strings.Join(a.Details, "\n"); !a.OK || !contains(text, "stopped: the rollout of shop.api") || !contains(text, "not stopped: who serves") {
+			t.Fatalf("answer %+v", a)
+		}
+		if !slices.Contains(a.Standing, "braked: app:shop.api") {
+			t.Fatalf("standing %v", a.Standing)
+		}
+		w.pass(time.Minute)
+		a = w.try(schema.Command{Verb: "resume", Target: "app:shop.api", Preview: true})
+		if !a.OK || len(a.Details) != 1 || !contains(a.Details[0], "goes on: the rollout of shop.api") || len(w.loop.Report().Brakes) != 1 {
+			t.Fatalf("answer %+v", a)
+		}
+	})
+}
+
+func TestAPinSaysWhatItTakesThePlaceOf(t *testing.T) {
+	running(t, one("1"), 2, func(w *world) {
+		a := w.try(schema.Command{Verb: "pin", Target: "shop.api", Value: "3", Reason: "hotfix", For: time.Hour})
+		if !a.OK || !contains(strings.Join(a.Details, "\n"), apiGroup+": release 1 by Git -> 3") {
+			t.Fatalf("answer %+v", a)
+		}
+		w.pass(2 * time.Minute)
+		r := w.loop.Report()
+		if s := r.Standing(); len(s) != 1 || s[0] != "live is not Git: 1 pinned: shop.api" {
+			t.Fatalf("standing %v", s)
+		}
+		w.git.commit(fleet(one("2"), 2))
+		w.pass(2 * time.Hour)
+		r = w.loop.Report()
+		if s := r.Standing(); len(s) != 2 || !contains(s[0], "newer commits wait") || !contains(s[1], "overdue: the pin of shop.api to release 3 by ada") {
+			t.Fatalf("standing %v", s)
+		}
+		if !contains(w.back.Contents()[apiJob], `"release":"3"`) {
+			t.Fatal("the pin flipped")
+		}
+	})
+}
+
+func TestRollbackSaysWhatItWillDo(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		w.git.commit(fleet(one("2"), 4))
+		w.until(10*time.Minute, "release 2 runs", w.onCommit("c2"))
+		a := w.try(schema.Command{Verb: "rollback", Target: "shop.api", Preview: true})
+		if !a.OK || !contains(a.Message, "commit c1") || !contains(strings.Join(a.Details, "\n"), "to release 1: 4 of 4 members are replaced, at most 1 out at once") {
+			t.Fatalf("answer %+v", a)
+		}
+		w.quiet(10*time.Minute, "a preview")
+	})
+}

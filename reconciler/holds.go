@@ -1,0 +1,199 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/reconciler/rollout"
+	"locktide.dev/schema"
+)
+
+// effect is what taking members out of rotation means for one group.
+type effect struct {
+	group  string
+	budget rollout.Budget
+	leave  int  // members in rotation that would leave it
+	flight int  // others that a rollout is about to take
+	fits   bool // the group stays at its floor or above
+	blind  string
+}
+
+func (e effect) String() string {
+	b := e.budget
+	text := fmt.Sprintf("%s: %d desired, %d serving, cap %d, %d free; %d would leave, %d stay", e.group, b.N, b.Serving, b.Cap, b.Free, e.leave, b.Serving-e.leave)
+	if e.flight > 0 {
+		text += fmt.Sprintf(", %d of them about to be replaced by a rollout", e.flight)
+	}
+	if e.blind != "" {
+		text += "; blind: " + e.blind
+	}
+	if !e.fits {
+		text += fmt.Sprintf("; below its floor of %d", max(b.N-b.Cap, min(1, b.N)))
+	}
+	return text
+}
+
+// effects charges the members that hit selects to every group that they are
+// of, on top of who is out already and of what rollouts are about to take.
+func (l *Loop) effects(hit func(schema.Member) bool) []effect {
+	m, held := l.members(), l.held()
+	flight := map[string]bool{}
+	for _, r := range l.st.rollouts {
+		for _, it := range r.Items {
+			for _, id := range it.Flight {
+				flight[id] = true
+			}
+		}
+	}
+	var out []effect
+	for _, k := range sortKeys(l.st.target) {
+		o, ok := l.body(l.st.target[k].Body)
+		if !ok || o.Paced == nil || !o.Paced.Gated {
+			continue
+		}
+		e := effect{group: o.Group, blind: m.blind[o.Group], budget: rollout.Capacity(*o.Paced, l.st.live[k].Count, m.groups[o.Group], held, false)}
+		var taken []schema.Member
+		for _, x := range m.groups[o.Group] {
+			in := e.budget.Touches([]schema.Member{x}) == 1
+			switch {
+			case in && hit(x):
+				e.leave++
+			case in && flight[x.ID]:
+				e.flight++
+			default:
+				continue
+			}
+			taken = append(taken, x)
+		}
+		if e.leave == 0 {
+			continue
+		}
+		e.fits = e.budget.Fits(taken) && e.leave < e.budget.Serving
+		out = append(out, e)
+	}
+	return out
+}
+
+func (l *Loop) holdOut(c schema.Command) schema.Answer {
+	st := &l.st
+	kind, name := cutScope(c.Target)
+	if !slices.Contains([]string{"member", "host", "group"}, kind) || name == "" {
+		return refuse("%s what? want member:ID, host:NAME or group:NAME, not %q", c.Verb, c.Target)
+	}
+	if c.Verb == "unhold" {
+		if _, held := st.operator[c.Target]; !held {
+			a := refuse("%s is not held", c.Target)
+			a.Next = "locktide out lists who is"
+			return a
+		}
+		delete(st.operator, c.Target)
+		return done("%s is released; it serves as soon as its other bits are up", c.Target)
+	}
+	leave, a := 0, schema.Answer{OK: true}
+	for _, e := range l.effects(func(m schema.Member) bool { return m.Group == name || m.ID == name || m.Host == name || m.Node == name }) {
+		leave += e.leave
+		a.Details = append(a.Details, e.String())
+		if !e.fits && !c.Force && a.OK {
+			a = schema.Answer{Message: fmt.Sprintf("%s of %s would take %s below its floor", c.Verb, c.Target, e.group), Details: a.Details,
+				Next: "bring capacity back first, or add --force to do it all the same"}
+		}
+	}
+	if !a.OK {
+		return a
+	}
+	if c.Preview {
+		a.Message = fmt.Sprintf("%s of %s would take %d serving members out of rotation", c.Verb, c.Target, leave)
+		return a
+	}
+	bit := schema.Bit{Owner: orElse(c.By, "operator"), Reason: c.Reason, Since: time.Now()}
+	if c.Verb == "hold" && c.For > 0 {
+		bit.Until = bit.Since.Add(c.For)
+	}
+	st.operator[c.Target] = bit
+	a.Message = fmt.Sprintf("%s is held out of rotation: %d serving members leave it", c.Target, leave)
+	return a
+}
+
+// drainNode takes a host out of rotation and has the backends that know it
+// move its members away; undrain is the way back.
+func (l *Loop) drainNode(ctx context.Context, c schema.Command, reply func(schema.Answer)) {
+	st := &l.st
+	node := strings.TrimPrefix(strings.TrimPrefix(c.Target, "host:"), "hosts/")
+	switch {
+	case node == "":
+		reply(refuse("%s which host?", c.Verb))
+		return
+	case c.Preview:
+		reply(l.holdOut(schema.Command{Verb: "drain", Target: "host:" + node, Preview: true, Force: c.Force}))
+		return
+	case l.observing():
+		reply(schema.Answer{Message: "this fleet is only observed, and a drain writes", Next: "locktide resume --all"})
+		return
+	case !l.mayWrite(time.Now()):
+		reply(refuse("the lease cannot be renewed just now: try again when it is"))
+		return
+	}
+	on := c.Verb == "drain"
+	asked := l.drainersOf(node)
+	if len(asked) == 0 {
+		reply(refuse("no backend of this daemon drains hosts"))
+		return
+	}
+	a := schema.Answer{OK: true}
+	if on {
+		a = l.holdOut(schema.Command{Verb: "drain", Target: "host:" + node, By: c.By, Reason: orElse(c.Reason, "drain"), Force: c.Force})
+		if !a.OK {
+			reply(a)
+			return
+		}
+	} else {
+		delete(st.operator, "host:"+node)
+	}
+	left, failed := len(asked), 0
+	for name, dr := range asked {
+		l.work(func() {
+			call, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.cfg.Timeout)
+			defer cancel()
+			err := dr.Drain(call, node, on, c.For)
+			l.post(func() {
+				left--
+				if err != nil {
+					failed++
+					a.Details = append(a.Details, name+": "+err.Error())
+				}
+				if left > 0 {
+					return
+				}
+				a.OK = failed < len(asked)
+				a.Message = fmt.Sprintf("%s of %s: %d of %d backends took it up", c.Verb, node, len(asked)-failed, len(asked))
+				if on && !a.OK {
+					a.Next = "its members are out of rotation all the same: locktide unhold " + node + " brings them back"
+				}
+				reply(a)
+			})
+		})
+	}
+}
+
+// drainersOf gives the backends that know a node; all when none says so.
+func (l *Loop) drainersOf(node string) map[string]drivers.Drainer {
+	all, known := map[string]drivers.Drainer{}, map[string]drivers.Drainer{}
+	for name, r := range l.st.readings {
+		d, ok := r.driver.(drivers.Drainer)
+		if !ok {
+			continue
+		}
+		all[name] = d
+		if slices.Contains(r.live.Held, node) || slices.ContainsFunc(r.live.Members, func(m schema.Member) bool { return m.Node == node }) {
+			known[name] = d
+		}
+	}
+	if len(known) > 0 {
+		return known
+	}
+	return all
+}
