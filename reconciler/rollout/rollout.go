@@ -91,13 +91,15 @@ type Seen struct {
 	ReadAt      map[schema.Key]time.Time
 	Members     map[string][]schema.Member // by group: Nomad and Consul merged, Serving filled
 	MembersAt   map[string]time.Time
-	Blind       map[string]string                // group -> why its members cannot be judged
-	Outcomes    map[schema.Digest]schema.Outcome // by action
-	InFlight    map[schema.Digest]schema.Action  // dispatched, no outcome yet
-	Held        map[string]bool                  // members, hosts and nodes that somebody holds out, by id or name
-	Braked      string                           // a brake of some scope covers this partition: why
-	Quarantined map[schema.Digest]bool           // releases that failed
-	Staleness   time.Duration                    // oldest reading that a disruptive dispatch may use; 0: 10 s
+	Blind       map[string]string                 // group -> why its members cannot be judged
+	Outcomes    map[schema.Digest]schema.Outcome  // by action
+	InFlight    map[schema.Digest]schema.Action   // dispatched, no outcome yet
+	Held        map[string]bool                   // members, hosts and nodes that somebody holds out, by id or name
+	Braked      string                            // a brake of some scope covers this partition: why
+	Quarantined map[schema.Digest]bool            // releases that failed
+	Answers     map[schema.Digest]schema.Judgment // by question, of what a Step asked
+	Override    time.Time                         // break-glass: waits and gates are set aside until then; zero: they hold
+	Staleness   time.Duration                     // oldest reading that a disruptive dispatch may use; 0: 10 s
 }
 
 // Step is what is to be done now. Rollout is journaled before Want is
@@ -105,6 +107,7 @@ type Seen struct {
 type Step struct {
 	Rollout  Rollout
 	Want     []schema.Action
+	Ask      []schema.Question            // gates whose answers are needed
 	Read     []schema.Key                 // fresh single readings (with members) needed first
 	Wake     time.Time                    // zero: only news can change the answer
 	Why      map[schema.Key]schema.Reason // what each unfinished item waits for, or does
