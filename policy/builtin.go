@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"reflect"
 	"slices"
 
 	"locktide.dev/schema"
@@ -14,23 +15,30 @@ func Builtin(cfg Config) []Rule {
 		{code: "batch-share", check: batchShare},
 		{code: "blast-radius", check: awaits("blast-radius")},
 		{code: "group-no-check", check: groupNoCheck},
-		{code: "host-network", check: hostNetwork},
+		{code: "host-network", teams: true, check: hostNetwork},
+		{code: "host-path", teams: true, check: hostPath},
+		{code: "identity", teams: true, check: identity},
 		{code: "live-config", check: liveConfig},
 		{code: "max-deletions", check: awaits("deletions")},
 		{code: "outage-expected", check: outageExpected},
-		{code: "overlay", check: overlay},
+		{code: "overlay", teams: true, check: overlay},
 		{code: "pool-class", check: poolClass},
 		{code: "port-ephemeral", check: portEphemeral},
-		{code: "privileged", check: privileged},
-		{code: "raw-exec", check: rawExec(cfg.RawExec)},
-		{code: "raw-job", check: rawJob},
+		{code: "priority", teams: true, check: priority},
+		{code: "privileged", teams: true, check: privileged},
+		{code: "raw-exec", teams: true, check: rawExec(cfg.RawExec)},
+		{code: "raw-job", teams: true, check: rawJob},
 		{code: "reference-missing", check: referenceMissing},
 		{code: "remove-defined", check: removeDefined},
 		{code: "route-conflict", check: routeConflict},
 		{code: "stop-delay", check: stopDelay},
 		{code: "storage-replicas", check: storageReplicas},
-		{code: "team-namespace", check: teamNamespace},
-		{code: "team-ownership", check: teamOwnership},
+		{code: "team-namespace", teams: true, check: teamNamespace},
+		{code: "team-ownership", teams: true, check: teamOwnership},
+		{code: "team-pool", teams: true, check: teamPool},
+		{code: "team-quota", teams: true, check: teamQuota},
+		{code: "team-reads", teams: true, check: teamReads},
+		{code: "team-service", teams: true, check: teamService},
 		{code: "template-restarts-all", check: templateRestarts},
 	}
 	var out []Rule
@@ -48,19 +56,34 @@ type rule struct {
 	code     string
 	severity schema.Severity // override; empty: as the check says
 	check    func(v *view, report func(schema.Finding))
+	teams    bool // judged by the teams before and after: a commit neither grants itself rights nor outlives their end
 }
 
 func (r *rule) Code() string { return r.code }
 
 func (r *rule) Check(in Input) []schema.Finding {
+	judges := in.views
+	if judges == nil {
+		judges = views(in)
+	}
+	if !r.teams {
+		judges = judges[len(judges)-1:]
+	}
 	var out []schema.Finding
-	r.check(newView(in), func(f schema.Finding) {
-		f.Code = r.code
-		if r.severity != "" {
-			f.Severity = r.severity
-		}
-		out = append(out, f)
-	})
+	for _, v := range judges {
+		r.check(v, func(f schema.Finding) {
+			f.Code = r.code
+			if r.severity != "" {
+				f.Severity = r.severity
+			}
+			twice := func(have schema.Finding) bool {
+				return have.Ref == f.Ref && have.Field == f.Field && have.Severity == f.Severity
+			}
+			if len(judges) == 1 || !slices.ContainsFunc(out, twice) {
+				out = append(out, f)
+			}
+		})
+	}
 	return out
 }
 
@@ -81,11 +104,20 @@ type group struct {
 	routed bool
 }
 
+// views gives one view by the teams of the commit before, if it had any and
+// this one changes them, and last the one by the teams of this commit.
+func views(in Input) []*view {
+	now := newView(in)
+	if in.Previous == nil || len(in.Previous.Teams) == 0 || reflect.DeepEqual(in.Previous.Teams, in.Fleet.Teams) {
+		return []*view{now}
+	}
+	before := *now
+	before.teams = in.Previous.Teams
+	return []*view{&before, now}
+}
+
 func newView(in Input) *view {
 	v := &view{Input: in, teams: in.Fleet.Teams}
-	if in.Previous != nil && len(in.Previous.Teams) > 0 {
-		v.teams = in.Previous.Teams // a commit does not grant itself rights
-	}
 	compiled := compiledJobs(in.Objects)
 	routed := routedGroups(in.Fleet)
 	for _, name := range sortedKeys(in.Fleet.Groups) {

@@ -164,11 +164,7 @@ func templateRestarts(v *view, report func(schema.Finding)) {
 	for _, g := range v.groups {
 		g.job.tasks(func(path string, t task) {
 			for _, tmpl := range t.Templates {
-				left, right := "{{", "}}"
-				if tmpl.LeftDelim != nil && tmpl.RightDelim != nil {
-					left, right = *tmpl.LeftDelim, *tmpl.RightDelim
-				}
-				source := changing(tmpl.EmbeddedTmpl, left, right)
+				source := tmpl.changing()
 				if source == "" || tmpl.ChangeMode != nil && *tmpl.ChangeMode != "restart" {
 					continue
 				}
@@ -187,9 +183,8 @@ func templateRestarts(v *view, report func(schema.Finding)) {
 
 // changing gives the first template function that reads something which can
 // change while the instance runs. Configuration by digest cannot.
-func changing(text, left, right string) string {
-	for _, part := range strings.Split(text, left)[1:] {
-		action, _, _ := strings.Cut(part, right)
+func (t template) changing() string {
+	for _, action := range t.actions() {
 		if strings.Contains(action, "LOCKTIDE_CONFIG") {
 			continue
 		}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"locktide.dev/schema"
@@ -9,8 +10,12 @@ import (
 
 // job is the part of a Nomad job that rules judge, as Nomad's API has it.
 type job struct {
-	Namespace  string
-	TaskGroups []taskGroup
+	Namespace   string
+	NodePool    string
+	Priority    int
+	ConsulToken string
+	VaultToken  string
+	TaskGroups  []taskGroup
 }
 
 type taskGroup struct {
@@ -24,6 +29,7 @@ type taskGroup struct {
 	}
 	Services []service
 	Tasks    []task
+	Count    *int
 }
 
 type service struct {
@@ -32,21 +38,46 @@ type service struct {
 }
 
 type task struct {
-	Name      string
-	Driver    string
+	Name       string
+	Driver     string
+	Identities []json.RawMessage
+	Vault      *struct {
+		Role, Namespace string
+		Policies        []string
+	}
+	Resources struct {
+		CPU, MemoryMB int
+	}
 	Config    map[string]any
 	Services  []service
 	Artifacts []struct {
 		GetterSource  string
 		GetterOptions map[string]string
 	}
-	Templates []struct {
-		EmbeddedTmpl string
-		DestPath     string
-		ChangeMode   *string // nil: restart
-		LeftDelim    *string
-		RightDelim   *string
+	Templates []template
+}
+
+type template struct {
+	EmbeddedTmpl string
+	SourcePath   string
+	DestPath     string
+	ChangeMode   *string // nil: restart
+	LeftDelim    *string
+	RightDelim   *string
+}
+
+// actions gives what stands between a template's delimiters.
+func (t template) actions() []string {
+	left, right := "{{", "}}"
+	if t.LeftDelim != nil && t.RightDelim != nil && *t.LeftDelim != "" {
+		left, right = *t.LeftDelim, *t.RightDelim
 	}
+	var out []string
+	for _, part := range strings.Split(t.EmbeddedTmpl, left)[1:] {
+		action, _, _ := strings.Cut(part, right)
+		out = append(out, action)
+	}
+	return out
 }
 
 // tasks calls do for each task with its path in the job.
@@ -74,6 +105,24 @@ func (j job) checked() bool {
 	}
 	j.tasks(func(_ string, t task) { found = found || has(t.Services) })
 	return found
+}
+
+// services gives the names of the job's services, sorted.
+func (j job) services() []string {
+	var out []string
+	add := func(ss []service) {
+		for _, s := range ss {
+			if s.Name != "" {
+				out = append(out, s.Name)
+			}
+		}
+	}
+	for _, tg := range j.TaskGroups {
+		add(tg.Services)
+	}
+	j.tasks(func(_ string, t task) { add(t.Services) })
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // compiledJobs gives the compiled Nomad jobs by group.
@@ -112,17 +161,20 @@ func typedJob(g schema.Group) job {
 	}
 	tg := map[string]any{"Name": "main", "Networks": []any{map[string]any{"Mode": g.Network, "ReservedPorts": staticPorts(g)}}}
 	var services, tasks []any
-	for _, name := range sortedKeys(g.Services) {
+	for _, key := range sortedKeys(g.Services) {
 		var checks []any
-		for range g.Services[name].Checks {
+		for range g.Services[key].Checks {
 			checks = append(checks, map[string]any{"Type": "check"})
 		}
-		services = append(services, map[string]any{"Name": name, "Checks": checks})
+		services = append(services, map[string]any{"Name": g.Services[key].Name, "Checks": checks})
 	}
 	for _, name := range sortedKeys(g.Tasks) {
 		tasks = append(tasks, typedTask(g, name))
 	}
 	tg["Services"], tg["Tasks"] = services, tasks
+	if g.Kind != "system" && g.Kind != "sysbatch" {
+		tg["Count"] = max(g.Count.Number, g.Count.Max)
+	}
 	j, _ := decodeJob(schema.MustCanonical(map[string]any{"Namespace": g.Namespace, "TaskGroups": []any{tg}}))
 	return j
 }
@@ -148,7 +200,11 @@ func typedTask(g schema.Group, name string) map[string]any {
 	} else if name == "main" && g.Image != "" && t.Driver != "exec" && t.Driver != "raw_exec" {
 		config["image"] = g.Image + ":" + g.Release
 	}
-	out := map[string]any{"Name": name, "Driver": t.Driver, "Config": config}
+	need := g.Resources
+	if t.Resources != nil {
+		need = *t.Resources
+	}
+	out := map[string]any{"Name": name, "Driver": t.Driver, "Config": config, "Resources": map[string]any{"CPU": need.CPUMHz, "MemoryMB": need.MemoryMiB}}
 	if name != "main" {
 		return out
 	}

@@ -127,7 +127,6 @@ func TestBuiltinRules(t *testing.T) {
 			r.To = []schema.Target{{App: "shop.api", Stage: "canary"}}
 			in.Fleet.Routes["api"] = r
 		}}, "warn reference-missing routes/api"},
-		"reference-missing, uses": {[]func(*Input){func(in *Input) { in.Fleet.Apps["shop.api"] = schema.App{Uses: map[string]schema.Use{"gone": {}}} }}, "deny reference-missing apps/shop.api"},
 		"reference-missing, pool": {[]func(*Input){func(in *Input) { in.Fleet.Hosts["h1"] = schema.Host{Pool: "gone"} }}, "deny reference-missing hosts/h1"},
 		"remove-defined":          {[]func(*Input){func(in *Input) { in.Fleet.Remove = []schema.Ref{"hosts/h1", "hosts/gone"} }}, "deny remove-defined hosts/h1"},
 		"route-conflict":          {[]func(*Input){func(in *Input) { r := in.Fleet.Routes["web"]; r.Path = "/"; in.Fleet.Routes["web2"] = r }}, "deny route-conflict routes/web2"},
@@ -184,42 +183,6 @@ func TestConfig(t *testing.T) {
 		if got := strings.Join(findings(in, c.cfg), "; "); got != c.want {
 			t.Errorf("%+v: got %q, want %q", c.cfg, got, c.want)
 		}
-	}
-}
-
-func TestTeamsOwnNamesAndPaths(t *testing.T) {
-	f := quickstart()
-	f.Teams = map[string]schema.Team{
-		"web":  {Paths: []string{"teams/web"}, Kinds: []string{"apps"}, Apps: []string{"shop.web"}},
-		"api":  {Paths: []string{"teams/api/"}, Kinds: []string{"apps", "routes"}, Apps: []string{"shop.api"}, Domains: []string{"*.api.example"}},
-		"free": {Paths: []string{"teams/free"}},
-	}
-	f.Positions = map[schema.Ref]schema.Position{
-		"apps/shop.web":            {File: "teams/web/a.cue"},    // its own
-		"groups/shop.web/prod.dc1": {File: "teams/web/a.cue"},    // comes with the app
-		"apps/shop.api":            {File: "teams/web/b.cue"},    // another team's name
-		"routes/web":               {File: "teams/web/c.cue"},    // may not define routes
-		"routes/api":               {File: "teams/api/c.cue"},    // not its domain
-		"apps/shop.worker":         {File: "platform/x.cue"},     // the platform may
-		"groups/shop.api/prod.dc1": {File: "teams/free/api.cue"}, // a name that team api claims
-	}
-	got := strings.Join(findings(Input{Fleet: f}, Config{}), "; ")
-	want := "deny team-ownership apps/shop.api; deny team-ownership groups/shop.api/prod.dc1; deny team-ownership routes/api; deny team-ownership routes/web"
-	if got != want {
-		t.Errorf("got  %q\nwant %q", got, want)
-	}
-}
-
-// A commit that grants itself a right is judged by the teams before it.
-func TestCommitDoesNotGrantItselfRights(t *testing.T) {
-	in := Input{Fleet: quickstart(), Previous: quickstart()}
-	g := in.Fleet.Groups["shop.web/prod.dc1"]
-	g.Tasks = map[string]schema.Task{"main": {Driver: "raw_exec"}}
-	in.Fleet.Groups["shop.web/prod.dc1"] = g
-	in.Fleet.Teams = map[string]schema.Team{"web": {Apps: []string{"shop.web"}, May: []string{"raw_exec"}}}
-	in.Previous.Teams = map[string]schema.Team{"web": {Apps: []string{"shop.web"}}}
-	if got := findings(in, Config{}); len(got) != 1 || got[0] != "deny raw-exec "+web {
-		t.Errorf("got %v", got)
 	}
 }
 

@@ -48,13 +48,6 @@ func referenceMissing(v *view, report func(schema.Finding)) {
 			}
 		}
 	}
-	for _, name := range sortedKeys(v.Fleet.Apps) {
-		for _, used := range sortedKeys(v.Fleet.Apps[name].Uses) {
-			if !apps[used] {
-				missing(schema.Deny, schema.NewRef("apps", name), "uses", fmt.Sprintf("app %q is not defined", used))
-			}
-		}
-	}
 	for _, name := range sortedKeys(v.Fleet.Hosts) {
 		if pool := v.Fleet.Hosts[name].Pool; pool != "" && pool != "default" {
 			if _, ok := v.Fleet.Pools[pool]; !ok {

@@ -176,6 +176,71 @@ func teamOwnership(v *view, report func(schema.Finding)) {
 			v.own("routes", name, "domains", domain, func(t schema.Team) []string { return t.Domains }, report)
 		}
 	}
+	v.platformOnly(report)
+	v.tombstones(report)
+}
+
+// platformOnly keeps to the platform what concerns everybody: a team defines
+// such kinds only where its kinds name them.
+func (v *view) platformOnly(report func(schema.Finding)) {
+	for _, ref := range sortedKeys(v.Fleet.Positions) {
+		kind, _ := ref.Split()
+		switch kind {
+		case "hosts", "pools", "stages", "teams", "exceptions", "defaults":
+		default:
+			continue
+		}
+		team := v.teamByPath(v.Fleet.Positions[ref].File)
+		if team != "" && !slices.Contains(v.teams[team].Kinds, kind) {
+			report(schema.Finding{Severity: schema.Deny, Ref: ref, At: v.Fleet.Positions[ref],
+				Message: fmt.Sprintf("team %s may not define %s: they are the platform's", team, kind),
+				Next:    fmt.Sprintf("move it out of the team's paths, or have the platform add %q to teams.%s.kinds", kind, team)})
+		}
+	}
+}
+
+// tombstones keeps a team from deleting what is another's.
+func (v *view) tombstones(report func(schema.Finding)) {
+	for _, ref := range v.Fleet.Remove {
+		at := v.Fleet.Positions[schema.NewRef("remove", string(ref))]
+		team := v.teamByPath(at.File)
+		if team == "" {
+			continue
+		}
+		if owner := v.ownerOf(ref); owner != team {
+			report(schema.Finding{Severity: schema.Deny, Ref: ref, Field: "remove", At: at,
+				Message: fmt.Sprintf("team %s may not delete %s: it belongs to %s", team, ref, cmp.Or(owner, "the platform")),
+				Next:    "have its owner name it under remove"})
+		}
+	}
+}
+
+// ownerOf is the team that a definition belongs to, as far as the commit
+// before and the name tell; empty: the platform.
+func (v *view) ownerOf(ref schema.Ref) string {
+	kind, name := ref.Split()
+	before := &view{Input: v.Input, teams: v.teams}
+	if v.Previous != nil {
+		before.Fleet = v.Previous
+	}
+	switch kind {
+	case "apps":
+		return before.teamOf(name, "", ref)
+	case "groups":
+		app, _, _ := strings.Cut(name, "/")
+		return before.teamOf(app, before.Fleet.Groups[name].Owner, ref)
+	}
+	if team := before.teamByPath(before.Fleet.Positions[ref].File); team != "" {
+		return team
+	}
+	domains := before.Fleet.Routes[name].Domains
+	for _, team := range sortedKeys(v.teams) {
+		own := func(d string) bool { return matchAny(v.teams[team].Domains, d) }
+		if len(domains) > 0 && !slices.ContainsFunc(domains, func(d string) bool { return !own(d) }) {
+			return team
+		}
+	}
+	return ""
 }
 
 // own judges one name (an app, a domain) that a definition claims.

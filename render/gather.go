@@ -39,8 +39,8 @@ type gathered struct {
 	types    *cueschema.Schema
 	defs     map[schema.Ref]definition
 	defaults *tree.Node
-	sources  map[string]string // units that give defaults, by unit name
-	remove   []schema.Ref
+	sources  map[string]schema.Position // units that give defaults, by unit name
+	remove   map[schema.Ref]schema.Position
 	found    []schema.Finding
 	failed   map[string]bool     // units with an error
 	broken   bool                // a unit could not be evaluated, so what it defines is not known
@@ -48,7 +48,7 @@ type gathered struct {
 }
 
 func gather(types *cueschema.Schema, units []unit) *gathered {
-	g := &gathered{types: types, defs: map[schema.Ref]definition{}, defaults: tree.NewMap(schema.Position{}), sources: map[string]string{}, failed: map[string]bool{}, named: map[schema.Ref]bool{}}
+	g := &gathered{types: types, defs: map[schema.Ref]definition{}, defaults: tree.NewMap(schema.Position{}), sources: map[string]schema.Position{}, remove: map[schema.Ref]schema.Position{}, failed: map[string]bool{}, named: map[schema.Ref]bool{}}
 	for _, u := range units {
 		g.report(u.name, u.found...)
 		g.broken = g.broken || len(u.found) > 0
@@ -89,7 +89,7 @@ func (g *gathered) root(u unit, root *tree.Node) {
 			found := g.types.Check("Defaults", value, "defaults")
 			g.report(u.name, found...)
 			if len(found) == 0 {
-				g.sources[u.name] = u.file
+				g.sources[u.name] = value.At
 				g.union(u, g.defaults, value, "defaults")
 			}
 		case key == "remove":
@@ -115,7 +115,7 @@ func (g *gathered) tombstones(u unit, value *tree.Node) {
 			g.report(u.name, deny("name", "", item.At, "remove: %.80q is no reference: want for example apps/shop.old", item.Text))
 			continue
 		}
-		g.remove = append(g.remove, schema.Ref(item.Text))
+		g.remove[schema.Ref(item.Text)] = item.At
 	}
 }
 

@@ -32,7 +32,8 @@ func (g *gathered) resolve() Result {
 		units:      map[schema.Ref]string{},
 	}
 	for _, name := range slices.Sorted(maps.Keys(g.sources)) {
-		r.out.units[schema.NewRef("defaults", name)] = name
+		ref := schema.NewRef("defaults", name)
+		r.out.units[ref], r.out.Fleet.Positions[ref] = name, g.sources[name]
 	}
 	empty := tree.NewMap(schema.Position{})
 	r.layers = layers{builtin: tree.Merge(empty, g.types.Defaults("Body"), "built-in"), defaults: g.defaults}
@@ -59,8 +60,10 @@ func (g *gathered) resolve() Result {
 		}
 	}
 	r.references()
-	slices.Sort(g.remove)
-	fleet.Remove = slices.Compact(g.remove)
+	fleet.Remove = slices.Sorted(maps.Keys(g.remove))
+	for ref, at := range g.remove {
+		fleet.Positions[schema.NewRef("remove", string(ref))] = at
+	}
 	r.out.Findings = g.found
 	return r.out
 }

@@ -18,7 +18,9 @@ type Fleet struct {
 	Teams      map[string]Team      `json:"teams,omitempty"`
 	Remove     []Ref                `json:"remove,omitempty"`     // tombstones: definitions meant to be gone
 	Exceptions map[string]Exception `json:"exceptions,omitempty"` // policy exceptions by name
-	Positions  map[Ref]Position     `json:"-"`                    // where each definition starts
+	// Where each definition starts; "remove/<ref>" for a tombstone,
+	// "defaults/<unit>" for a file or package that gives defaults.
+	Positions map[Ref]Position `json:"-"`
 }
 
 // Duration is a time span written as Go writes it ("30s", "1h30m"); JSON text.
@@ -86,9 +88,22 @@ type Team struct {
 	Apps       []string `json:"apps,omitempty"`       // patterns: shop.cart.*
 	Domains    []string `json:"domains,omitempty"`    // patterns: *.shop.acme
 	Namespaces []string `json:"namespaces,omitempty"` // Nomad namespaces its groups may use
-	May        []string `json:"may,omitempty"`        // grants: raw_exec, nomad, job, host_network, privileged
+	Pools      []string `json:"pools,omitempty"`      // patterns of Nomad node pools
+	Services   []string `json:"service_names,omitempty"`
+	Reads      []string `json:"reads,omitempty"` // patterns of paths that its templates and secrets may read
+	May        []string `json:"may,omitempty"`   // grants: raw_exec, nomad, job, host_network, privileged ...
 	Contact    string   `json:"contact,omitempty"`
 	Approvers  int      `json:"approvers,omitempty"`
+	// What its groups may add up to, by stage; a stage without one is not limited.
+	Quota map[string]Quota `json:"quota,omitempty"`
+}
+
+// Quota limits a sum over groups; zero is no limit. An autoscaled group counts
+// with its most instances.
+type Quota struct {
+	Members   int `json:"members,omitempty"`
+	CPUMHz    int `json:"cpu_mhz,omitempty"`
+	MemoryMiB int `json:"memory_mib,omitempty"`
 }
 
 // Exception sets a policy rule aside for matching definitions until a date.
