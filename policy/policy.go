@@ -71,9 +71,22 @@ func Evaluate(ctx context.Context, rules []Rule, in Input) []schema.Finding {
 			out[i].At = in.Fleet.Positions[f.Ref]
 		}
 	}
-	slices.SortFunc(out, func(a, b schema.Finding) int {
-		return cmp.Or(cmp.Compare(a.Ref, b.Ref), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message))
-	})
+	order := func(a, b schema.Finding) int {
+		return cmp.Or(cmp.Compare(a.Ref, b.Ref), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message), cmp.Compare(a.Severity, b.Severity))
+	}
+	slices.SortFunc(out, order)
+	return slices.CompactFunc(out, func(a, b schema.Finding) bool { return order(a, b) == 0 && a.At == b.At })
+}
+
+// Both gives the users' rules of two commits: a commit is judged by those of
+// the commit before as well, so that it does not weaken what judges it.
+func Both(before, now []Rule) []Rule {
+	out := slices.Clone(now)
+	for _, r := range before {
+		if !slices.Contains(now, r) {
+			out = append(out, r)
+		}
+	}
 	return out
 }
 

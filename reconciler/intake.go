@@ -81,7 +81,7 @@ func (l *Loop) take(ctx context.Context, in intake) {
 	objects, findings := l.compile(fleet)
 	// With something frozen, the findings that froze it do not refuse the rest.
 	broken := in.rendered.Refused || (len(in.rendered.Frozen) == 0 && schema.AnyDenied(in.rendered.Findings))
-	rules := append(policy.Builtin(l.cfg.Policy), in.rendered.Rules...)
+	rules := append(policy.Builtin(l.cfg.Policy), policy.Both(st.rules, in.rendered.Rules)...)
 	if !broken && !schema.AnyDenied(findings) {
 		findings = append(findings, policy.Evaluate(ctx, rules, policy.Input{Fleet: fleet, Previous: st.fleet,
 			Objects: objects, Today: time.Now()})...)
@@ -94,7 +94,7 @@ func (l *Loop) take(ctx context.Context, in intake) {
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "refused a commit", Commit: in.rev.Commit, Author: in.rev.Author, Reason: firstDenied(findings)})
 		return
 	}
-	st.rules, st.frozen = rules, in.rendered.Frozen
+	st.rules, st.frozen = in.rendered.Rules, in.rendered.Frozen
 	st.source = source
 	l.enforce(fleet, objects, in.rev)
 }

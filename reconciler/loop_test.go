@@ -15,6 +15,7 @@ import (
 
 	"locktide.dev/drivers"
 	"locktide.dev/drivers/memory"
+	"locktide.dev/policy"
 	"locktide.dev/reconciler"
 	"locktide.dev/reconciler/journal"
 	"locktide.dev/schema"
@@ -26,8 +27,9 @@ type git struct {
 	tip    int
 	forced bool
 	fleets map[string]schema.Fleet
-	broken map[string]string       // commits that do not render: why
-	frozen map[string][]schema.Ref // commits of which a part does not render
+	broken map[string]string        // commits that do not render: why
+	frozen map[string][]schema.Ref  // commits of which a part does not render
+	rules  map[string][]policy.Rule // the users' own, by commit
 	away   error
 }
 
@@ -50,6 +52,13 @@ func (g *git) commitFrozen(f schema.Fleet, refs ...schema.Ref) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.frozen[fmt.Sprintf("c%d", g.tip)] = refs
+}
+
+func (g *git) commitWithRules(f schema.Fleet, rules ...policy.Rule) {
+	g.commit(f)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.rules[fmt.Sprintf("c%d", g.tip)] = rules
 }
 
 func (g *git) setForced(forced bool) {
@@ -90,7 +99,7 @@ func (g *git) Render(_ context.Context, tree fs.FS) (reconciler.Rendered, error)
 	if why := g.broken[string(name)]; why != "" {
 		return reconciler.Rendered{}, errors.New(why)
 	}
-	return reconciler.Rendered{Fleet: g.fleets[string(name)], Frozen: g.frozen[string(name)]}, nil
+	return reconciler.Rendered{Fleet: g.fleets[string(name)], Frozen: g.frozen[string(name)], Rules: g.rules[string(name)]}, nil
 }
 
 // world is one daemon on a memory backend, in virtual time.
@@ -106,7 +115,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, git: &git{fleets: map[string]schema.Fleet{}, broken: map[string]string{}, frozen: map[string][]schema.Ref{}}, store: journal.NewMemory(), lease: &memory.LeaseServer{}, bad: &sync.Map{}}
+	w := &world{t: t, git: &git{fleets: map[string]schema.Fleet{}, broken: map[string]string{}, frozen: map[string][]schema.Ref{}, rules: map[string][]policy.Rule{}}, store: journal.NewMemory(), lease: &memory.LeaseServer{}, bad: &sync.Map{}}
 	w.back = memory.New(memory.Options{Name: "m", Now: time.Now, Behave: func(o schema.Object, _ int) memory.Behaviour {
 		out := memory.Behaviour{}
 		w.bad.Range(func(release, b any) bool {

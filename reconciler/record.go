@@ -112,7 +112,7 @@ type state struct {
 	planned     time.Time
 	lastPlan    schema.Plan
 	planDue     bool
-	rules       []policy.Rule
+	rules       []policy.Rule // the users' own, of the commit in force
 	findings    []schema.Finding
 	frozen      []schema.Ref
 	fetched     time.Time

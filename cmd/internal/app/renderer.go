@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"locktide.dev/policy"
 	"locktide.dev/policy/cuerules"
 	"locktide.dev/reconciler"
 	"locktide.dev/render"
@@ -17,6 +18,10 @@ import (
 type renderer struct {
 	onError render.OnError
 	last    *render.Result // newest whole render: what freeze falls back on
+
+	rules  []policy.Rule // of the folder with this digest, so that a rule that did not change stays the same value
+	broken []schema.Finding
+	folder string
 }
 
 // Render implements reconciler.Renderer. It is called by one goroutine.
@@ -42,12 +47,19 @@ func (r *renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered,
 	if err != nil {
 		return out, fmt.Errorf("cannot read the policy folder: %w", err)
 	}
-	rules, found := cuerules.Load(folder)
-	for i := range found {
-		found[i].At = below("policy", found[i].At)
+	digest, err := digestOf(folder)
+	if err != nil {
+		return out, fmt.Errorf("cannot read the policy folder: %w", err)
 	}
-	out.Rules = rules
-	out.Findings = append(out.Findings, found...)
+	if digest != r.folder {
+		r.rules, r.broken = cuerules.Load(folder)
+		for i := range r.broken {
+			r.broken[i].At = below("policy", r.broken[i].At)
+		}
+		r.folder = digest
+	}
+	out.Rules = r.rules
+	out.Findings = append(out.Findings, r.broken...)
 	return out, nil
 }
 

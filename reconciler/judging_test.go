@@ -1,0 +1,42 @@
+package reconciler_test
+
+import (
+	"testing"
+	"time"
+
+	"locktide.dev/policy"
+	"locktide.dev/schema"
+)
+
+// atMost is a user's rule: no group has more members.
+type atMost int
+
+func (atMost) Code() string { return "at-most" }
+
+func (n atMost) Check(in policy.Input) []schema.Finding {
+	for name, g := range in.Fleet.Groups {
+		if g.Count.Number > int(n) {
+			return []schema.Finding{{Code: "at-most", Severity: schema.Deny, Ref: schema.NewRef("groups", name), Message: "too many"}}
+		}
+	}
+	return nil
+}
+
+// A commit that weakens a rule is judged by the rule as it was: what it allows
+// may be used from the next commit on.
+func TestCommitDoesNotWeakenTheRulesThatJudgeIt(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.git.commitWithRules(fleet(one("1"), 2), atMost(2))
+		w.start()
+		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
+		w.git.commitWithRules(fleet(one("1"), 4), atMost(4))
+		w.quiet(5*time.Minute, "a commit that allows itself what it does")
+		if got := w.loop.Report().InForce; got != "c1" {
+			t.Fatalf("%s is in force", got)
+		}
+		w.git.commitWithRules(fleet(one("1"), 2), atMost(4))
+		w.until(10*time.Minute, "the rule alone is weakened", w.onCommit("c3"))
+		w.git.commitWithRules(fleet(one("1"), 4), atMost(4))
+		w.until(10*time.Minute, "what it allows is used", w.onCommit("c4"))
+	})
+}
