@@ -40,7 +40,7 @@ func (l *Loop) Do(ctx context.Context, c schema.Command) schema.Answer {
 // journal to keep it in; the log has it everywhere.
 func (l *Loop) audit(ctx context.Context, c schema.Command, a schema.Answer) {
 	h := schema.HistoryEntry{At: time.Now(), Writer: "operator " + orElse(c.By, "unknown"), What: strings.Join(strings.Fields(c.Verb+" "+c.Target+" "+c.Value), " "),
-		Reason: c.Reason, Outcome: a.Message, Node: c.From}
+		Reason: c.Reason, Outcome: a.Message, From: c.From}
 	if !a.OK {
 		h.Outcome = "refused: " + a.Message
 	}
@@ -125,10 +125,13 @@ func (l *Loop) atOnce(c schema.Command) schema.Answer {
 // bare takes the kind off a name: groups/shop.web/prod.dc1 is the group
 // shop.web/prod.dc1, apps/shop.web the app shop.web.
 func bare(name string) string {
-	for _, kind := range []string{"apps/", "app/", "groups/", "group/", "app:", "group:"} {
+	for _, kind := range []string{"apps/", "groups/"} {
 		if rest, ok := strings.CutPrefix(name, kind); ok {
 			return rest
 		}
+	}
+	if rest, ok := strings.CutPrefix(name, "group/"); ok && strings.Contains(rest, "/") { // an app may be called group
+		return rest
 	}
 	return name
 }

@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -167,5 +168,37 @@ func TestRollbackSaysWhatItWillDo(t *testing.T) {
 			t.Fatalf("answer %+v", a)
 		}
 		w.quiet(10*time.Minute, "a preview")
+	})
+}
+
+// The timeline has all writers: us with author and commit, others as their
+// backend tells, with the restarts that each caused.
+func TestChangesTellOfAllWriters(t *testing.T) {
+	running(t, one("1"), 2, func(w *world) {
+		w.git.commit(fleet(one("2"), 2))
+		w.until(10*time.Minute, "release 2 runs", w.onCommit("c2"))
+		w.pass(time.Minute)
+		w.back.ScaleByHand(apiJob, 4)
+		w.pass(time.Minute)
+		all, missing := w.loop.Changes(context.Background(), time.Now().Add(-time.Hour))
+		if len(missing) > 0 || !slices.IsSortedFunc(all, func(a, b schema.HistoryEntry) int { return a.At.Compare(b.At) }) {
+			t.Fatalf("missing %v", missing)
+		}
+		ours, theirs := 0, 0
+		for _, h := range all {
+			switch {
+			case h.Writer == "locktide" && h.Commit == "c2" && h.Author == "ada" && h.Key != nil && *h.Key == apiJob:
+				ours += h.Restarts
+			case h.Writer == "foreign" && h.What == "scaled to 4" && h.Group == apiGroup && h.App == "shop.api":
+				theirs += h.Restarts
+			}
+		}
+		if ours != 2 || theirs != 2 {
+			t.Fatalf("restarts: ours %d, theirs %d, want 2 and 2\n%v", ours, theirs, all)
+		}
+		w.back.Set(memory.Faults{Down: true})
+		if all, missing = w.loop.Changes(context.Background(), time.Time{}); len(missing) != 1 || !contains(missing[0], "memory:m") || len(all) == 0 {
+			t.Fatalf("missing %v, %d entries", missing, len(all))
+		}
 	})
 }

@@ -180,7 +180,13 @@ func (l *Loop) applied(q *queue, name string, batch []schema.Action, out []schem
 		delete(st.inflight, a.ID)
 		st.outcomes[a.ID] = o
 		h := schema.HistoryEntry{At: o.At, Writer: "locktide", What: string(a.Verb), Key: &a.Key, Group: a.Charge.Group,
-			Commit: st.meta.InForce, Reason: a.Reason.Code, Outcome: "done"}
+			Commit: st.meta.InForce, Author: st.meta.Author, Reason: a.Reason.Code, Outcome: "done", Restarts: len(a.Victims)}
+		if r, ok := st.rollouts[st.owners[a.ID]]; ok && r.Commit != st.meta.InForce {
+			h.Commit, h.Author = r.Commit, ""
+		}
+		if a.Verb == schema.VerbMove {
+			h.Restarts = len(a.Members)
+		}
 		if a.Object != nil && len(a.Object.Apps) > 0 {
 			h.App, h.Group = a.Object.Apps[0], a.Object.Group
 		}

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"locktide.dev/reconciler/rollout"
@@ -111,6 +112,7 @@ func (l *Loop) reportGroups(r *schema.Report, m members) {
 	st := &l.st
 	bits := l.bits()
 	held := l.held()
+	routed := l.routed()
 	for _, k := range sortKeys(st.target) {
 		o, ok := l.body(st.target[k].Body)
 		if !ok || o.Paced == nil || o.Group == "" {
@@ -126,10 +128,23 @@ func (l *Loop) reportGroups(r *schema.Report, m members) {
 			g.App = o.Apps[0]
 		}
 		if def, ok := l.group(o.Group); ok {
-			g.Release = def.Release
+			g.Release, g.DC = def.Release, def.Datacenter
+			g.Team = orElse(def.Owner, st.fleet.Apps[def.App].Owner)
+		}
+		g.ReadAt = m.at[o.Group]
+		for _, f := range routed[o.Group] {
+			g.Proxies = append(g.Proxies, schema.ProxyReport{Name: f.backend, At: f.at, Error: f.err})
 		}
 		for _, x := range list {
 			mr := schema.MemberReport{Member: x}
+			if st.fleet != nil {
+				mr.Rack = st.fleet.Hosts[orElse(x.Host, x.Node)].Rack
+			}
+			for _, f := range routed[o.Group] {
+				if slices.Contains(f.serving[o.Group], x.ID) {
+					mr.In = append(mr.In, f.backend)
+				}
+			}
 			for _, c := range []struct {
 				scope string
 				bits  map[string]schema.Bit

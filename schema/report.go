@@ -118,11 +118,15 @@ type ObjectReport struct {
 type GroupReport struct {
 	Name    string            `json:"name"`
 	App     string            `json:"app"`
+	Team    string            `json:"team,omitempty"`
+	DC      string            `json:"datacenter,omitempty"`
 	Desired int               `json:"desired"`
 	Serving int               `json:"serving"`
 	Cap     int               `json:"cap"`
 	Free    int               `json:"free"` // members that may still be taken out now
 	Blind   string            `json:"blind,omitempty"`
+	ReadAt  time.Time         `json:"read_at,omitzero"` // oldest reading behind these figures
+	Proxies []ProxyReport     `json:"proxies,omitempty"`
 	Members []MemberReport    `json:"members"`
 	Goods   []GoodReport      `json:"goods,omitempty"`
 	Release string            `json:"release,omitempty"`
@@ -132,7 +136,16 @@ type GroupReport struct {
 // MemberReport is a member with the bits that hold it out.
 type MemberReport struct {
 	Member
-	Out []HoldReport `json:"out,omitempty"`
+	Rack string       `json:"rack,omitempty"`
+	Out  []HoldReport `json:"out,omitempty"`
+	In   []string     `json:"in,omitempty"` // proxies that confirm to send it traffic
+}
+
+// ProxyReport is when a proxy last confirmed who serves a group.
+type ProxyReport struct {
+	Name  string    `json:"name"`
+	At    time.Time `json:"at,omitzero"`
+	Error string    `json:"error,omitempty"`
 }
 
 // GoodReport is a snapshot that can be gone back to.
@@ -165,6 +178,17 @@ type HistoryEntry struct {
 	Author  string    `json:"author,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
 	Outcome string    `json:"outcome,omitempty"`
+	From    string    `json:"from,omitempty"` // of a command: where it came from
+	// Restarts counts the members that it replaced or is about to; of a
+	// foreign write those that still run.
+	Restarts int `json:"restarts,omitempty"`
+}
+
+// Timeline is what all writers did, oldest first; Missing says which backends
+// could not tell.
+type Timeline struct {
+	Entries []HistoryEntry `json:"entries"`
+	Missing []string       `json:"missing,omitempty"`
 }
 
 // Command is what an operator asks for, through the API or the CLI.

@@ -6,6 +6,7 @@
 package memory
 
 import (
+	"context"
 	"fmt"
 	"sort"
 	"sync"
@@ -42,7 +43,8 @@ type Behaviour struct {
 	Dies  time.Duration // crashes that long after it passed; 0: never
 }
 
-// Driver implements drivers.Driver, Feeder, Inventory, Watcher and Drainer.
+// Driver implements drivers.Driver, Feeder, Inventory, Watcher, Drainer and
+// Writer.
 type Driver struct {
 	opt Options
 
@@ -53,6 +55,7 @@ type Driver struct {
 	feed     schema.Membership
 	held     map[string]bool
 	writes   []Write
+	others   []schema.HistoryEntry // what was done by hand
 	faults   Faults
 	reads    int
 	allocSeq int
@@ -169,12 +172,32 @@ func (d *Driver) Passing(group string) int {
 }
 
 // StopByHand is `nomad job stop` by somebody else.
-func (d *Driver) StopByHand(k schema.Key) { d.byHand(k, func(j *job) { j.stopped = true }) }
+func (d *Driver) StopByHand(k schema.Key) {
+	d.byHand(k, "stopped the job", func(j *job) { j.stopped = true })
+}
 
 // ScaleByHand sets a job's count as a human or an autoscaler would.
-func (d *Driver) ScaleByHand(k schema.Key, n int) { d.byHand(k, func(j *job) { j.count = n }) }
+func (d *Driver) ScaleByHand(k schema.Key, n int) {
+	d.byHand(k, fmt.Sprintf("scaled to %d", n), func(j *job) { j.count = n })
+}
 
-func (d *Driver) byHand(k schema.Key, change func(*job)) {
+// Changes implements drivers.Writer.
+func (d *Driver) Changes(_ context.Context, since time.Time) ([]schema.HistoryEntry, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.unavailable(); err != nil {
+		return nil, err
+	}
+	var out []schema.HistoryEntry
+	for _, h := range d.others {
+		if h.At.After(since) {
+			out = append(out, h)
+		}
+	}
+	return out, nil
+}
+
+func (d *Driver) byHand(k schema.Key, what string, change func(*job)) {
 	d.mu.Lock()
 	j := d.jobs[k]
 	if j == nil {
@@ -184,6 +207,7 @@ func (d *Driver) byHand(k schema.Key, change func(*job)) {
 	d.advance()
 	change(j)
 	j.hand = true
+	d.others = append(d.others, schema.HistoryEntry{At: d.opt.Now(), Writer: "foreign", What: what, Key: &k})
 	j.version = d.bump()
 	d.settle(k, j)
 	d.mu.Unlock()

@@ -58,6 +58,9 @@ func (f *fleet) Explain(ref string) []schema.Reason {
 func (f *fleet) History(time.Time) []schema.HistoryEntry {
 	return []schema.HistoryEntry{{Writer: "foreign eve", What: "count 2 -> 5", Group: "shop.web/prod.dc1"}}
 }
+func (f *fleet) Changes(_ context.Context, since time.Time) ([]schema.HistoryEntry, []string) {
+	return append(f.History(since), schema.HistoryEntry{Writer: "autoscaler", What: "scaled from 2 to 5", Group: "shop.web/prod.dc1", Restarts: 3}), []string{"nomad:dc2: away"}
+}
 func (f *fleet) Do(_ context.Context, c schema.Command) schema.Answer {
 	f.asked = append(f.asked, c)
 	if c.Target == "nobody" {
@@ -253,7 +256,8 @@ func TestLooking(t *testing.T) {
 		{"diff shop.api", []string{"everything is as desired"}},
 		{"out", []string{"aaaaaaaa", "its checks do not pass"}},
 		{"explain groups/shop.web/prod.dc1", []string{"Soak: about groups/shop.web/prod.dc1"}},
-		{"changes --since 2h", []string{"foreign eve", "count 2 -> 5"}},
+		{"changes --since 2h", []string{"foreign eve", "count 2 -> 5", "autoscaler", "scaled from 2 to 5", "nomad:dc2: away"}},
+		{"report --since 2h", []string{"# Fleet acme", "PROGRESSING", "| autoscaler | scaled from 2 to 5 |", "shop.web/prod.dc1", "nomad:dc2: away"}},
 		{"status -o json", []string{`"owner": "acme"`}},
 	} {
 		code, out, errs := run(t, &engine{}, append(strings.Fields(c.args), flags...)...)

@@ -117,3 +117,17 @@ func short(commit string) string {
 	}
 	return commit
 }
+
+// bareName takes the kind off a name: groups/shop.web/prod.dc1 is the group
+// shop.web/prod.dc1.
+func bareName(name string) string {
+	for _, kind := range []string{"apps/", "groups/", "routes/", "hosts/"} {
+		if rest, ok := strings.CutPrefix(name, kind); ok {
+			return rest
+		}
+	}
+	if rest, ok := strings.CutPrefix(name, "group/"); ok && strings.Contains(rest, "/") { // an app may be called group
+		return rest
+	}
+	return name
+}

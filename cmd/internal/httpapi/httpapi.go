@@ -25,6 +25,7 @@ type Fleet interface {
 	Plan() schema.Plan
 	Explain(ref string) []schema.Reason
 	History(since time.Time) []schema.HistoryEntry
+	Changes(ctx context.Context, since time.Time) ([]schema.HistoryEntry, []string)
 	Do(ctx context.Context, c schema.Command) schema.Answer
 }
 
@@ -77,6 +78,7 @@ func Routes() []Route {
 		{"GET /v1/report", Read, (*api).report},
 		{"GET /v1/plan", Read, (*api).plan},
 		{"GET /v1/history", Read, (*api).history},
+		{"GET /v1/changes", Read, (*api).changes},
 		{"GET /v1/explain/{ref...}", Read, (*api).explain},
 		{"GET /v1/groups/{name...}", Read, (*api).group},
 		{"POST /v1/commands", Write, (*api).command},
@@ -197,38 +199,6 @@ func (a *api) group(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	fail(w, http.StatusNotFound, schema.Failure{Kind: schema.FailInvalid, Message: "there is no group " + name, Next: "GET /v1/report lists the groups"})
-}
-
-// history filters by since (RFC 3339), app, group, node, and about (any of them).
-func (a *api) history(w http.ResponseWriter, req *http.Request) {
-	q := req.URL.Query()
-	since := a.Now().Add(-24 * time.Hour)
-	if text := q.Get("since"); text != "" {
-		t, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			fail(w, http.StatusBadRequest, schema.Failure{Kind: schema.FailInvalid,
-				Message: fmt.Sprintf("since: %q is not a time", text), Next: "write for example 2026-01-31T12:00:00Z"})
-			return
-		}
-		since = t
-	}
-	hits := []schema.HistoryEntry{}
-	for _, h := range a.Fleet.History(since) {
-		if matches(q.Get("app"), h.App) && matches(q.Get("group"), h.Group) && matches(q.Get("node"), h.Node) && about(h, q.Get("about")) {
-			hits = append(hits, h)
-		}
-	}
-	answer(w, hits)
-}
-
-func matches(want, have string) bool { return want == "" || want == have }
-
-func about(h schema.HistoryEntry, name string) bool {
-	if name == "" || name == h.App || name == h.Group || name == h.Node {
-		return true
-	}
-	return h.App != "" && strings.HasPrefix(h.Group, h.App+"/") && name == h.App || h.Group != "" && strings.HasPrefix(h.Group, name+"/") ||
-		h.Key != nil && h.Key.String() == name
 }
 
 func (a *api) command(w http.ResponseWriter, req *http.Request) {

@@ -17,7 +17,7 @@ import (
 type fleet struct{ asked []schema.Command }
 
 func (f *fleet) Report() *schema.Report {
-	return &schema.Report{Owner: "acme", Turn: time.Now(), Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", Desired: 3}}}
+	return &schema.Report{Owner: "acme", Turn: time.Now(), Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Team: "shop", DC: "dc1", Desired: 3}}}
 }
 func (f *fleet) Plan() schema.Plan { return schema.Plan{Commit: "c1"} }
 func (f *fleet) Explain(ref string) []schema.Reason {
@@ -25,6 +25,9 @@ func (f *fleet) Explain(ref string) []schema.Reason {
 }
 func (f *fleet) History(time.Time) []schema.HistoryEntry {
 	return []schema.HistoryEntry{{What: "one", App: "shop.web", Group: "shop.web/prod.dc1"}, {What: "two", App: "shop.api"}}
+}
+func (f *fleet) Changes(_ context.Context, since time.Time) ([]schema.HistoryEntry, []string) {
+	return append(f.History(since), schema.HistoryEntry{What: "scaled", Writer: "foreign", App: "shop.web", Group: "shop.web/prod.dc1", Node: "n1"}), []string{"nomad:dc2: away"}
 }
 func (f *fleet) Do(_ context.Context, c schema.Command) schema.Answer {
 	f.asked = append(f.asked, c)
@@ -105,11 +108,18 @@ func TestBadCommandsAreRefused(t *testing.T) {
 
 func TestHistoryFilters(t *testing.T) {
 	_, h := newAPI(t, false)
-	for query, want := range map[string]int{"": 2, "?app=shop.web": 1, "?about=shop.web/prod.dc1": 1, "?about=shop.api": 1, "?about=none": 0, "?node=n": 0} {
+	for query, want := range map[string]int{"": 2, "?app=shop.web": 1, "?about=shop.web/prod.dc1": 1, "?about=shop.api": 1, "?about=none": 0, "?host=n": 0} {
 		var got []schema.HistoryEntry
 		rec := request(h, "GET", "/v1/history"+query, "", "")
 		if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil || len(got) != want {
 			t.Errorf("%q gave %d entries (%v), want %d", query, len(got), err, want)
+		}
+	}
+	for query, want := range map[string]int{"": 3, "?dc=dc1": 2, "?dc=dc2": 0, "?team=shop": 2, "?team=shop&host=n1": 1, "?about=hosts/n1": 1} {
+		var got schema.Timeline
+		rec := request(h, "GET", "/v1/changes"+query, "", "")
+		if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil || len(got.Entries) != want || len(got.Missing) != 1 {
+			t.Errorf("%q gave %+v (%v), want %d", query, got, err, want)
 		}
 	}
 	if rec := request(h, "GET", "/v1/history?since=yesterday", "", ""); rec.Code != http.StatusBadRequest {
