@@ -3,7 +3,9 @@ package tree
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"sort"
 	"unicode/utf8"
 
@@ -36,7 +38,7 @@ func ParseJSON(file string, src []byte) (*Node, *Error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.dec.More() {
+	if _, err := p.dec.Token(); !errors.Is(err, io.EOF) { // More would take a bracket too many for the end
 		return nil, p.fail("syntax", "text after the end of the JSON value")
 	}
 	return n, nil
