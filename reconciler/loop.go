@@ -226,6 +226,7 @@ func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
 	l.dispatch(ctx, wants, now)
 	l.serve(ctx, now)
 	l.publish(now)
+	l.retain(ctx, now)
 	wait := l.nextReading(now)
 	if !wake.IsZero() {
 		wait = min(wait, max(10*time.Millisecond, wake.Sub(now)))

@@ -125,6 +125,7 @@ type state struct {
 	directBrake string
 	appendErr   string
 	dirty       bool
+	retained    time.Time          // when old bodies were last dropped
 	learn       map[string]*lesson // backends whose marks are not known yet
 
 	membership schema.Membership

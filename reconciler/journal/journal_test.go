@@ -144,3 +144,35 @@ func TestExportImport(t *testing.T) {
 		t.Fatal("an import over a full journal was accepted")
 	}
 }
+
+// A journal whose old bodies are dropped now and then does not grow.
+func TestTheFileStopsGrowing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.db")
+	b := open(t, path)
+	defer closed(t, b)
+	size := func() int64 {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	var early int64
+	for round := range 40 {
+		bodies, keep := map[schema.Digest][]byte{}, map[schema.Digest]bool{}
+		for n := range 50 {
+			body := bytes.Repeat([]byte{byte('a' + n%26), byte('0' + round%10), byte('0' + round/10), byte(n)}, 1024)
+			bodies[schema.DigestOf(body)] = body
+			keep[schema.DigestOf(body)] = n%2 == 0
+		}
+		if err := errors.Join(b.Put(t.Context(), bodies), b.Retain(t.Context(), keep)); err != nil {
+			t.Fatal(err)
+		}
+		if round == 9 {
+			early = size()
+		}
+	}
+	if late := size(); late > early*3/2 {
+		t.Fatalf("%d bytes after 40 rounds, %d after 10", late, early)
+	}
+}

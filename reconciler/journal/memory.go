@@ -34,6 +34,13 @@ func (m *Memory) Appends() int {
 	return m.appends
 }
 
+// Bodies counts the stored bodies.
+func (m *Memory) Bodies() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.bodies)
+}
+
 // Break makes every append fail with err; nil heals it.
 func (m *Memory) Break(err error) {
 	m.mu.Lock()

@@ -1,0 +1,84 @@
+package reconciler
+
+import (
+	"context"
+	"maps"
+	"time"
+
+	"locktide.dev/reconciler/rollout"
+	"locktide.dev/schema"
+)
+
+const (
+	retainEvery = time.Hour
+	retainLate  = 6 * time.Hour // at the latest, also while something is under way
+)
+
+// retain drops the stored bodies that nothing refers to any more. It runs
+// between turns, since a body may be referred to again at any time, and rarely.
+func (l *Loop) retain(ctx context.Context, now time.Time) {
+	st := &l.st
+	if st.retained.IsZero() {
+		st.retained = now
+	}
+	age := now.Sub(st.retained)
+	if age < retainEvery || (l.busy() && age < retainLate) || !l.mayWrite(now) || st.dirty || len(st.unsaved) > 0 {
+		return
+	}
+	st.retained = now
+	keep := l.referred()
+	if err := l.cfg.Store.Retain(ctx, keep); err != nil {
+		l.tell(Event{Kind: "journal", Error: "could not drop old bodies: " + err.Error()})
+		return
+	}
+	maps.DeleteFunc(st.bodies, func(d schema.Digest, _ schema.Object) bool { return !keep[d] })
+	maps.DeleteFunc(st.snapshots, func(d string, _ schema.Snapshot) bool { return !keep[schema.Digest(d)] })
+}
+
+// referred lists all bodies that the record can still ask for: what is wanted,
+// driven at and good, what rollouts go between, and the snapshots by which a
+// revert is known.
+func (l *Loop) referred() map[schema.Digest]bool {
+	st := &l.st
+	keep := map[schema.Digest]bool{schema.Digest(st.meta.Fleet): true, schema.Digest(st.meta.Before): true, schema.Digest(st.meta.Previous): true}
+	snapshot := func(s schema.Snapshot) {
+		for _, e := range s {
+			keep[e.Body] = true
+		}
+	}
+	for _, w := range st.head {
+		keep[w.Entry.Body] = true
+	}
+	snapshot(st.target)
+	snapshot(l.snapshot(st.meta.Before))
+	snapshot(l.snapshot(st.meta.Previous))
+	for _, goods := range st.goods {
+		for _, g := range goods {
+			snapshot(g.Snapshot)
+		}
+	}
+	items := func(list []rollout.Item) {
+		for _, it := range list {
+			keep[it.From.Body], keep[it.To.Body] = true, true
+			for _, a := range []*schema.Action{it.Ask, it.Lost} {
+				if a != nil {
+					keep[a.To.Body] = true
+				}
+			}
+		}
+	}
+	for _, r := range st.rollouts {
+		items(r.Items)
+		items(r.Origin)
+	}
+	for _, a := range st.inflight {
+		keep[a.To.Body] = true
+	}
+	for k, d := range st.lastBody {
+		if _, wanted := st.target[k]; wanted {
+			keep[d] = true
+		}
+	}
+	maps.DeleteFunc(st.lastBody, func(_ schema.Key, d schema.Digest) bool { return !keep[d] })
+	return keep
+}
