@@ -202,3 +202,51 @@ func TestChangesTellOfAllWriters(t *testing.T) {
 		}
 	})
 }
+
+func TestARolloutShowsWhoIsNextAndWhatAbortWouldDo(t *testing.T) {
+	running(t, one("1"), 8, func(w *world) {
+		w.git.commit(fleet(one("2"), 8))
+		var p schema.PartitionReport
+		w.until(10*time.Minute, "the second batch starts", func() bool {
+			for _, x := range w.loop.Report().Partitions {
+				for _, it := range x.Items {
+					if it.Group == apiGroup && it.Batch == 2 && len(it.Starting) > 0 && it.Done > 0 {
+						p = x
+						return true
+					}
+				}
+			}
+			return false
+		})
+		for _, it := range p.Items {
+			if it.Group != apiGroup {
+				continue
+			}
+			if it.Members != 8 || it.Done != 2 || len(it.Starting) != 2 || len(it.Next) != 2 || it.Batches != 4 {
+				t.Fatalf("item %+v", it)
+			}
+		}
+		if !contains(p.IfAbort, "members are replaced again, at most 2 of a group at once") || p.IfContinue != "" || p.ETA.Before(time.Now()) {
+			t.Fatalf("partition %+v", p)
+		}
+	})
+}
+
+func TestTraceFollowsARequestToItsMembers(t *testing.T) {
+	running(t, map[string]string{"shop.api": "1", "shop.web": "1"}, 2, func(w *world) {
+		w.until(time.Minute, "in rotation", func() bool { return len(w.inRotation(apiGroup)) == 2 })
+		tr, err := w.loop.Trace(context.Background(), "shop.api.example/cart", nil)
+		if err != nil || tr.Route != "routes/shop.api" || len(tr.Proxies) != 1 || tr.Proxies[0].State != schema.StateSame || len(tr.Targets) != 1 {
+			t.Fatalf("%+v, %v", tr, err)
+		}
+		if g := tr.Targets[0]; g.Group != apiGroup || len(g.Now.Members) != 2 || len(g.Now.Members[0].In) != 1 {
+			t.Fatalf("%+v", g)
+		}
+		if tr, err = w.loop.Trace(context.Background(), "https://nobody.example/", nil); err != nil || !contains(tr.Why, "no route serves nobody.example") {
+			t.Fatalf("%+v, %v", tr, err)
+		}
+		if _, err = w.loop.Trace(context.Background(), "http://", nil); err == nil {
+			t.Fatal("no URL was traced")
+		}
+	})
+}

@@ -18,7 +18,7 @@ func (l *Loop) publish(now time.Time) {
 	}
 	m := l.members()
 	r := &schema.Report{At: now, Owner: l.cfg.Owner, Head: st.newest, InForce: st.meta.InForce, Fetched: st.fetched, FetchError: st.fetchErr,
-		Turn: now, Epoch: st.epoch, Leading: st.leading, Observe: l.observing(), Findings: st.findings, Frozen: st.frozen,
+		Turn: now, Epoch: st.epoch, Holder: st.holder, Version: l.cfg.Version, Leading: st.leading, Observe: l.observing(), Findings: st.findings, Frozen: st.frozen,
 		Awaits: st.lastPlan.Awaits, Quarantine: map[schema.Digest]schema.Verdict{}, Brakes: l.brakes(), Pins: l.pinned()}
 	for d, v := range st.quarantine {
 		r.Quarantine[d] = v
@@ -37,7 +37,7 @@ func (l *Loop) publish(now time.Time) {
 	for _, k := range sortedKeys(st.operator) {
 		r.Holds = append(r.Holds, schema.HoldReport{Scope: k, Bit: st.operator[k]})
 	}
-	l.reportRollouts(r)
+	l.reportRollouts(r, m)
 	l.reportObjects(r)
 	l.reportGroups(r, m)
 	r.Health, r.Because = l.health(r)
@@ -46,8 +46,9 @@ func (l *Loop) publish(now time.Time) {
 	l.past.Store(&past)
 }
 
-func (l *Loop) reportRollouts(r *schema.Report) {
+func (l *Loop) reportRollouts(r *schema.Report, m members) {
 	st := &l.st
+	held := l.held()
 	for _, id := range sortedKeys(st.rollouts) {
 		x := st.rollouts[id]
 		p := schema.PartitionReport{ID: id, Rollout: x.ID, Phase: x.Phase, Back: x.Back, Started: x.Started, Commit: x.Commit}
@@ -61,8 +62,9 @@ func (l *Loop) reportRollouts(r *schema.Report) {
 				why = refusal
 				p.Why = append(p.Why, refusal)
 			}
-			p.Items = append(p.Items, schema.ItemReport{Key: it.Key, Verb: it.Verb, State: it.State, Batch: it.Round, Why: why})
+			p.Items = append(p.Items, schema.ItemReport{Key: it.Key, Verb: it.Verb, State: it.State, Batch: it.Round, Why: why, Group: it.Group})
 		}
+		l.progress(&p, x, m, held, r.At)
 		r.Partitions = append(r.Partitions, p)
 	}
 	for _, id := range sortedKeys(st.refused) {
@@ -158,7 +160,7 @@ func (l *Loop) reportGroups(r *schema.Report, m members) {
 				}
 			}
 			if x.Passing != nil && !*x.Passing {
-				mr.Out = append(mr.Out, schema.HoldReport{Scope: "health:" + x.ID, Bit: schema.Bit{Owner: "checks", Reason: "not passing"}})
+				mr.Out = append(mr.Out, schema.HoldReport{Scope: "health:" + x.ID, Bit: schema.Bit{Owner: "checks", Reason: "not passing", Since: x.Since}})
 			}
 			g.Members = append(g.Members, mr)
 		}

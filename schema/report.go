@@ -6,6 +6,36 @@ import (
 	"time"
 )
 
+// Trace is the way of a request: its route, the proxies that have it, and the
+// groups behind it.
+type Trace struct {
+	URL      string            `json:"url"`
+	Why      string            `json:"why,omitempty"` // no route serves it
+	Route    Ref               `json:"route,omitempty"`
+	At       Position          `json:"at,omitzero"`
+	Path     string            `json:"path,omitempty"`
+	Match    map[string]string `json:"match,omitempty"`
+	Redirect string            `json:"redirect,omitempty"`
+	Proxies  []TraceProxy      `json:"proxies,omitempty"`
+	Targets  []TraceTarget     `json:"targets,omitempty"`
+}
+
+// TraceProxy is a route at one proxy: what runs there, as it was read.
+type TraceProxy struct {
+	ProxyReport
+	Key      Key       `json:"key"`
+	State    State     `json:"state"`
+	ReadAt   time.Time `json:"read_at,omitzero"`
+	Revision uint64    `json:"revision,omitempty"` // of the membership that it confirmed
+}
+
+// TraceTarget is a group behind a route.
+type TraceTarget struct {
+	Group  string      `json:"group"`
+	Weight int         `json:"weight,omitempty"`
+	Now    GroupReport `json:"now"`
+}
+
 // Report is the immutable picture of one fleet that API, CLI and pages show.
 // Every figure has its age.
 type Report struct {
@@ -19,6 +49,8 @@ type Report struct {
 	FetchError string             `json:"fetch_error,omitempty"`
 	Turn       time.Time          `json:"turn,omitzero"`
 	Epoch      uint64             `json:"epoch"`
+	Holder     string             `json:"holder,omitempty"`  // of the lease
+	Version    string             `json:"version,omitempty"` // of the daemon
 	Leading    bool               `json:"leading"`
 	Observe    bool               `json:"observe"`
 	Backends   []Backend          `json:"backends"`
@@ -83,8 +115,13 @@ type PartitionReport struct {
 	Back    bool         `json:"back,omitempty"`
 	Started time.Time    `json:"started,omitzero"`
 	Commit  string       `json:"commit,omitempty"`
+	ETA     time.Time    `json:"eta,omitzero"` // estimate, from how long its batches took
 	Why     []Reason     `json:"why,omitempty"`
 	Items   []ItemReport `json:"items"`
+	// IfContinue and IfAbort say what these commands would do now; "" when
+	// they cannot be given.
+	IfContinue string `json:"if_continue,omitempty"`
+	IfAbort    string `json:"if_abort,omitempty"`
 }
 
 // ItemReport is one item of a rollout.
@@ -93,8 +130,15 @@ type ItemReport struct {
 	Verb    Verb   `json:"verb"`
 	State   string `json:"state"` // waiting, applying, batch 2, done, failed
 	Batch   int    `json:"batch,omitempty"`
-	Batches int    `json:"batches,omitempty"`
+	Batches int    `json:"batches,omitempty"` // estimate
 	Why     Reason `json:"why,omitzero"`
+	// Of a group, by member: how many there are and are done, who is starting
+	// or about to be replaced, and whom the next batch takes.
+	Group    string   `json:"group,omitempty"`
+	Members  int      `json:"members,omitempty"`
+	Done     int      `json:"done,omitempty"`
+	Starting []string `json:"starting,omitempty"`
+	Next     []string `json:"next,omitempty"`
 }
 
 // ObjectReport is one managed object: desired against live.

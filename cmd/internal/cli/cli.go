@@ -115,8 +115,8 @@ func New(std Streams, version string, engine Engine) *cobra.Command {
 	}{
 		{"write", "Definitions:", []*cobra.Command{s.initCommand(), s.validateCommand(), s.renderCommand(), s.planCommand()}},
 		{"run", "Running:", []*cobra.Command{s.devCommand(), s.serveCommand(), s.applyCommand()}},
-		{"see", "Looking:", []*cobra.Command{s.statusCommand(), s.getCommand(), s.explainCommand(), s.diffCommand(),
-			s.changesCommand(), s.historyCommand(), s.reportCommand(), s.outCommand(), s.doctorCommand()}},
+		{"see", "Looking:", []*cobra.Command{s.statusCommand(), s.getCommand(), s.rolloutCommand(), s.explainCommand(), s.diffCommand(),
+			s.changesCommand(), s.historyCommand(), s.reportCommand(), s.outCommand(), s.traceCommand(), s.doctorCommand()}},
 		{"act", "Acting:", append(s.verbCommands(), s.ejectCommand())},
 		{"more", "More:", []*cobra.Command{s.journalCommand(), s.versionCommand()}},
 	}

@@ -45,6 +45,9 @@ func (f *fleet) Report() *schema.Report {
 	now := time.Now()
 	return &schema.Report{Owner: "acme", Health: "PROGRESSING", Leading: true, Epoch: 3, Turn: now, Head: "0123456789abcdef",
 		Pins: []schema.Pin{{App: "shop.web", What: "release", Value: "1.2.0"}},
+		Partitions: []schema.PartitionReport{{ID: "shop.web", Phase: "braked", Commit: "c2", Started: now, ETA: now.Add(time.Minute), IfAbort: "takes it back",
+			Items: []schema.ItemReport{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: "staged", Batch: 2, Batches: 3,
+				Members: 3, Done: 2, Next: []string{"aaaaaaaa-1111-2222-3333-444444444444"}}}}},
 		Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Desired: 2, Serving: 1, Cap: 1, Release: "1.2.0",
 			Members: []schema.MemberReport{{Member: schema.Member{ID: "aaaaaaaa-1111-2222-3333-444444444444", Group: "shop.web/prod.dc1", Node: "n1", Running: true, Passing: &no, Since: now, Created: now}}},
 			Goods:   []schema.GoodReport{{Version: "1.1.0", Commit: "c1", At: now}}}},
@@ -60,6 +63,10 @@ func (f *fleet) History(time.Time) []schema.HistoryEntry {
 }
 func (f *fleet) Changes(_ context.Context, since time.Time) ([]schema.HistoryEntry, []string) {
 	return append(f.History(since), schema.HistoryEntry{Writer: "autoscaler", What: "scaled from 2 to 5", Group: "shop.web/prod.dc1", Restarts: 3}), []string{"nomad:dc2: away"}
+}
+func (f *fleet) Trace(_ context.Context, url string, headers map[string]string) (schema.Trace, error) {
+	return schema.Trace{URL: url, Route: "routes/shop", Match: headers, At: schema.Position{File: "shop.cue", Line: 7}, Proxies: []schema.TraceProxy{{ProxyReport: schema.ProxyReport{Name: "nginx:edge", At: time.Now()}, State: schema.StateSame}},
+		Targets: []schema.TraceTarget{{Group: "shop.web/prod.dc1", Weight: 90, Now: f.Report().Groups[0]}}}, nil
 }
 func (f *fleet) Do(_ context.Context, c schema.Command) schema.Answer {
 	f.asked = append(f.asked, c)
@@ -195,6 +202,9 @@ func TestErrorsSayWhatNext(t *testing.T) {
 		{"hold nothing --reason x", "locktide get GROUP"},
 		{"adopt shop.web", "locktide diff"},
 		{"explain web", "KIND/NAME"},
+		{"get shop.web", "locktide get shop.web/prod.dc1"},
+		{"rollout shop.api", "has no rollout"},
+		{"changes --since yesterday", "02:40"},
 		{"status -o yaml", "json"},
 		{"status --api http://127.0.0.1:1", "locktide serve"},
 		{"status --token-file /nonexistent/token", "cannot read the API token"},
@@ -250,9 +260,12 @@ func TestLooking(t *testing.T) {
 		args string
 		want []string
 	}{
-		{"status", []string{"PROGRESSING  fleet acme, leading, epoch 3", "head 0123456789", "shop.web/prod.dc1  1.2.0", "1 objects, 1 not as desired"}},
-		{"get shop.web/prod.dc1", []string{"2 desired, 1 serving, 1 may be out", "aaaaaaaa", "its checks do not pass", "1  1.1.0, commit c1"}},
+		{"status", []string{"PROGRESSING  fleet acme, leading, epoch 3", "head 0123456789", "shop.web/prod.dc1  1.2.0", "objects   1, 1 not as desired"}},
+		{"get shop.web/prod.dc1", []string{"2 desired, 1 serving, cap 1, 0 free", "aaaaaaaa", "its checks do not pass", "hor-", "1  1.1.0, commit c1"}},
 		{"diff", []string{"nomad.job:dc1:shop--web  differs", "by eve", "count: 2 -> 5", "repaired in 14 min", "next: locktide repair shop.web"}},
+		{"out --dc dc9", []string{"every member serves"}},
+		{"rollout shop.web", []string{"shop.web  braked, commit c2", "about 1m0s left", "2 of 3", "next batch of shop.web/prod.dc1: aaaaaaaa on n1", "locktide abort shop.web: takes it back"}},
+		{"trace https://shop.example/cart -H X-Canary:1", []string{"routes/shop (shop.cue:7)", "X-Canary: 1", "nginx:edge: the route there is same", "shop.web/prod.dc1, weight 90: 2 desired, 1 serving"}},
 		{"diff shop.api", []string{"everything is as desired"}},
 		{"out", []string{"aaaaaaaa", "its checks do not pass"}},
 		{"explain groups/shop.web/prod.dc1", []string{"Soak: about groups/shop.web/prod.dc1"}},

@@ -13,30 +13,39 @@ import (
 
 func (s *shared) getCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "get [GROUP]",
-		Short: "Show groups, or one group's members, capacity and last good releases",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "get [GROUP]",
+		Short:   "Show groups, or one group's members, capacity and last good releases",
+		Example: "  locktide get\n  locktide get shop.web/prod.dc1",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, r, err := s.report(cmd.Context())
 			if err != nil {
 				return err
 			}
+			now := time.Now()
 			if len(args) == 0 {
 				if s.wantsJSON() {
 					return s.json(r.Groups)
 				}
-				s.groups(r.Groups)
+				s.groups(r.Groups, now)
 				return nil
 			}
-			name := strings.TrimPrefix(strings.TrimPrefix(args[0], "groups/"), "group/")
+			name := bareName(args[0])
+			var near []string
 			for _, g := range r.Groups {
 				if g.Name == name {
 					if s.wantsJSON() {
 						return s.json(g)
 					}
-					s.group(g, time.Now())
+					s.group(g, now)
 					return nil
 				}
+				if g.App == name {
+					near = append(near, g.Name)
+				}
+			}
+			if len(near) > 0 {
+				return Fail("locktide get "+near[0], "%s is an app; its groups are %s", name, strings.Join(near, ", "))
 			}
 			return Fail("`locktide get` lists the groups", "there is no group %s", name)
 		},
@@ -44,30 +53,91 @@ func (s *shared) getCommand() *cobra.Command {
 }
 
 func (s *shared) group(g schema.GroupReport, now time.Time) {
-	fmt.Fprintf(s.Out, "%s  release %s\n%d desired, %d serving, %d may be out, %d free\n", g.Name, firstOf(g.Release, "unknown"), g.Desired, g.Serving, g.Cap, g.Free)
+	fmt.Fprintf(s.Out, "%s  release %s", s.paint(bold, g.Name), firstOf(g.Release, "unknown"))
+	if g.Team != "" {
+		fmt.Fprintf(s.Out, ", team %s", g.Team)
+	}
+	fmt.Fprintf(s.Out, "\n%d desired, %d serving, cap %d, %d free (members read %s)\n", g.Desired, g.Serving, g.Cap, g.Free, age(now, g.ReadAt))
 	if g.Blind != "" {
 		fmt.Fprintf(s.Out, "%s: %s\n", s.paint(red, "BLIND"), g.Blind)
 	}
-	rows := [][]string{{"MEMBER", "NODE", "RELEASE", "AGE", "RESTARTS", "STATE", "SERVES", "OUT BY"}}
+	for _, p := range g.Proxies {
+		fmt.Fprintf(s.Out, "%s confirmed who serves %s%s\n", p.Name, age(now, p.At), colon(s.paint(red, p.Error), p.Error))
+	}
+	versions := map[schema.Digest]string{}
+	for _, x := range g.Goods {
+		versions[x.Release] = x.Version
+	}
+	rows := [][]string{{"MEMBER", "HOST", "RACK", "RELEASE", "AGE", "RESTARTS", "HEALTH", "BITS", "IN PROXY", "OUT BY"}}
 	for _, m := range g.Members {
-		serves := s.paint(green, "yes")
-		if !m.Serving {
-			serves = s.paint(yellow, "no")
-		}
 		var by []string
 		for _, o := range outs(m) {
-			by = append(by, fmt.Sprintf("%s (%s, %s)", o.Owner, o.Reason, age(now, o.Since)))
+			since := ""
+			if !o.Since.IsZero() {
+				since = ", " + age(now, o.Since)
+			}
+			by = append(by, fmt.Sprintf("%s (%s%s)", o.Owner, o.Reason, since))
 		}
-		rows = append(rows, []string{brief(m.ID), m.Node, m.Release.Short(), span(now.Sub(m.Created)), strconv.Itoa(m.Restarts),
-			state(m.Member) + " for " + span(now.Sub(m.Since)), serves, strings.Join(by, ", ")})
+		proxy := ""
+		if len(g.Proxies) > 0 {
+			proxy = fmt.Sprintf("%d of %d", len(m.In), len(g.Proxies))
+		}
+		rows = append(rows, []string{brief(m.ID), firstOf(m.Host, m.Node), m.Rack, firstOf(versions[m.Release], m.Release.Short()), span(now.Sub(m.Created)), strconv.Itoa(m.Restarts),
+			s.health(m, now), s.bits(m), proxy, strings.Join(by, ", ")})
 	}
 	s.table(rows)
+	if len(g.Members) > 0 {
+		fmt.Fprintln(s.Out, s.paint(grey, "bits: h host, o operator, r release, c checks; a letter is up, - is down"))
+	}
 	for n, good := range g.Goods {
 		if n == 0 {
-			fmt.Fprintln(s.Out, "can go back to:")
+			fmt.Fprintln(s.Out, "last goods, newest first:")
 		}
 		fmt.Fprintf(s.Out, "  %d  %s, commit %s, good %s\n", n+1, firstOf(good.Version, good.Release.Short()), short(good.Commit), age(now, good.At))
 	}
+}
+
+// health is what is known of a member, and since when.
+func (s *shared) health(m schema.MemberReport, now time.Time) string {
+	text := state(m.Member)
+	tone := yellow
+	switch text {
+	case "passing", "running":
+		tone = green
+	case "failed", "failing":
+		tone = red
+	}
+	text = s.paint(tone, text)
+	if !m.Since.IsZero() {
+		text += " for " + span(now.Sub(m.Since))
+	}
+	return text
+}
+
+// bits shows the four bits that all have to be up.
+func (s *shared) bits(m schema.MemberReport) string {
+	down := map[string]bool{}
+	for _, o := range m.Out {
+		scope, _, _ := strings.Cut(o.Scope, ":")
+		down[scope] = true
+	}
+	down["health"] = down["health"] || m.Failed || !m.Running || m.Passing != nil && !*m.Passing
+	out := ""
+	for _, b := range []struct{ scope, letter string }{{"host", "h"}, {"operator", "o"}, {"release", "r"}, {"health", "c"}} {
+		if down[b.scope] {
+			out += s.paint(red, "-")
+		} else {
+			out += b.letter
+		}
+	}
+	return out
+}
+
+func colon(painted, text string) string {
+	if text == "" {
+		return ""
+	}
+	return ": " + painted
 }
 
 func state(m schema.Member) string {

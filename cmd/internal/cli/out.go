@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,17 +11,26 @@ import (
 )
 
 func (s *shared) outCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "out",
-		Short: "List every member out of rotation: who holds it out, why and since when",
-		Args:  cobra.NoArgs,
+	var dc string
+	c := &cobra.Command{
+		Use:     "out",
+		Short:   "List every member out of rotation: who holds it out, why, since when, and who can release it",
+		Example: "  locktide out --dc dc1",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, r, err := s.report(cmd.Context())
 			if err != nil {
 				return err
 			}
-			var hits []schema.MemberReport
+			hits := []schema.MemberReport{}
+			var blind []schema.GroupReport
 			for _, g := range r.Groups {
+				if dc != "" && g.DC != dc {
+					continue
+				}
+				if g.Blind != "" {
+					blind = append(blind, g)
+				}
 				for _, m := range g.Members {
 					if !m.Serving || len(m.Out) > 0 {
 						hits = append(hits, m)
@@ -30,21 +40,44 @@ func (s *shared) outCommand() *cobra.Command {
 			if s.wantsJSON() {
 				return s.json(hits)
 			}
+			for _, g := range blind {
+				fmt.Fprintf(s.Out, "%s  %s: %s\n", s.paint(red, "BLIND"), g.Name, g.Blind)
+			}
 			if len(hits) == 0 {
 				fmt.Fprintln(s.Out, "every member serves")
 				return nil
 			}
 			now := time.Now()
-			rows := [][]string{{"MEMBER", "GROUP", "NODE", "OUT SINCE", "BY", "WHY"}}
+			rows := [][]string{{"MEMBER", "GROUP", "HOST", "BIT", "OUT SINCE", "BY", "WHY", "RELEASED BY"}}
 			for _, m := range hits {
 				for _, o := range outs(m) {
-					rows = append(rows, []string{brief(m.ID), m.Group, m.Node, age(now, o.Since), o.Owner, o.Reason})
+					bit, release := releaser(o, m)
+					rows = append(rows, []string{brief(m.ID), m.Group, firstOf(m.Host, m.Node), bit, age(now, o.Since), o.Owner, o.Reason, release})
 				}
 			}
 			s.table(rows)
 			return nil
 		},
 	}
+	c.Flags().StringVar(&dc, "dc", "", "only this datacenter")
+	return c
+}
+
+// releaser names the bit that is down, and what brings it up again.
+func releaser(o schema.HoldReport, m schema.MemberReport) (bit, by string) {
+	scope, name, _ := strings.Cut(o.Scope, ":")
+	switch scope {
+	case "operator":
+		return "operator", "locktide unhold " + name
+	case "release":
+		return "release", "the rollout, or locktide abort " + m.Group
+	case "host":
+		if o.Owner == "git" {
+			return "host", "hold of the host in Git"
+		}
+		return "host", "locktide undrain " + firstOf(m.Node, m.Host)
+	}
+	return "health", "itself, once it is well"
 }
 
 // outs gives who holds a member out; health itself when nobody does.

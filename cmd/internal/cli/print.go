@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -44,11 +45,13 @@ const (
 )
 
 // table prints rows in columns; the first row is the head. Cells may be
-// coloured. Nothing is printed for a head alone.
+// coloured. Nothing is printed for a head alone, nor for a column that is
+// empty but for its head.
 func (s *shared) table(rows [][]string) {
 	if len(rows) < 2 {
 		return
 	}
+	rows = filled(rows)
 	width := make([]int, len(rows[0]))
 	for _, r := range rows {
 		for i, c := range r {
@@ -68,6 +71,20 @@ func (s *shared) table(rows [][]string) {
 		}
 		fmt.Fprintln(s.Out, strings.TrimRight(line.String(), " "))
 	}
+}
+
+// filled leaves out the columns that have nothing below their head.
+func filled(rows [][]string) [][]string {
+	out := make([][]string, len(rows))
+	for i := range rows[0] {
+		if !slices.ContainsFunc(rows[1:], func(r []string) bool { return r[i] != "" }) {
+			continue
+		}
+		for n, r := range rows {
+			out[n] = append(out[n], r[i])
+		}
+	}
+	return out
 }
 
 // visible is the number of characters that a terminal shows.

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,6 +44,12 @@ func (s *shared) status(r schema.Report, now time.Time) {
 	if r.Leading {
 		role = "leading, epoch " + strconv.FormatUint(r.Epoch, 10)
 	}
+	if r.Holder != "" {
+		role += " (" + r.Holder + ")"
+	}
+	if r.Version != "" {
+		role += ", version " + r.Version
+	}
 	fmt.Fprintf(s.Out, "%s  fleet %s, %s, last turn %s\n", s.paint(tone, r.Health), r.Owner, role, age(now, r.Turn))
 	for _, w := range r.Because {
 		s.reason("  because ", w)
@@ -55,6 +62,8 @@ func (s *shared) status(r schema.Report, now time.Time) {
 		fmt.Fprintf(s.Out, "%-9s %s, read %s", b.Driver, b.Instance, age(now, b.ReadAt))
 		if b.Error != "" {
 			fmt.Fprintf(s.Out, ": %s", s.paint(red, b.Error))
+		} else if b.Unlearned != "" {
+			fmt.Fprintf(s.Out, ": %s", s.paint(yellow, b.Unlearned))
 		}
 		fmt.Fprintln(s.Out)
 	}
@@ -62,27 +71,74 @@ func (s *shared) status(r schema.Report, now time.Time) {
 		fmt.Fprintf(s.Out, "%s     %s by %s %s: %s\n", s.paint(red, "brake"), b.Scope, b.By, age(now, b.At), b.Reason)
 	}
 	for _, p := range r.Pins {
-		fmt.Fprintf(s.Out, "%s       %s %s %s by %s %s: %s\n", s.paint(yellow, "pin"), firstOf(p.Group, p.App), p.What, p.Value, p.By, age(now, p.At), p.Reason)
+		fmt.Fprintf(s.Out, "%s       %s %s %s by %s %s%s: %s\n", s.paint(yellow, "pin"), firstOf(p.Group, p.App), p.What, shortDigest(p.Value), p.By, age(now, p.At), remains(now, p.Until), p.Reason)
 	}
 	for _, h := range r.Holds {
-		fmt.Fprintf(s.Out, "%s      %s by %s %s: %s\n", s.paint(yellow, "hold"), h.Scope, h.Owner, age(now, h.Since), h.Reason)
+		fmt.Fprintf(s.Out, "%s      %s by %s %s%s: %s\n", s.paint(yellow, "hold"), h.Scope, h.Owner, age(now, h.Since), remains(now, h.Until), h.Reason)
 	}
 	for _, a := range r.Awaits {
 		fmt.Fprintf(s.Out, "%s    %s, %d changes (%s): %s\n  next: locktide approve %s\n", s.paint(yellow, "awaits"), a.Rule, len(a.Items), a.Digest.Short(), a.Why, a.Digest.Short())
 	}
 	s.findings(r.Findings)
 	s.partitions(r.Partitions, now)
-	s.groups(r.Groups)
-	drifted := 0
+	s.below(r.Groups, now)
+	drifted, oldest := 0, now
 	for _, o := range r.Objects {
 		if o.State != schema.StateSame {
 			drifted++
 		}
+		if o.ReadAt.Before(oldest) {
+			oldest = o.ReadAt
+		}
 	}
-	fmt.Fprintf(s.Out, "%d objects, %d not as desired\n", len(r.Objects), drifted)
+	fmt.Fprintf(s.Out, "objects   %d, %d not as desired; %d releases quarantined, %d sets await approval", len(r.Objects), drifted, len(r.Quarantine), len(r.Awaits))
+	if len(r.Objects) > 0 {
+		fmt.Fprintf(s.Out, "; oldest reading %s", age(now, oldest))
+	}
+	fmt.Fprintln(s.Out)
 	if drifted > 0 {
 		fmt.Fprintln(s.Out, "  next: locktide diff")
 	}
+}
+
+// below shows all groups of a small fleet, of a large one those that are
+// below their count or blind.
+func (s *shared) below(gs []schema.GroupReport, now time.Time) {
+	var low []schema.GroupReport
+	for _, g := range gs {
+		if g.Serving < g.Desired || g.Blind != "" {
+			low = append(low, g)
+		}
+	}
+	const few = 20
+	if len(gs) > few {
+		fmt.Fprintf(s.Out, "groups    %d, %d below their count or blind\n", len(gs), len(low))
+		gs = low
+	}
+	if len(gs) > 5*few {
+		fmt.Fprintf(s.Out, "          the first %d of them:\n", 5*few)
+		gs = gs[:5*few]
+	}
+	s.groups(gs, now)
+}
+
+// remains says until when something was meant to stand.
+func remains(now, until time.Time) string {
+	switch {
+	case until.IsZero():
+		return ""
+	case now.After(until):
+		return ", overdue for " + span(now.Sub(until))
+	}
+	return ", for " + span(until.Sub(now)) + " more"
+}
+
+// shortDigest cuts a digest.
+func shortDigest(text string) string {
+	if strings.HasPrefix(text, "sha256:") {
+		return schema.Digest(text).Short()
+	}
+	return text
 }
 
 func (s *shared) reason(prefix string, w schema.Reason) {
@@ -97,16 +153,13 @@ func (s *shared) partitions(ps []schema.PartitionReport, now time.Time) {
 		return
 	}
 	rows := [][]string{{"ROLLOUT", "PHASE", "STARTED", "OBJECT", "STATE", "WHY"}}
+	slices.SortStableFunc(ps, func(a, b schema.PartitionReport) int { return risk(a) - risk(b) })
 	for _, p := range ps {
-		phase := p.Phase
-		if p.Back && phase != "back" {
-			phase += ", back"
-		}
 		started := "-"
 		if !p.Started.IsZero() {
 			started = age(now, p.Started)
 		}
-		head := []string{p.ID, phase, started}
+		head := []string{p.ID, phase(p), started}
 		if len(p.Items) == 0 {
 			rows = append(rows, append(head, "", "", sentences(p.Why)))
 		}
@@ -118,8 +171,8 @@ func (s *shared) partitions(ps []schema.PartitionReport, now time.Time) {
 	s.table(rows)
 }
 
-func (s *shared) groups(gs []schema.GroupReport) {
-	rows := [][]string{{"GROUP", "RELEASE", "DESIRED", "SERVING", "MAY BE OUT", "FREE"}}
+func (s *shared) groups(gs []schema.GroupReport, now time.Time) {
+	rows := [][]string{{"GROUP", "TEAM", "RELEASE", "DESIRED", "SERVING", "CAP", "FREE", "READ"}}
 	for _, g := range gs {
 		serving := strconv.Itoa(g.Serving)
 		switch {
@@ -128,9 +181,22 @@ func (s *shared) groups(gs []schema.GroupReport) {
 		case g.Serving < g.Desired:
 			serving = s.paint(yellow, serving)
 		}
-		rows = append(rows, []string{g.Name, g.Release, strconv.Itoa(g.Desired), serving, strconv.Itoa(g.Cap), strconv.Itoa(g.Free)})
+		rows = append(rows, []string{g.Name, g.Team, g.Release, strconv.Itoa(g.Desired), serving, strconv.Itoa(g.Cap), strconv.Itoa(g.Free), age(now, g.ReadAt)})
 	}
 	s.table(rows)
+}
+
+// risk orders rollouts: what failed or goes back first, then what stands.
+func risk(p schema.PartitionReport) int {
+	switch {
+	case p.Phase == "back" || p.Phase == "failed" || p.Back:
+		return 0
+	case p.Phase == "braked":
+		return 1
+	case p.Phase == "incomplete" || p.Phase == "aborted":
+		return 2
+	}
+	return 3
 }
 
 func sentences(ws []schema.Reason) string {

@@ -26,6 +26,7 @@ type Fleet interface {
 	Explain(ref string) []schema.Reason
 	History(since time.Time) []schema.HistoryEntry
 	Changes(ctx context.Context, since time.Time) ([]schema.HistoryEntry, []string)
+	Trace(ctx context.Context, url string, headers map[string]string) (schema.Trace, error)
 	Do(ctx context.Context, c schema.Command) schema.Answer
 }
 
@@ -81,6 +82,7 @@ func Routes() []Route {
 		{"GET /v1/changes", Read, (*api).changes},
 		{"GET /v1/explain/{ref...}", Read, (*api).explain},
 		{"GET /v1/groups/{name...}", Read, (*api).group},
+		{"GET /v1/trace", Read, (*api).trace},
 		{"POST /v1/commands", Write, (*api).command},
 	}
 }
@@ -199,6 +201,22 @@ func (a *api) group(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	fail(w, http.StatusNotFound, schema.Failure{Kind: schema.FailInvalid, Message: "there is no group " + name, Next: "GET /v1/report lists the groups"})
+}
+
+// trace follows a request: url, and header=Name: value, as often as there are.
+func (a *api) trace(w http.ResponseWriter, req *http.Request) {
+	q := req.URL.Query()
+	headers := map[string]string{}
+	for _, h := range q["header"] {
+		name, value, _ := strings.Cut(h, ":")
+		headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
+	}
+	t, err := a.Fleet.Trace(req.Context(), q.Get("url"), headers)
+	if err != nil {
+		fail(w, http.StatusBadRequest, schema.Failure{Kind: schema.FailInvalid, Message: err.Error()})
+		return
+	}
+	answer(w, t)
 }
 
 func (a *api) command(w http.ResponseWriter, req *http.Request) {

@@ -29,6 +29,10 @@ func (f *fleet) History(time.Time) []schema.HistoryEntry {
 func (f *fleet) Changes(_ context.Context, since time.Time) ([]schema.HistoryEntry, []string) {
 	return append(f.History(since), schema.HistoryEntry{What: "scaled", Writer: "foreign", App: "shop.web", Group: "shop.web/prod.dc1", Node: "n1"}), []string{"nomad:dc2: away"}
 }
+func (f *fleet) Trace(_ context.Context, url string, headers map[string]string) (schema.Trace, error) {
+	return schema.Trace{URL: url, Route: "routes/shop", Match: headers, At: schema.Position{File: "shop.cue", Line: 7}, Proxies: []schema.TraceProxy{{ProxyReport: schema.ProxyReport{Name: "nginx:edge", At: time.Now()}, State: schema.StateSame}},
+		Targets: []schema.TraceTarget{{Group: "shop.web/prod.dc1", Weight: 90, Now: f.Report().Groups[0]}}}, nil
+}
 func (f *fleet) Do(_ context.Context, c schema.Command) schema.Answer {
 	f.asked = append(f.asked, c)
 	return schema.Answer{OK: true, Message: "braked"}
