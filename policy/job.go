@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -195,10 +196,10 @@ func typedTask(g schema.Group, name string) map[string]any {
 	for k, v := range t.Config {
 		config[k] = v
 	}
-	if image := t.Image; image != "" {
+	main := g.Tasks["main"].Driver
+	t.Driver = cmp.Or(t.Driver, main)
+	if image := schema.TaskImage(g.Body, t, name == "main", main); image != "" && t.Driver != "exec" && t.Driver != "raw_exec" {
 		config["image"] = image
-	} else if name == "main" && g.Image != "" && t.Driver != "exec" && t.Driver != "raw_exec" {
-		config["image"] = g.Image + ":" + g.Release
 	}
 	need := g.Resources
 	if t.Resources != nil {

@@ -87,6 +87,9 @@ func (l *Loop) take(ctx context.Context, in intake) {
 			Objects: objects, Today: time.Now()})...)
 	}
 	broken = broken || schema.AnyDenied(findings)
+	if in.rendered.Place != nil {
+		in.rendered.Place(findings)
+	}
 	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
 	st.findings = findings
 	l.tell(Event{Kind: "render", HistoryEntry: schema.HistoryEntry{Commit: in.rev.Commit, Author: in.rev.Author}, Took: in.took})

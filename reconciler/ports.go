@@ -38,6 +38,8 @@ type Rendered struct {
 	Frozen   []schema.Ref
 	Refused  bool          // the findings are too bad to use anything of it
 	Rules    []policy.Rule // the users' own, from the same commit
+	// Place, if given, puts findings at the line of the field that they name.
+	Place func([]schema.Finding)
 }
 
 // Renderer turns files into a fleet. Definitions that are wrong are findings,

@@ -2,6 +2,8 @@ package render
 
 import (
 	"encoding/json"
+	"strconv"
+	"strings"
 
 	"locktide.dev/schema"
 	"locktide.dev/schema/tree"
@@ -36,4 +38,44 @@ func (p Provenance) Explain(ref schema.Ref) []Leaf {
 		out = append(out, Leaf{l.Path, schema.MustCanonical(l.Node), l.Node.At, l.Node.Layer})
 	}
 	return out
+}
+
+// At gives the place where a field of a definition was written, or the nearest
+// field above it that was; zero if none was.
+func (p Provenance) At(ref schema.Ref, field string) schema.Position {
+	n := p.nodes[ref]
+	var at schema.Position
+	for _, key := range strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
+		if n != nil && n.Kind == tree.List {
+			i, err := strconv.Atoi(key)
+			if err != nil || i < 0 || i >= len(n.Items) {
+				break
+			}
+			n = n.Items[i]
+		} else {
+			n = n.Get(key)
+		}
+		if n == nil {
+			break
+		}
+		if n.At.File != "" {
+			at = n.At
+		}
+	}
+	return at
+}
+
+// Place puts findings that name a field where that field was written; what
+// they said before stays as a related place.
+func (p Provenance) Place(fs []schema.Finding) {
+	for i, f := range fs {
+		at := p.At(f.Ref, f.Field)
+		if at.File == "" || at == f.At {
+			continue
+		}
+		if f.At.File != "" && f.At.File != at.File {
+			fs[i].Related = append([]schema.Position{f.At}, f.Related...)
+		}
+		fs[i].At = at
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -102,6 +103,25 @@ func TestThreeTeams(t *testing.T) {
 		if leaves[path] != want {
 			t.Errorf("%s: %s, want %s", path, leaves[path], want)
 		}
+	}
+}
+
+// The Jsonnet twin of a CUE team gives the identical digests.
+func TestJsonnetTwin(t *testing.T) {
+	cue, twin := archive(t, "testdata/users.txtar"), archive(t, "testdata/users.txtar")
+	delete(twin, "teams/cart/cart.cue")
+	maps.Copy(twin, archive(t, "testdata/cart-jsonnet.txtar"))
+	want, got := good(t, cue).Fleet, good(t, twin)
+	for name, g := range got.Fleet.Groups {
+		if have, want := schema.DigestOf(schema.MustCanonical(g)), schema.DigestOf(schema.MustCanonical(want.Groups[name])); have != want {
+			t.Errorf("%s: %s, want %s", name, have, want)
+		}
+	}
+	if got, want := schema.DigestOf(schema.MustCanonical(got.Fleet)), schema.DigestOf(schema.MustCanonical(want)); got != want {
+		t.Errorf("fleet: %s, want %s", got, want)
+	}
+	if at := got.Fleet.Positions["apps/shop.cart.api"]; at.File != "teams/cart/cart.jsonnet" || at.Line != 5 {
+		t.Errorf("cart is at %s", at)
 	}
 }
 

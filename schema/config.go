@@ -31,3 +31,22 @@ func ConfigPath(prefix, name string) string {
 	}
 	return strings.Trim(prefix, "/") + "/" + name
 }
+
+// TaskImage gives the container image of a group's task: its own, else the
+// app's for main and for what runs beside it by the same driver. The release
+// is the tag of the app's image, and of an untagged one that main names.
+// Empty: the task runs none.
+func TaskImage(g Body, t Task, main bool, driver string) string {
+	image := t.Image
+	if image == "" && (main || t.Driver == driver) {
+		if image = g.Image; image == "" || g.Release == "" {
+			return ""
+		}
+		return image + ":" + g.Release
+	}
+	name := image[strings.LastIndexByte(image, '/')+1:]
+	if main && image != "" && g.Release != "" && !strings.ContainsAny(name, ":@") {
+		image += ":" + g.Release
+	}
+	return image
+}

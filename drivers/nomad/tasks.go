@@ -45,6 +45,9 @@ func (b *builder) release() (version, digest string) {
 
 func (b *builder) task(name string, main bool) *api.Task {
 	g, t := b.group, b.group.Tasks[name]
+	if t.Driver == "" {
+		t.Driver = g.Tasks[b.mainTask()].Driver
+	}
 	out := api.NewTask(name, t.Driver)
 	field := "tasks." + name
 	if t.Driver == "" {
@@ -125,7 +128,7 @@ func (b *builder) options(name string, t schema.Task, main bool) map[string]any 
 	if len(t.Args) > 0 {
 		set("args", t.Args)
 	}
-	if image := b.image(t, main); image != "" {
+	if image := schema.TaskImage(b.group.Body, t, main, b.group.Tasks[b.mainTask()].Driver); image != "" {
 		set("image", image)
 	}
 	if _, written := out["ports"]; t.Driver == "docker" && main && !written && len(b.group.Ports) > 0 && b.group.Network != "host" {
@@ -138,16 +141,6 @@ func (b *builder) options(name string, t schema.Task, main bool) map[string]any 
 		return nil
 	}
 	return out
-}
-
-func (b *builder) image(t schema.Task, main bool) string {
-	if t.Image != "" {
-		return t.Image
-	}
-	if !main || b.group.Image == "" || b.group.Release == "" {
-		return ""
-	}
-	return b.group.Image + ":" + b.group.Release
 }
 
 func (b *builder) env(t schema.Task) map[string]string {

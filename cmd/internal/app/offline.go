@@ -50,14 +50,21 @@ func (e *engine) Render(ctx context.Context, folder, path string) (cli.Rendered,
 		rules = loopConfig(cfg, b, e.version).Policy
 		var found []schema.Finding
 		out.Objects, found = compile(b.drivers, &means.Fleet)
+		means.Place(found)
 		out.Findings = append(out.Findings, found...)
 	}
-	out.Findings = append(out.Findings, policy.Evaluate(ctx, append(policy.Builtin(rules), means.Rules...),
-		policy.Input{Fleet: &means.Fleet, Objects: out.Objects, Today: time.Now()})...)
+	judged := policy.Evaluate(ctx, append(policy.Builtin(rules), means.Rules...),
+		policy.Input{Fleet: &means.Fleet, Objects: out.Objects, Today: time.Now()})
+	means.Place(judged)
+	out.Findings = append(out.Findings, judged...)
 	if r.last != nil {
 		for _, ref := range refs(&means.Fleet) {
 			for _, leaf := range r.last.Provenance.Explain(ref) {
-				out.Layers[string(ref)+" "+leaf.Path] = fmt.Sprintf("%s = %s (%s)", leaf.Layer, leaf.Value, leaf.At)
+				from := fmt.Sprintf("%s = %s", leaf.Layer, leaf.Value)
+				if leaf.At.File != "" {
+					from += " (" + leaf.At.String() + ")"
+				}
+				out.Layers[string(ref)+" "+leaf.Path] = from
 			}
 		}
 	}

@@ -30,7 +30,8 @@ func (r *renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered,
 	if err != nil {
 		return reconciler.Rendered{}, fmt.Errorf("cannot render: %w", err)
 	}
-	out := reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Frozen: res.Frozen, Refused: !res.Usable(r.onError)}
+	out := reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Frozen: res.Frozen, Refused: !res.Usable(r.onError),
+		Place: res.Provenance.Place}
 	if res.Usable(r.onError) {
 		r.last = &res
 	}
