@@ -1,12 +1,9 @@
 package reconciler
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
-	"sort"
 	"time"
 
 	"locktide.dev/policy"
@@ -131,7 +128,8 @@ type state struct {
 	membership schema.Membership
 	suspects   map[string]map[string]time.Time // group -> member -> without health since
 	feeds      map[string]*feed
-	stored     map[string]map[string]string // what the journal holds
+	stored     map[string]map[string]string // what the journal holds, of small tables and of rollouts
+	saved      saved                        // what it holds of tables with a row per object
 }
 
 func newState() state {
@@ -144,7 +142,7 @@ func newState() state {
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{},
 		waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
-		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, stored: map[string]map[string]string{}, planDue: true,
+		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, stored: map[string]map[string]string{}, saved: newSaved(), planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 
@@ -158,9 +156,8 @@ func (l *Loop) load(ctx context.Context) error {
 		return err
 	}
 	for t, rows := range tables {
-		st.stored[t] = map[string]string{}
 		for k, v := range rows {
-			st.stored[t][k] = string(v)
+			l.stored(Entry{t, k, v})
 		}
 	}
 	head := schema.Snapshot{}
@@ -188,6 +185,7 @@ func (l *Loop) load(ctx context.Context) error {
 		}
 		st.history = append(st.history, h)
 	}
+	st.saved.holds(head, st)
 	for k, e := range head {
 		o, ok := l.body(e.Body)
 		if !ok {
@@ -242,116 +240,6 @@ func (l *Loop) note(h schema.HistoryEntry) {
 	l.tell(Event{HistoryEntry: h, Kind: "history"})
 }
 
-// persist journals what changed in one append, bodies first. Nothing is
-// dispatched when it fails.
-func (l *Loop) persist(ctx context.Context) bool {
-	st := &l.st
-	if !st.leading {
-		return false
-	}
-	entries := l.changes()
-	for _, h := range st.fresh {
-		st.meta.Serial++
-		entries = append(entries, Entry{tableHistory, fmt.Sprintf("%020d-%06d", h.At.UnixNano(), st.meta.Serial%1_000_000), schema.MustCanonical(h)})
-	}
-	entries = l.diff(entries, tableMeta, map[string]any{"state": st.meta}, false)
-	if len(entries) == 0 && len(st.unsaved) == 0 {
-		st.dirty, st.appendErr = false, ""
-		return true
-	}
-	if drop := len(st.history) + len(st.fresh) - 5000; drop > 500 {
-		for _, k := range sortedKeys(st.stored[tableHistory])[:min(drop, len(st.stored[tableHistory]))] {
-			entries = append(entries, Entry{Table: tableHistory, Key: k})
-		}
-		st.history = st.history[min(drop, len(st.history)):]
-	}
-	err := l.cfg.Store.Put(ctx, st.unsaved)
-	if err == nil {
-		err = l.cfg.Store.Append(ctx, st.epoch, entries)
-	}
-	if err != nil {
-		st.appendErr = err.Error()
-		l.tell(Event{Kind: "journal", Error: err.Error()})
-		return false
-	}
-	st.history = append(st.history, st.fresh...)
-	st.fresh, st.appendErr, st.dirty = nil, "", false
-	clear(st.unsaved)
-	for _, e := range entries {
-		if st.stored[e.Table] == nil {
-			st.stored[e.Table] = map[string]string{}
-		}
-		if e.Value == nil {
-			delete(st.stored[e.Table], e.Key)
-		} else {
-			st.stored[e.Table][e.Key] = string(e.Value)
-		}
-	}
-	return true
-}
-
-// changes compares the record with what the journal holds. Tables of one
-// entry per object are compared only in turns that touched something.
-func (l *Loop) changes() []Entry {
-	st := &l.st
-	if !st.dirty {
-		return nil
-	}
-	head := map[schema.Key]schema.Entry{}
-	for k, w := range st.head {
-		head[k] = w.Entry
-	}
-	var out []Entry
-	out = l.diff(out, tableHead, byText(head), true)
-	out = l.diff(out, tableTarget, byText(st.target), true)
-	out = l.diff(out, tableReceipts, byText(st.receipts), true)
-	out = l.diff(out, tableGoods, anyMap(st.goods), true)
-	out = l.diff(out, tableRollouts, anyMap(st.rollouts), true)
-	out = l.diff(out, tableHolds, anyMap(st.operator), true)
-	out = l.diff(out, tablePins, anyMap(st.pins), true)
-	out = l.diff(out, tableRefused, anyMap(st.refused), true)
-	quarantine := map[string]any{}
-	for d, v := range st.quarantine {
-		quarantine[string(d)] = v
-	}
-	out = l.diff(out, tableQuarantine, quarantine, true)
-	return l.diff(out, tableLedger, map[string]any{"ledger": st.ledger}, false)
-}
-
-func (l *Loop) diff(out []Entry, table string, now map[string]any, prune bool) []Entry {
-	stored := l.st.stored[table]
-	for _, k := range sortedKeys(now) {
-		raw := schema.MustCanonical(now[k])
-		if have, ok := stored[k]; !ok || !bytes.Equal([]byte(have), raw) {
-			out = append(out, Entry{table, k, raw})
-		}
-	}
-	if prune {
-		for _, k := range sortedKeys(stored) {
-			if _, ok := now[k]; !ok {
-				out = append(out, Entry{Table: table, Key: k})
-			}
-		}
-	}
-	return out
-}
-
-func byText[V any](m map[schema.Key]V) map[string]any {
-	out := make(map[string]any, len(m))
-	for k, v := range m {
-		out[k.String()] = v
-	}
-	return out
-}
-
-func anyMap[V any](m map[string]V) map[string]any {
-	out := make(map[string]any, len(m))
-	for k, v := range m {
-		out[k] = v
-	}
-	return out
-}
-
 func readOne(t Tables, table, key string, into any) error {
 	raw, ok := t[table][key]
 	if !ok {
@@ -387,13 +275,4 @@ func readKeys[V any](t Tables, table string, into map[schema.Key]V) error {
 		into[k] = v
 	}
 	return nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	out := make([]string, 0, len(m))
-	for k := range maps.Keys(m) {
-		out = append(out, k)
-	}
-	sort.Strings(out)
-	return out
 }
