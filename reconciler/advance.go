@@ -169,7 +169,9 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 	st := &l.st
 	id := r.Partition
 	ok := r.Phase == rollout.PhaseDone
-	st.ledger = ledger.Ended(st.ledger, r.ID, !ok && r.Phase != rollout.PhaseAborted)
+	failed := !ok && r.Phase != rollout.PhaseAborted
+	st.ledger = ledger.Counted(st.ledger, r.ID, brings(r), failed, now)
+	st.ledger = ledger.Ended(st.ledger, r.ID, failed)
 	delete(st.rollouts, id)
 	delete(st.steps, id)
 	st.planDue, st.dirty = true, true

@@ -153,3 +153,35 @@ func TestHoldOfTheLastServingMemberNeedsForce(t *testing.T) {
 		w.until(time.Minute, "nobody serves", func() bool { return len(w.inRotation(apiGroup)) == 0 })
 	})
 }
+
+// New groups that fail stop the rest of their commit: the same line may be
+// what the running ones are about to get.
+func TestACommitWhoseNewGroupsFailIsBraked(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.bad.Store("bad", memory.Behaviour{Crash: true})
+		w.git.commit(groups(20, "1"))
+		w.start()
+		w.until(20*time.Minute, "the old ones run", w.onCommit("c1"))
+		f := groups(20, "2")
+		fresh := fleet(map[string]string{"shop.x1": "bad", "shop.x2": "bad", "shop.x3": "bad", "shop.x4": "bad"}, 1)
+		for name, g := range fresh.Groups {
+			f.Groups[name], f.Apps[g.App] = g, schema.App{}
+		}
+		w.git.commit(f)
+		updated := func() (n int) {
+			for k, body := range w.back.Contents() {
+				if k.Kind == memory.KindJob && contains(body, `"release":"2"`) {
+					n++
+				}
+			}
+			return n
+		}
+		w.pass(3 * time.Minute)
+		if n := updated(); n >= 20 {
+			t.Fatalf("%d of 20 were updated", n)
+		}
+		w.says("", schema.WaitCommitBrake, "of commit c2 failed")
+		w.do(schema.Command{Verb: "approve", Target: "c2", Reason: "only the new ones are bad"})
+		w.until(time.Hour, "the rest is updated", func() bool { return updated() == 20 })
+	})
+}

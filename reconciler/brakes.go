@@ -110,7 +110,7 @@ func (l *Loop) resume(c schema.Command) schema.Answer {
 	}
 	details := l.starts(stays, leaves)
 	if c.Preview {
-		a := done("resuming %s lifts %d brakes", orElse(c.Target, "all"), lifted)
+		a := done("resuming %s lifts %s", orElse(c.Target, "all"), plural(lifted, "brake"))
 		if leaves {
 			a.Message += " and ends the observe mode"
 		}
@@ -126,9 +126,9 @@ func (l *Loop) resume(c schema.Command) schema.Answer {
 			st.rollouts[id] = next
 		}
 	}
-	a := done("%d brakes lifted", lifted)
+	a := done("%s lifted", plural(lifted, "brake"))
 	if leaves {
-		a = done("resumed: from now on this fleet is repaired and rolled out; %d brakes lifted", lifted)
+		a = done("resumed: from now on this fleet is repaired and rolled out; %s lifted", plural(lifted, "brake"))
 	}
 	a.Details = details
 	return a
@@ -156,10 +156,10 @@ func (l *Loop) starts(stays []schema.Brake, leaves bool) []string {
 		}
 	}
 	if n := len(st.drift); n > 0 && leaves {
-		out = append(out, fmt.Sprintf("repairs: %d objects that drifted, each after its repair_after", n))
+		out = append(out, fmt.Sprintf("repairs: %s that drifted, each after its repair_after", plural(n, "object")))
 	}
 	if n := len(st.lastPlan.Awaits); n > 0 {
-		out = append(out, fmt.Sprintf("still waits: %d sets of changes for their approval", n))
+		out = append(out, fmt.Sprintf("still waits for approval: %s of changes", plural(n, "set")))
 	}
 	if len(out) == 0 {
 		out = append(out, "starts: nothing, everything is as Git says")

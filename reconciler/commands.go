@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,6 +45,9 @@ func (l *Loop) audit(ctx context.Context, c schema.Command, a schema.Answer) {
 	if !a.OK {
 		h.Outcome = "refused: " + a.Message
 	}
+	if c.Number > 0 {
+		h.What += " " + strconv.Itoa(c.Number)
+	}
 	if c.Force {
 		h.What += " --force"
 	}
@@ -61,6 +65,14 @@ func refuse(format string, args ...any) schema.Answer {
 
 func done(format string, args ...any) schema.Answer {
 	return schema.Answer{OK: true, Message: fmt.Sprintf(format, args...)}
+}
+
+// plural counts things.
+func plural(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return strconv.Itoa(n) + " " + thing + "s"
 }
 
 // command answers through reply, on the loop's goroutine, now or later.
@@ -144,7 +156,7 @@ func (l *Loop) approve(digest string) schema.Answer {
 			if n := len(st.meta.Approved); n > 100 {
 				st.meta.Approved = st.meta.Approved[n-100:]
 			}
-			return done("approved %d items (%s)", len(a.Items), a.Rule)
+			return done("approved %s (%s)", plural(len(a.Items), "change"), a.Rule)
 		}
 	}
 	if digest != "" && strings.HasPrefix(st.meta.InForce, digest) {
@@ -178,7 +190,7 @@ func (l *Loop) steer(c schema.Command) schema.Answer {
 	}
 	next, err := rollout.Command(r, c.Verb, time.Now())
 	if err != nil {
-		return refuse("could not %s %s: %v", c.Verb, id, err)
+		return refuse("%v", err)
 	}
 	st.rollouts[id], st.news[id] = next, true
 	return done("%s: %s", c.Verb, id)
@@ -224,5 +236,5 @@ func (l *Loop) repairNow(name string) schema.Answer {
 		a.Next = "locktide diff lists what has"
 		return a
 	}
-	return done("repairing %d objects now", n)
+	return done("repairing %s now", plural(n, "object"))
 }

@@ -226,7 +226,7 @@ func TestARolloutShowsWhoIsNextAndWhatAbortWouldDo(t *testing.T) {
 				t.Fatalf("item %+v", it)
 			}
 		}
-		if !contains(p.IfAbort, "members are replaced again, at most 2 of a group at once") || p.IfContinue != "" || p.ETA.Before(time.Now()) {
+		if !contains(p.IfAbort, "members replaced again, at most 2 of a group at once") || p.IfContinue != "" || p.ETA.Before(time.Now()) {
 			t.Fatalf("partition %+v", p)
 		}
 	})

@@ -91,8 +91,9 @@ func (l *Loop) env(now time.Time) ledger.Env {
 	st := &l.st
 	env := ledger.Env{Limits: l.cfg.Limits, Rollouts: map[string]ledger.Info{}, Owned: map[schema.Kind]int{}, Approved: map[string]bool{}}
 	for id, r := range st.rollouts {
-		info := ledger.Info{Partition: id, Commit: r.Commit, Apps: r.Apps, Back: r.Back}
+		info := ledger.Info{Partition: id, Commit: brings(r), Apps: r.Apps, Back: r.Back, Failing: failing(r)}
 		for _, it := range r.Items {
+			info.Begun = info.Begun || it.Started
 			if g, ok := l.group(it.Group); ok {
 				info.Team = g.Owner
 			}
@@ -106,6 +107,21 @@ func (l *Loop) env(now time.Time) ledger.Env {
 		}
 	}
 	return env
+}
+
+// brings names the commit whose change a rollout brings; a repair brings none.
+func brings(r rollout.Rollout) string {
+	for _, it := range append(r.Items, r.Origin...) {
+		if it.From.Digest != it.To.Digest {
+			return r.Commit
+		}
+	}
+	return ""
+}
+
+// failing says whether a gate failed; an operator's abort is no failure.
+func failing(r rollout.Rollout) bool {
+	return r.Verdict != nil && r.Verdict.Gate != "abort" && r.Verdict.Gate != "rollback"
 }
 
 func (l *Loop) partitionOf(a schema.Action) string {

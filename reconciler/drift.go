@@ -110,7 +110,7 @@ func (l *Loop) repairDrift(now time.Time) {
 		sortItems(items)
 		r := rollout.Start(schema.Partition{ID: id, Apps: apps[id], Items: items}, l.body, st.meta.InForce, now)
 		st.rollouts[id], st.news[id], st.dirty = r, true, true
-		l.note(schema.HistoryEntry{Writer: "locktide", What: fmt.Sprintf("repairs drift of %d objects", len(items)), App: id})
+		l.note(schema.HistoryEntry{Writer: "locktide", What: "repairs drift of " + plural(len(items), "object"), App: id})
 	}
 }
 

@@ -75,6 +75,7 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 		name = strings.TrimPrefix(name, prefix)
 	}
 	var out []schema.Reason
+	known := name == ""
 	add := func(list []schema.Reason, about string) {
 		for _, why := range list {
 			if about != "" {
@@ -87,6 +88,7 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 	}
 	for _, p := range r.Partitions {
 		if name == "" || p.ID == name {
+			known = true
 			add(p.Why, p.ID)
 		}
 	}
@@ -97,11 +99,15 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 			matches = matches || string(from) == ref || def == name
 		}
 		if matches {
+			known = true
 			add(o.Why, o.Key.String())
 		}
 	}
 	if len(out) == 0 && name == "" {
 		add(r.Because, "")
+	}
+	if !known {
+		out = []schema.Reason{{Code: schema.WaitNotDefined, Message: "there is no app, group, route or object " + ref + " in the commit in force", Next: "locktide get lists the groups"}}
 	}
 	return out
 }

@@ -106,7 +106,7 @@ func (l *Loop) holdOut(c schema.Command) schema.Answer {
 		return a
 	}
 	if c.Preview {
-		a.Message = fmt.Sprintf("%s of %s would take %d serving members out of rotation", c.Verb, c.Target, leave)
+		a.Message = fmt.Sprintf("%s of %s would take %s out of rotation", c.Verb, c.Target, plural(leave, "serving member"))
 		return a
 	}
 	bit := schema.Bit{Owner: orElse(c.By, "operator"), Reason: c.Reason, Since: time.Now()}
@@ -114,7 +114,7 @@ func (l *Loop) holdOut(c schema.Command) schema.Answer {
 		bit.Until = bit.Since.Add(c.For)
 	}
 	st.operator[c.Target] = bit
-	a.Message = fmt.Sprintf("%s is held out of rotation: %d serving members leave it", c.Target, leave)
+	a.Message = fmt.Sprintf("%s is held out of rotation: %s leave it", c.Target, plural(leave, "serving member"))
 	return a
 }
 

@@ -232,7 +232,7 @@ func (l *Loop) rollback(p schema.Pin, n int, preview bool) schema.Answer {
 			return refuse("the journal does not hold the body of %s that was good at %s", missing, g.At.UTC().Format(time.RFC3339))
 		}
 		details = append(details, reminder(p, p.App), "newer commits to it wait meanwhile", "not restored: data, migrations, and whatever is not in the definitions")
-		a := done("%s goes back to what was good at %s (%s ago), commit %s", p.App, g.At.UTC().Format(time.RFC3339), time.Since(g.At).Round(time.Second), g.Commit)
+		a := done("%s goes back to what was good at %s (%s ago), commit %s", p.App, g.At.UTC().Format(time.RFC3339), time.Since(g.At).Round(time.Second), shortCommit(g.Commit))
 		a.Details = details
 		if preview {
 			return a
@@ -250,6 +250,8 @@ func (l *Loop) rollback(p schema.Pin, n int, preview bool) schema.Answer {
 	a.Next = "locktide pin " + p.App + " RELEASE"
 	return a
 }
+
+func shortCommit(id string) string { return id[:min(len(id), 10)] }
 
 // wayBack says what going back to a good snapshot changes, and names an
 // object whose body is missing.

@@ -13,11 +13,12 @@ import (
 // next, by name, and an estimate of the time that is left.
 func (l *Loop) progress(p *schema.PartitionReport, r rollout.Rollout, m members, held map[string]bool, now time.Time) {
 	var left time.Duration
-	known := true
+	known, begun := true, false
 	for i, it := range r.Items {
 		if it.Paced == nil || !it.Paced.Gated || it.To == (schema.Entry{}) {
 			continue
 		}
+		begun = begun || it.Started
 		x := &p.Items[i]
 		list := m.groups[it.Group]
 		b := rollout.Capacity(*it.Paced, l.st.live[it.Key].Count, list, held, r.Back)
@@ -58,7 +59,7 @@ func (l *Loop) progress(p *schema.PartitionReport, r rollout.Rollout, m members,
 		left += each * time.Duration(max(1, batches+min(1, len(x.Starting))))
 	}
 	active := r.Phase == rollout.PhaseRolling || r.Phase == rollout.PhaseBack
-	if known && active && left > 0 {
+	if known && begun && active && left > 0 {
 		p.ETA = now.Add(left)
 	}
 	p.IfContinue, p.IfAbort = ifContinue(r, p.Items), l.ifAbort(r, m, held)
@@ -80,7 +81,7 @@ func ifContinue(r rollout.Rollout, items []schema.ItemReport) string {
 		for _, x := range items {
 			n, next = n+len(x.Starting), next+len(x.Next)
 		}
-		return fmt.Sprintf("accepts the %d members that are not well yet and goes on with the next %d", n, next)
+		return fmt.Sprintf("accepts %s that are not well yet and goes on with the next %d", plural(n, "member"), next)
 	case rollout.PhaseIncomplete:
 		return "calls it done with the failed members as they are"
 	}
@@ -112,5 +113,8 @@ func (l *Loop) ifAbort(r rollout.Rollout, m members, held map[string]bool) strin
 	if undone == 0 {
 		return "ends it; nothing was changed yet"
 	}
-	return fmt.Sprintf("takes %d objects back: %d members are replaced again, at most %d of a group at once", undone, back, most)
+	if back == 0 {
+		return fmt.Sprintf("takes %s back; no member is replaced", plural(undone, "object"))
+	}
+	return fmt.Sprintf("takes %s back: %s replaced again, at most %d of a group at once", plural(undone, "object"), plural(back, "member"), most)
 }

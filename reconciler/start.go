@@ -202,7 +202,7 @@ func (l *Loop) start(p schema.Partition, now time.Time) {
 	for _, it := range p.Items {
 		l.aim(it)
 	}
-	l.note(schema.HistoryEntry{Writer: "locktide", What: fmt.Sprintf("started a rollout of %d objects", len(r.Items)), App: r.Partition,
+	l.note(schema.HistoryEntry{Writer: "locktide", What: "started a rollout of " + plural(len(r.Items), "object"), App: r.Partition,
 		Commit: st.meta.InForce, Author: st.meta.Author, Reason: p.Items[0].Reason.Code})
 }
 

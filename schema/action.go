@@ -114,6 +114,7 @@ const (
 	WaitConfirm      = "ProxyConfirming"
 	WaitDeployment   = "Deployment"
 	WaitIncompatible = "Unsupported"
+	WaitNotDefined   = "NotDefined" // there is nothing of this name
 )
 
 // FailureKind says what a failure means for the next step.

@@ -31,6 +31,7 @@ func Admit(l Ledger, want []schema.Action, env Env, now time.Time) (granted []sc
 
 func admit(l Ledger, want []schema.Action, env Env, now time.Time, g guards) (granted []schema.Action, refused []Refusal, next Ledger) {
 	next = l.clone(now)
+	env.running = next.tally(env)
 	sorted := slices.Clone(want)
 	slices.SortStableFunc(sorted, func(a, b schema.Action) int {
 		return cmp.Or(cmp.Compare(rank(a, env), rank(b, env)), strings.Compare(a.Rollout, b.Rollout), a.Key.Compare(b.Key), strings.Compare(string(a.ID), string(b.ID)))
@@ -62,11 +63,15 @@ func disruptive(a schema.Action) bool {
 }
 
 func (l *Ledger) admit(a schema.Action, env Env, now time.Time, g guards) (schema.Reason, bool) {
-	if !disruptive(a) {
-		return schema.Reason{}, true
-	}
 	info := env.Rollouts[a.Rollout]
 	lim := env.Limits.filled()
+	if !disruptive(a) {
+		// Creations take no slot, but a commit that proved bad makes no more of them.
+		if a.Verb == schema.VerbStage && !info.Back && !info.Begun && !g.noCommit {
+			return l.commit(info, env, lim)
+		}
+		return schema.Reason{}, true
+	}
 	if b, ok := l.Braked(info, a); ok && !g.noBrake {
 		return schema.Reason{Code: schema.WaitBrake, Message: fmt.Sprintf("%s is braked by %s: %s", b.Scope, b.By, b.Reason), Next: "locktide resume " + b.Scope}, false
 	}
@@ -154,18 +159,67 @@ func (l *Ledger) slot(a schema.Action, info Info, env Env, lim Limits, g guards)
 			inCenter++
 		}
 	}
+	if why, ok := l.commit(info, env, lim); !ok && !g.noCommit {
+		return why, false
+	}
 	c := l.Commits[info.Commit]
-	switch allowed := max(lim.BrakeMin, c.Started*lim.BrakeShare/100); {
-	case info.Commit != "" && c.Failed > allowed && !env.Approved[info.Commit] && !g.noCommit:
-		return schema.Reason{Code: schema.WaitCommitBrake, Message: fmt.Sprintf("%d of %d started partitions of commit %s failed (allowed %d)", c.Failed, c.Started, info.Commit, allowed), Next: "locktide approve " + info.Commit}, false
+	switch {
 	case info.Commit != "" && c.InWave >= max(1, c.Wave) && !g.noSlow:
-		return schema.Reason{Code: schema.WaitSlowStart, Message: fmt.Sprintf("commit %s spreads in waves; this one has %d, %d are well", info.Commit, c.Wave, c.Clean)}, false
+		return schema.Reason{Code: schema.WaitSlowStart, Message: fmt.Sprintf("commit %s spreads in waves; this one has %d, %d are well", short(info.Commit), c.Wave, c.Clean)}, false
 	case inFleet >= lim.Fleet && !g.noSlots:
 		return schema.Reason{Code: schema.WaitFleet, Message: fmt.Sprintf("%d of %d disruptive rollouts are open", inFleet, lim.Fleet)}, false
 	case inCenter >= lim.Datacenter && !g.noSlots:
 		return schema.Reason{Code: schema.WaitFleet, Message: fmt.Sprintf("%d of %d disruptive rollouts are open in %s", inCenter, lim.Datacenter, a.Charge.Datacenter)}, false
 	}
 	return schema.Reason{}, true
+}
+
+// commit says whether a commit may start more: failures that ended count, and
+// those of rollouts that stand braked or go back just now, with or without a
+// slot of their own.
+func (l *Ledger) commit(info Info, env Env, lim Limits) (schema.Reason, bool) {
+	if info.Commit == "" || env.Approved[info.Commit] {
+		return schema.Reason{}, true
+	}
+	c, running := l.Commits[info.Commit], env.running[info.Commit]
+	c.Started, c.Failed = c.Started+running.Started, c.Failed+running.Failed
+	allowed := max(lim.BrakeMin, c.Started*lim.BrakeShare/100)
+	if c.Failed <= allowed {
+		return schema.Reason{}, true
+	}
+	return schema.Reason{Code: schema.WaitCommitBrake, Message: fmt.Sprintf("%d of %d started partitions of commit %s failed (allowed %d)", c.Failed, c.Started, short(info.Commit), allowed), Next: "locktide approve " + short(info.Commit)}, false
+}
+
+// tally sums up what running rollouts add to their commits' accounts.
+func (l *Ledger) tally(env Env) map[string]Commit {
+	out := map[string]Commit{}
+	for id, r := range env.Rollouts {
+		c := out[r.Commit]
+		if _, open := l.Open[id]; r.Begun && !open {
+			c.Started++
+		}
+		if r.Failing {
+			c.Failed++
+		}
+		out[r.Commit] = c
+	}
+	return out
+}
+
+// Counted judges a commit by a rollout that ended without ever having had a
+// slot, such as one that only created.
+func Counted(l Ledger, rollout, commit string, failed bool, now time.Time) Ledger {
+	if _, open := l.Open[rollout]; open || commit == "" {
+		return l
+	}
+	l = l.clone(now)
+	c := l.Commits[commit]
+	c.At, c.Started, c.Ended = now, c.Started+1, c.Ended+1
+	if failed {
+		c.Failed++
+	}
+	l.Commits[commit] = c
+	return l
 }
 
 // Opened records an open disruptive rollout; one that is open already is not
@@ -268,3 +322,6 @@ func (l Limits) filled() Limits {
 	l.GroupHold = cmp.Or(l.GroupHold, defaultGroupHold)
 	return l
 }
+
+// short cuts a commit for people; approvals take the beginning of one.
+func short(commit string) string { return commit[:min(len(commit), 10)] }

@@ -28,16 +28,20 @@ type Env struct {
 	Rollouts map[string]Info     // by rollout id
 	Owned    map[schema.Kind]int // objects that are ours, by kind
 	Approved map[string]bool     // commits whose rest was approved past the commit brake
+
+	running map[string]Commit // what Rollouts add to each commit's account
 }
 
 // Info is what the ledger must know of a rollout.
 type Info struct {
 	Partition string
-	Commit    string
+	Commit    string // whose change it brings; "" for repairs, which no commit brake holds up
 	Apps      []string
 	Team      string
 	Fleet     string // proxy fleet whose slots it uses; "" for the common one
 	Back      bool   // it goes back
+	Begun     bool   // it wrote something
+	Failing   bool   // a gate failed and it did not end yet
 }
 
 // Ledger is the journaled account.

@@ -252,3 +252,42 @@ func TestGuards(t *testing.T) {
 		t.Error("without the group guard a group is still taken once")
 	}
 }
+
+// A commit that proves bad by what it creates starts no more, updates and
+// creations; what is begun already, goes back or repairs goes on.
+func TestFailedCreationsBrakeTheCommit(t *testing.T) {
+	create := func(r string) schema.Action {
+		return schema.Action{Rollout: r, Verb: schema.VerbStage, Key: schema.Key{Kind: "job", Instance: "dc1", Name: r}}.Sealed()
+	}
+	e := Env{Rollouts: map[string]Info{"new": {Commit: "c"}, "begun": {Commit: "c", Begun: true}, "back": {Commit: "c", Back: true}, "repair": {}, "r0001": {Commit: "c"}, "other": {Commit: "d"}}}
+	want := []schema.Action{create("new"), create("begun"), create("back"), create("repair"), create("other"), opens(1)}
+	braked := func(l Ledger, g guards) (names []string) {
+		_, refused, _ := admit(l, want, e, epoch, g)
+		for _, r := range refused {
+			if r.Reason.Code != schema.WaitCommitBrake {
+				t.Fatalf("%+v", r)
+			}
+			names = append(names, r.Action.Rollout)
+		}
+		slices.Sort(names)
+		return names
+	}
+	l := Ledger{}
+	for _, r := range []string{"x", "y"} {
+		l = Counted(l, r, "c", true, epoch)
+	}
+	if n := braked(l, guards{}); len(n) > 0 {
+		t.Fatalf("two failures braked %v", n)
+	}
+	e.Rollouts["z"] = Info{Commit: "c", Begun: true, Failing: true}
+	if n := braked(l, guards{}); !slices.Equal(n, []string{"new", "r0001"}) {
+		t.Fatalf("three failures braked %v", n)
+	}
+	if n := braked(l, guards{noCommit: true}); len(n) > 0 {
+		t.Fatalf("the guard is gone and %v are braked", n)
+	}
+	e.Approved = map[string]bool{"c": true}
+	if n := braked(l, guards{}); len(n) > 0 {
+		t.Fatalf("approved and braked: %v", n)
+	}
+}

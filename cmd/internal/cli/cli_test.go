@@ -56,6 +56,9 @@ func (f *fleet) Report() *schema.Report {
 }
 func (f *fleet) Plan() schema.Plan { return schema.Plan{} }
 func (f *fleet) Explain(ref string) []schema.Reason {
+	if ref == "web" {
+		return []schema.Reason{{Code: schema.WaitNotDefined, Message: "there is no web"}}
+	}
 	return []schema.Reason{{Code: schema.WaitSoak, Message: "about " + ref}}
 }
 func (f *fleet) History(time.Time) []schema.HistoryEntry {
@@ -201,7 +204,7 @@ func TestErrorsSayWhatNext(t *testing.T) {
 		{"get none", "locktide get"},
 		{"hold nothing --reason x", "locktide get GROUP"},
 		{"adopt shop.web", "locktide diff"},
-		{"explain web", "KIND/NAME"},
+		{"explain web", "there is no web"},
 		{"get shop.web", "locktide get shop.web/prod.dc1"},
 		{"rollout shop.api", "has no rollout"},
 		{"changes --since yesterday", "02:40"},

@@ -12,22 +12,21 @@ import (
 
 func (s *shared) explainCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "explain KIND/NAME",
+		Use:     "explain NAME",
 		Short:   "Say why something is not as desired, and what unblocks it",
-		Example: "  locktide explain groups/shop.cart.api/prod.dc1\n  locktide explain apps/shop.cart.api\n  locktide explain routes/cart",
+		Example: "  locktide explain groups/shop.cart.api/prod.dc1\n  locktide explain shop.cart.api\n  locktide explain routes/cart",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			kind, name, ok := strings.Cut(args[0], "/")
-			if !ok {
-				return Fail("write for example groups/NAME, apps/NAME or objects/KEY", "%q is not KIND/NAME", args[0])
-			}
 			var why []schema.Reason
 			c, err := s.client()
 			if err == nil {
-				err = c.get(cmd.Context(), "/v1/explain/"+url.PathEscape(kind)+"/"+escapePath(name), nil, &why)
+				err = c.get(cmd.Context(), "/v1/explain/"+escapePath(args[0]), nil, &why)
 			}
 			if err != nil {
 				return err
+			}
+			if len(why) == 1 && why[0].Code == schema.WaitNotDefined {
+				return Fail(why[0].Next, "%s", why[0].Message)
 			}
 			if s.wantsJSON() {
 				return s.json(why)
