@@ -75,17 +75,31 @@ func TestErrors(t *testing.T) {
 		"nan":                    {one("a.yaml", "apps: {web: {count: .nan}}\n"), "type", "a.yaml:1", ""},
 		"big number":             {one("a.yaml", "apps: {web: {count: 99999999999999999999999}}\n"), "type", "a.yaml:1", ""},
 		"yaml tag":               {one("a.yaml", "apps: !!binary aGk=\n"), "type", "a.yaml:1", "refused"},
-		"not a map":              {one("a.json", "[]"), "type", "a.json:1", "a list"},
-		"bad app name":           {one("a.yaml", "apps: {Web: {}}\n"), "name", "a.yaml:1", "one to four labels"},
-		"five labels":            {one("a.yaml", "apps: {a.b.c.d.e: {}}\n"), "name", "a.yaml:1", ""},
-		"bad cell":               {one("a.yaml", "apps: {a: {stages: {prod: {groups: {DC1: {}}}}}}\n"), "name", "a.yaml:1", "cell"},
-		"bad group name":         {one("a.yaml", "groups: {a: {}}\n"), "name", "a.yaml:1", "<app>/<stage>.<cell>"},
-		"bad tombstone":          {one("a.yaml", "remove: [web]\n"), "name", "a.yaml:1", "apps/shop.old"},
-		"unknown stage":          {one("a.yaml", "stages: {prod: {}}\napps:\n  a: {stages: {prd: {groups: {dc1: {}}}}}\n"), "datacenter", "a.yaml:3", `stage "prd" is not defined`},
-		"unknown datacenter":     {one("a.yaml", "stages: {prod: {datacenters: [dc1]}}\napps:\n  a: {stages: {prod: {groups: {dc9: {}}}}}\n"), "datacenter", "a.yaml:3", "set datacenter"},
-		"route to nothing":       {one("a.yaml", "apps: {web: {}}\nroutes:\n  r: {domains: [x], to: [{app: wbe}], via: e}\n"), "unknown-reference", "a.yaml:3", `did you mean "web"?`},
-		"group of nothing":       {one("a.yaml", "groups:\n  a/prod.dc1: {}\n"), "unknown-reference", "a.yaml:2", `app "a"`},
-		"owner against path":     {one("t/a.yaml", "teams: {x: {paths: [t]}}\napps:\n  a: {owner: y}\n"), "owner", "t/a.yaml:3", `team "x"`},
+		"LFS pointer":            {one("a.yaml", "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"), "type", "a.yaml:1", "a string"},
+		"LFS pointer in JSON":    {one("a.json", "version https://git-lfs.github.com/spec/v1\n"), "syntax", "a.json:1", ""},
+		"negative duration":      {one("a.yaml", "apps:\n  a:\n    rollout: {wait: -5s}\n"), "type", "a.yaml:3", "a duration"},
+		"duration in years":      {one("a.yaml", "apps: {a: {rollout: {wait: 1y}}}\n"), "type", "a.yaml:1", "a duration"},
+		"endless duration":       {one("a.yaml", "apps: {a: {rollout: {wait: 99999999h}}}\n"), "type", "a.yaml:1", "a duration"},
+		"negative count":         {one("a.yaml", "apps: {a: {count: -1}}\n"), "type", "a.yaml:1", "not negative"},
+		"share above all":        {one("a.yaml", "apps: {a: {rollout: {max_unavailable: 101%}}}\n"), "type", "a.yaml:1", "a share"},
+		"name with a newline":    {one("a\nb.yaml", "apps: {}\n"), "file-name", "", "plain text"},
+		"name not utf-8":         {one("a\xff.yaml", "apps: {}\n"), "file-name", "", "plain text"},
+		"name too long":          {one(strings.Repeat("a", 256)+".yaml", "apps: {}\n"), "file-name", "", "plain text"},
+		"folders too deep":       {one(strings.Repeat("d/", 40)+"a.yaml", "apps: {}\n"), "too-deep", "", "folders"},
+		"config key injection":   {one("a.yaml", "apps: {\"a\\nb\": {}}\n"), "name", "a.yaml:1", ""},
+		"string where it matters": {map[string]string{"cue.mod/module.cue": module, "platform/lib/l.cue": "package lib\nimport \"locktide.dev/schema\"\n#W: schema.#App & {count: int}\n",
+			"t/a.cue": "package t\nimport \"x.example/platform/lib\"\napps: web: lib.#W & {\n\tcount: \"12\"\n}\n"}, "conflict", "t/a.cue:4", "count"},
+		"not a map":          {one("a.json", "[]"), "type", "a.json:1", "a list"},
+		"bad app name":       {one("a.yaml", "apps: {Web: {}}\n"), "name", "a.yaml:1", "one to four labels"},
+		"five labels":        {one("a.yaml", "apps: {a.b.c.d.e: {}}\n"), "name", "a.yaml:1", ""},
+		"bad cell":           {one("a.yaml", "apps: {a: {stages: {prod: {groups: {DC1: {}}}}}}\n"), "name", "a.yaml:1", "cell"},
+		"bad group name":     {one("a.yaml", "groups: {a: {}}\n"), "name", "a.yaml:1", "<app>/<stage>.<cell>"},
+		"bad tombstone":      {one("a.yaml", "remove: [web]\n"), "name", "a.yaml:1", "apps/shop.old"},
+		"unknown stage":      {one("a.yaml", "stages: {prod: {}}\napps:\n  a: {stages: {prd: {groups: {dc1: {}}}}}\n"), "datacenter", "a.yaml:3", `stage "prd" is not defined`},
+		"unknown datacenter": {one("a.yaml", "stages: {prod: {datacenters: [dc1]}}\napps:\n  a: {stages: {prod: {groups: {dc9: {}}}}}\n"), "datacenter", "a.yaml:3", "set datacenter"},
+		"route to nothing":   {one("a.yaml", "apps: {web: {}}\nroutes:\n  r: {domains: [x], to: [{app: wbe}], via: e}\n"), "unknown-reference", "a.yaml:3", `did you mean "web"?`},
+		"group of nothing":   {one("a.yaml", "groups:\n  a/prod.dc1: {}\n"), "unknown-reference", "a.yaml:2", `app "a"`},
+		"owner against path": {one("t/a.yaml", "teams: {x: {paths: [t]}}\napps:\n  a: {owner: y}\n"), "owner", "t/a.yaml:3", `team "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := run(t, mapFS(c.files), render.Options{})
@@ -99,6 +113,18 @@ func TestErrors(t *testing.T) {
 				t.Errorf("got %v\nwant %s at %s: %s", r.Findings, c.code, c.at, c.text)
 			}
 		})
+	}
+}
+
+// A byte order mark and any line ends are no reason to refuse a file.
+func TestMarksAndLineEnds(t *testing.T) {
+	for name, text := range map[string]string{
+		"a.yaml": "\ufeffapps:\r\n  web: {count: 3}\r\n", "a.json": "\ufeff{\"apps\":\r{\"web\": {\"count\": 3}}}\r\n",
+		"a.jsonnet": "{ apps: {\r\n web: { count: 3 } } }\r\n", "a.cue": "package a\r\napps: web: count: 3\r\n",
+	} {
+		if r := good(t, mapFS(map[string]string{name: text, "s.yaml": "defaults: {fleet: {env: {A: x}}}\n"})); len(r.Fleet.Apps) != 1 {
+			t.Errorf("%s: %+v", name, r.Fleet)
+		}
 	}
 }
 

@@ -10,8 +10,10 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
+	"unicode"
 
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/config"
@@ -52,6 +54,12 @@ func New(cfg Config) (*Source, error) {
 	}
 	if cfg.Branch == "" {
 		cfg.Branch = "main"
+	}
+	if err := checkAddress(cfg.URL); err != nil {
+		return nil, err
+	}
+	if err := plumbing.NewBranchReferenceName(cfg.Branch).Validate(); err != nil || strings.HasPrefix(cfg.Branch, "-") || strings.Contains(cfg.Branch, ":") {
+		return nil, fmt.Errorf("git.branch: %q is not the name of a branch", cfg.Branch)
 	}
 	cfg.Path = strings.Trim(cfg.Path, "/")
 	if cfg.Path != "" && !fs.ValidPath(cfg.Path) {
@@ -243,4 +251,32 @@ func Redact(address string) string {
 	}
 	u.User = url.User(u.User.Username())
 	return u.String()
+}
+
+// checkAddress refuses addresses that name a program or that a program would
+// take for an option.
+func checkAddress(address string) error {
+	bad := func(why string) error {
+		return fmt.Errorf("git.url: %q is refused: %s; give https://, ssh://, git@host:path or a local path", Redact(address), why)
+	}
+	if strings.ContainsFunc(address, unicode.IsControl) {
+		return errors.New("git.url: the address has control characters")
+	}
+	scheme, rest, isURL := strings.Cut(address, "://")
+	switch {
+	case strings.HasPrefix(address, "-"):
+		return bad("it begins like an option")
+	case isURL && !slices.Contains([]string{"https", "http", "ssh", "file"}, scheme):
+		return bad("it is not one of https, http, ssh and file")
+	case !isURL && strings.Contains(address, "::"):
+		return bad("a transport of its own would be run")
+	}
+	_, host, at := strings.Cut(rest, "@")
+	if !isURL {
+		_, host, at = strings.Cut(address, "@")
+	}
+	if strings.HasPrefix(rest, "-") || at && strings.HasPrefix(host, "-") {
+		return bad("its host begins like an option")
+	}
+	return nil
 }

@@ -13,11 +13,11 @@ import (
 )
 
 type origin struct {
-	t   *testing.T
+	t   testing.TB
 	dir string
 }
 
-func newOrigin(t *testing.T) origin {
+func newOrigin(t testing.TB) origin {
 	t.Helper()
 	o := origin{t, t.TempDir()}
 	o.git("init", "-q", "-b", "main")
@@ -48,7 +48,7 @@ func (o origin) commit(name, content string) string {
 	return o.git("rev-parse", "HEAD")
 }
 
-func open(t *testing.T, cfg gitsource.Config) *gitsource.Source {
+func open(t testing.TB, cfg gitsource.Config) *gitsource.Source {
 	t.Helper()
 	s, err := gitsource.New(cfg)
 	if err != nil {
