@@ -10,21 +10,38 @@ import (
 	"locktide.dev/schema"
 )
 
+// perTurn bounds how many rollouts one turn asks, so that a brake is never far.
+const perTurn = 500
+
 // roll asks every rollout with news, or whose time has come, for its next
 // step; the steps' wants are not dispatched before they are journaled.
 func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 	st := &l.st
-	members, held := l.members(), l.held()
+	wake = l.retry(now)
 	shown := map[string]bool{}
-	for _, id := range sortedKeys(st.rollouts) {
+	for id := range st.rollouts {
 		step, known := st.steps[id]
 		due := !step.Wake.IsZero() && !now.Before(step.Wake)
 		if known && !st.news[id] && !due {
 			wake = earliest(wake, step.Wake)
 			continue
 		}
+		shown[id] = true
+	}
+	if len(shown) == 0 {
+		return nil, wake
+	}
+	ids := sortedKeys(shown)
+	if len(ids) > perTurn { // the rest keeps its news; commands and outcomes come between
+		ids, wake = ids[:perTurn], now
+		shown = map[string]bool{}
+	}
+	seen := l.seen()
+	for _, id := range ids {
 		delete(st.news, id)
-		step = rollout.Next(st.rollouts[id], l.seen(st.rollouts[id], members, held), now)
+		shown[id] = true
+		l.undeny(id)
+		step := rollout.Next(st.rollouts[id], l.seenBy(st.rollouts[id], seen), now)
 		st.steps[id] = step
 		st.rollouts[id] = step.Rollout
 		st.dirty = true
@@ -34,7 +51,6 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 			}
 		}
 		l.disown(step.Rollout)
-		shown[id] = true
 		if step.Rollout.Verdict != nil && step.Rollout.Back {
 			l.quarantine(step.Rollout)
 		}
@@ -83,21 +99,26 @@ func (l *Loop) ringMembers() {
 	}
 }
 
-func (l *Loop) seen(r rollout.Rollout, m members, held map[string]bool) rollout.Seen {
+// seen is what all rollouts see alike in a turn.
+func (l *Loop) seen() rollout.Seen {
 	st := &l.st
-	objects := make(map[schema.Key]schema.LiveObject, len(r.Items))
-	for _, it := range r.Items {
-		if o, read := st.live[it.Key]; read && (it.To == (schema.Entry{}) || l.tells(it.Key, it.To.Digest)) {
-			objects[it.Key] = o
-		}
-	}
-	s := rollout.Seen{Objects: objects, ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind,
-		Outcomes: st.outcomes, InFlight: st.inflight, Held: held, Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness}
+	m := l.members()
+	s := rollout.Seen{ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind, Outcomes: st.outcomes, InFlight: st.inflight,
+		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked()}
 	for d := range st.quarantine {
 		s.Quarantined[d] = true
 	}
-	if why := l.braked(); why != "" {
-		s.Braked = why
+	return s
+}
+
+// seenBy adds what one rollout sees.
+func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen) rollout.Seen {
+	st := &l.st
+	s.Objects = make(map[schema.Key]schema.LiveObject, len(r.Items))
+	for _, it := range r.Items {
+		if o, read := st.live[it.Key]; read && (it.To == (schema.Entry{}) || l.tells(it.Key, it.To.Digest)) {
+			s.Objects[it.Key] = o
+		}
 	}
 	for _, b := range st.ledger.Brakes {
 		if l.covers(b.Scope, r) {
@@ -174,7 +195,7 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 	st.ledger = ledger.Ended(st.ledger, r.ID, failed)
 	delete(st.rollouts, id)
 	delete(st.steps, id)
-	st.planDue, st.dirty = true, true
+	st.planDue, st.dirty, st.freed = true, true, true
 	h := schema.HistoryEntry{Writer: "locktide", What: "rollout ended: " + r.Phase, App: id, Commit: r.Commit}
 	if ok {
 		for _, it := range r.Items {
@@ -206,9 +227,10 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 // remember keeps the app's present target as a good snapshot, three at most.
 func (l *Loop) remember(app, commit string, now time.Time) {
 	g := good{At: now, Commit: commit, Releases: map[string]string{}, Snapshot: schema.Snapshot{}}
-	for k, e := range l.st.target {
+	for _, k := range l.targetsOf(app) {
+		e := l.st.target[k]
 		o, ok := l.body(e.Body)
-		if !ok || len(o.Apps) == 0 || o.Apps[0] != app {
+		if !ok {
 			continue
 		}
 		g.Snapshot[k] = e
@@ -221,6 +243,21 @@ func (l *Loop) remember(app, commit string, now time.Time) {
 		return
 	}
 	l.st.goods[app] = append([]good{g}, goods[:min(len(goods), 2)]...)
+}
+
+// targetsOf gives the target's keys that an app owns, from an index that lives
+// until the target or the turn is another.
+func (l *Loop) targetsOf(app string) []schema.Key {
+	st := &l.st
+	if st.byApp == nil {
+		st.byApp = map[string][]schema.Key{}
+		for k, e := range st.target {
+			if o, ok := l.body(e.Body); ok && len(o.Apps) > 0 {
+				st.byApp[o.Apps[0]] = append(st.byApp[o.Apps[0]], k)
+			}
+		}
+	}
+	return st.byApp[app]
 }
 
 func sameSnapshot(a, b schema.Snapshot) bool {

@@ -23,6 +23,9 @@ type queue struct {
 func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Time) {
 	st := &l.st
 	asked := st.extra
+	for _, a := range asked {
+		delete(st.refusals, a.Key)
+	}
 	wants = append(wants, asked...)
 	st.extra = nil
 	defer func() { l.unsent(asked) }()
@@ -32,27 +35,27 @@ func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Tim
 			fresh = append(fresh, a)
 		}
 	}
-	clear(st.refusals)
 	before := st.ledger
+	var ids map[string]string
+	if len(fresh) > 0 {
+		ids = l.partitions()
+	}
 	var granted []schema.Action
 	if len(fresh) > 0 && !l.observing() && l.mayWrite(now) {
 		var refusals []ledger.Refusal
 		granted, refusals, st.ledger = ledger.Admit(st.ledger, fresh, l.env(now), now)
-		for _, r := range refusals {
-			st.refusals[r.Action.Key] = r.Reason
-			st.news[l.partitionOf(r.Action)] = true
-		}
+		l.deny(refusals, ids)
 		st.dirty = true
 	}
 	if !l.persist(ctx) {
 		st.ledger = before
 		for _, a := range fresh {
-			st.news[l.partitionOf(a)] = true
+			st.news[ids[a.Rollout]] = true
 		}
 		return
 	}
 	for _, a := range granted {
-		l.enqueue(a, now)
+		l.enqueue(a, ids[a.Rollout], now)
 	}
 	for _, name := range sortedKeys(st.queues) {
 		l.flush(ctx, name, now)
@@ -124,20 +127,11 @@ func failing(r rollout.Rollout) bool {
 	return r.Verdict != nil && r.Verdict.Gate != "abort" && r.Verdict.Gate != "rollback"
 }
 
-func (l *Loop) partitionOf(a schema.Action) string {
-	for id, r := range l.st.rollouts {
-		if r.ID == a.Rollout {
-			return id
-		}
-	}
-	return ""
-}
-
-// enqueue binds what the decision read: the body and the version.
-func (l *Loop) enqueue(a schema.Action, now time.Time) {
+// enqueue binds what a partition's decision read: the body and the version.
+func (l *Loop) enqueue(a schema.Action, partition string, now time.Time) {
 	st := &l.st
 	st.inflight[a.ID] = a
-	st.owners[a.ID] = l.partitionOf(a)
+	st.owners[a.ID] = partition
 	body := a.To.Body
 	if body == "" {
 		body = st.lastBody[a.Key]

@@ -31,14 +31,26 @@ type members struct {
 	groups map[string][]schema.Member
 	at     map[string]time.Time // oldest reading that a group's picture rests on
 	blind  map[string]string
+	routed map[string][]*feed // proxy fleets that send traffic to each group
 }
 
 // members merges the instances that Nomad lists with the health that Consul
 // knows of them, and says who really is in rotation: a group behind a proxy
-// by what the proxy confirms, others by their checks, else by running.
+// by what the proxy confirms, others by their checks, else by running. It is
+// made anew when a reading, a feed or the target changed.
 func (l *Loop) members() members {
+	if l.st.roster == nil {
+		m := l.roster()
+		l.st.roster = &m
+	}
+	m := *l.st.roster
+	m.blind = l.blind(m)
+	return m
+}
+
+func (l *Loop) roster() members {
 	st := &l.st
-	m := members{groups: map[string][]schema.Member{}, at: map[string]time.Time{}, blind: map[string]string{}}
+	m := members{groups: map[string][]schema.Member{}, at: map[string]time.Time{}, routed: l.routed()}
 	health := map[string]schema.Member{}
 	healthAt := map[string]time.Time{}
 	older := func(group string, at time.Time) {
@@ -78,13 +90,34 @@ func (l *Loop) members() members {
 			m.groups[x.Group] = append(m.groups[x.Group], x)
 		}
 	}
+	fillServing(m)
+	return m
+}
+
+// blind says of which groups the members cannot be judged now, and why.
+func (l *Loop) blind(m members) map[string]string {
+	out := map[string]string{}
 	for g, at := range m.at {
-		if age := st.now.Sub(at); age > max(l.cfg.Staleness, 2*l.cfg.Idle) {
-			m.blind[g] = fmt.Sprintf("its members were last read %s ago", age.Round(time.Second))
+		if age := l.st.now.Sub(at); age > max(l.cfg.Staleness, 2*l.cfg.Idle) {
+			out[g] = fmt.Sprintf("its members were last read %s ago", age.Round(time.Second))
 		}
 	}
-	l.fillServing(m)
-	return m
+	for g, fleets := range m.routed {
+		if len(m.groups[g]) == 0 {
+			continue
+		}
+		for _, f := range fleets {
+			switch {
+			case f.err != "":
+				out[g] = f.backend + ": " + f.err
+			case f.at.IsZero():
+				out[g] = f.backend + " has not confirmed who serves"
+			case l.st.now.Sub(f.at) > l.cfg.Staleness:
+				out[g] = fmt.Sprintf("%s confirmed who serves %s ago", f.backend, l.st.now.Sub(f.at).Round(time.Second))
+			}
+		}
+	}
+	return out
 }
 
 func paced(d drivers.Driver) bool {
@@ -96,10 +129,9 @@ func paced(d drivers.Driver) bool {
 	return false
 }
 
-func (l *Loop) fillServing(m members) {
-	routed := l.routed()
+func fillServing(m members) {
 	for g, list := range m.groups {
-		fleets := routed[g]
+		fleets := m.routed[g]
 		for i := range list {
 			x := &list[i]
 			x.Serving = x.Running && !x.Failed && (x.Passing == nil || *x.Passing)
@@ -113,22 +145,15 @@ func (l *Loop) fillServing(m members) {
 			}
 			return a.Created.Compare(b.Created)
 		})
-		for _, f := range fleets {
-			switch {
-			case f.err != "":
-				m.blind[g] = f.backend + ": " + f.err
-			case f.at.IsZero():
-				m.blind[g] = f.backend + " has not confirmed who serves"
-			case l.st.now.Sub(f.at) > l.cfg.Staleness:
-				m.blind[g] = fmt.Sprintf("%s confirmed who serves %s ago", f.backend, l.st.now.Sub(f.at).Round(time.Second))
-			}
-		}
 	}
 }
 
 // routed gives the proxy fleets whose live routes send traffic to each group.
 func (l *Loop) routed() map[string][]*feed {
 	out := map[string][]*feed{}
+	if len(l.st.feeds) == 0 {
+		return out
+	}
 	for k, e := range l.st.target {
 		live, read := l.st.live[k]
 		if !read || (live.State != schema.StateSame && live.State != schema.StateDiffers) {
@@ -268,17 +293,25 @@ func (l *Loop) push(ctx context.Context, f *feed, now time.Time) {
 
 func (l *Loop) fed(f *feed, revision uint64, serving map[string][]string, at time.Time, err error) {
 	f.running, f.ended = false, time.Now()
+	l.st.roster = nil
 	if err != nil {
 		f.failures++
 		if f.err != err.Error() {
 			l.tell(Event{Kind: "feed", Error: f.backend + ": " + err.Error()})
 		}
 		f.err = err.Error()
-	} else {
-		f.failures, f.err, f.confirmed, f.at = 0, "", revision, at
-		f.serving = serving
+		l.everybody()
+		return
 	}
-	for p := range l.st.rollouts {
-		l.st.news[p] = true
+	if f.failures > 0 || f.at.IsZero() {
+		l.everybody()
 	}
+	groups := map[string]bool{}
+	for _, side := range []map[string][]string{f.serving, serving} {
+		for g := range side {
+			groups[g] = groups[g] || !slices.Equal(f.serving[g], serving[g])
+		}
+	}
+	f.failures, f.err, f.confirmed, f.at, f.serving = 0, "", revision, at, serving
+	l.spread(nil, groups)
 }

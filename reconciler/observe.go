@@ -147,31 +147,58 @@ func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error
 			l.tell(Event{Kind: "reading", Error: r.backend + ": " + err.Error()})
 		}
 		r.err = err.Error()
-	} else {
-		r.failures, r.err, r.at = 0, "", r.began
-		r.live.Members, r.live.Held = live.Members, live.Held
+		l.everybody()
 	}
 	asked := map[schema.Key]schema.Digest{}
 	for _, w := range q.Want {
 		asked[w.Object.Key] = w.Object.Digest
 	}
+	keys := map[schema.Key]bool{} // of which the reading says something new
 	for _, o := range live.Objects {
 		if o.State == schema.StateUnknown {
 			continue
 		}
-		st.compared[o.Key] = asked[o.Key]
-		o.Diff = append([]schema.Change(nil), o.Diff...)
-		st.live[o.Key] = o
+		if have, ok := st.live[o.Key]; !ok || st.compared[o.Key] != asked[o.Key] || !sameLive(have, o) {
+			keys[o.Key] = true
+			st.compared[o.Key] = asked[o.Key]
+			o.Diff = append([]schema.Change(nil), o.Diff...)
+			st.live[o.Key] = o
+		}
 		st.readAt[o.Key] = r.began
 		if o.Receipt != nil && !sameReceipt(st.receipts[o.Key], *o.Receipt) {
 			st.receipts[o.Key] = *o.Receipt
 			st.dirty = true
 		}
 	}
-	for p := range st.rollouts {
-		st.news[p] = true
+	if err == nil {
+		if r.failures > 0 || r.at.IsZero() || !slices.Equal(r.live.Held, live.Held) {
+			l.everybody()
+		}
+		groups := l.readMembers(r, live)
+		r.failures, r.err, r.at = 0, "", r.began
+		l.spread(keys, groups)
 	}
+	st.roster = nil
 	l.judgeDrift(time.Now())
+}
+
+// readMembers takes a reading's members and names the groups of which it says
+// something new. A backend that only judges health names no group: it is that
+// of the member elsewhere.
+func (l *Loop) readMembers(r *reading, live schema.Live) map[string]bool {
+	groups, ids := movedMembers(r.live.Members, live.Members)
+	r.live.Members, r.live.Held = live.Members, live.Held
+	if len(ids) == 0 || paced(r.driver) {
+		return groups
+	}
+	for _, other := range l.st.readings {
+		for _, m := range other.live.Members {
+			if ids[m.ID] {
+				groups[m.Group] = true
+			}
+		}
+	}
+	return groups
 }
 
 // tells says whether an object's last reading says something about wanted:

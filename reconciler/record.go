@@ -103,6 +103,10 @@ type state struct {
 	refusals map[schema.Key]schema.Reason // by the ledger, in the last turn
 	extra    []schema.Action              // asked for by commands
 	errands  map[schema.Digest]errand     // of those, who waits for the outcome
+	denied   map[string][]schema.Action   // by partition: what the ledger refused
+	retried  time.Time                    // when the ledger was last asked for them again
+	freed    bool                         // a rollout ended, or something was refused, since
+	swept    time.Time                    // when every rollout was last asked
 	owners   map[schema.Digest]string     // action -> partition
 	lastBody map[schema.Key]schema.Digest
 
@@ -125,6 +129,8 @@ type state struct {
 	retained    time.Time          // when old bodies were last dropped
 	learn       map[string]*lesson // backends whose marks are not known yet
 
+	roster     *members                // as of the last reading, feed and target; nil: to be made
+	byApp      map[string][]schema.Key // the target by owning app, in this turn; nil: to be made
 	membership schema.Membership
 	suspects   map[string]map[string]time.Time // group -> member -> without health since
 	feeds      map[string]*feed
@@ -140,7 +146,7 @@ func newState() state {
 		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{}, compared: map[schema.Key]schema.Digest{},
 		drift: map[schema.Key]time.Time{}, repair: map[schema.Key]bool{}, inflight: map[schema.Digest]schema.Action{},
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{},
-		waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{},
+		waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
 		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, stored: map[string]map[string]string{}, saved: newSaved(), planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}

@@ -39,14 +39,19 @@ func (l *Loop) replan(now time.Time) {
 	for _, p := range plan.Partitions {
 		ids[p.ID] = true
 	}
+	if len(plan.Partitions) == 0 {
+		return
+	}
+	held := l.holders()
 	for _, p := range plan.Partitions {
-		if why := l.mayStart(p, ids, now); why.Code != "" {
+		over := l.overlapping(p, held)
+		if why := l.mayStart(p, over, ids, now); why.Code != "" {
 			for _, it := range p.Items {
 				st.waits[it.Key] = why
 			}
 			continue
 		}
-		l.start(p, now)
+		held.add(l.start(p, over, now))
 	}
 }
 
@@ -108,8 +113,9 @@ func setOf[T any](items []T, item func(T) schema.Item) schema.Digest {
 	return schema.DigestOf([]byte(strings.Join(lines, "\n")))
 }
 
-// mayStart gives why a partition has to wait, or a zero Reason.
-func (l *Loop) mayStart(p schema.Partition, planned map[string]bool, now time.Time) schema.Reason {
+// mayStart gives why a partition has to wait, or a zero Reason; overlaps are
+// the running rollouts that it shares something with.
+func (l *Loop) mayStart(p schema.Partition, overlaps []string, planned map[string]bool, now time.Time) schema.Reason {
 	st := &l.st
 	if l.observing() {
 		return schema.Reason{Code: schema.WaitObserve, Message: "this fleet is only observed", Next: "locktide resume"}
@@ -140,7 +146,6 @@ func (l *Loop) mayStart(p schema.Partition, planned map[string]bool, now time.Ti
 			return schema.Reason{Code: schema.WaitOrder, Message: "comes after " + before}
 		}
 	}
-	overlaps := l.overlapping(p)
 	for _, id := range overlaps {
 		if l.queued(st.rollouts[id]) {
 			return schema.Reason{Code: schema.WaitOrder, Message: "the running rollout of " + id + " is to end first (supersede: queue)"}
@@ -161,31 +166,51 @@ func (l *Loop) queued(r rollout.Rollout) bool {
 	return false
 }
 
-// overlapping lists running rollouts that share an app or a key with p.
-func (l *Loop) overlapping(p schema.Partition) []string {
-	var out []string
-	for id, r := range l.st.rollouts {
-		shares := r.Partition == p.ID
-		for _, a := range r.Apps {
-			shares = shares || slices.Contains(p.Apps, a)
-		}
-		for _, it := range r.Items {
-			for _, mine := range p.Items {
-				shares = shares || it.Key == mine.Key
-			}
-		}
-		if shares {
-			out = append(out, id)
-		}
-	}
-	slices.Sort(out)
-	return out
+// holders finds running rollouts by the apps and keys that they work on.
+type holders struct {
+	apps map[string][]string // ids of partitions
+	keys map[schema.Key][]string
 }
 
-func (l *Loop) start(p schema.Partition, now time.Time) {
+func (l *Loop) holders() *holders {
+	h := &holders{map[string][]string{}, map[schema.Key][]string{}}
+	for _, r := range l.st.rollouts {
+		h.add(r)
+	}
+	return h
+}
+
+func (h *holders) add(r rollout.Rollout) {
+	for _, a := range r.Apps {
+		h.apps[a] = append(h.apps[a], r.Partition)
+	}
+	for _, it := range r.Items {
+		h.keys[it.Key] = append(h.keys[it.Key], r.Partition)
+	}
+}
+
+// overlapping lists running rollouts that share an app or a key with p.
+func (l *Loop) overlapping(p schema.Partition, h *holders) []string {
+	ids := []string{p.ID}
+	for _, a := range p.Apps {
+		ids = append(ids, h.apps[a]...)
+	}
+	for _, it := range p.Items {
+		ids = append(ids, h.keys[it.Key]...)
+	}
+	slices.Sort(ids)
+	return slices.DeleteFunc(slices.Compact(ids), func(id string) bool {
+		_, running := l.st.rollouts[id] // one may have been superseded since
+		return !running
+	})
+}
+
+// start starts a partition's rollout, or has it take over from the one that
+// it overlaps.
+func (l *Loop) start(p schema.Partition, over []string, now time.Time) rollout.Rollout {
 	st := &l.st
 	var r rollout.Rollout
-	if over := l.overlapping(p); len(over) == 1 {
+	if len(over) == 1 {
 		old := st.rollouts[over[0]]
 		r = rollout.Supersede(old, p, l.body, st.meta.InForce, now)
 		if r.ID != old.ID {
@@ -204,10 +229,12 @@ func (l *Loop) start(p schema.Partition, now time.Time) {
 	}
 	l.note(schema.HistoryEntry{Writer: "locktide", What: "started a rollout of " + plural(len(r.Items), "object"), App: r.Partition,
 		Commit: st.meta.InForce, Author: st.meta.Author, Reason: p.Items[0].Reason.Code})
+	return r
 }
 
 // aim makes an item's end the target.
 func (l *Loop) aim(it schema.Item) {
+	l.st.roster, l.st.byApp = nil, nil
 	if it.To == (schema.Entry{}) {
 		delete(l.st.target, it.Key)
 	} else {
