@@ -202,10 +202,31 @@ func (r *resolver) group(full string, p place, d definition) bool {
 		r.report(d.unit, deny("type", ref, from.node.At, "%v", err))
 		return false
 	}
+	if !r.gates(ref, from, n, group.Body) {
+		return false
+	}
 	group.App, group.Stage, group.Datacenter = p.app, p.stage, dc
 	r.out.Fleet.Groups[full] = group
 	r.record(ref, from, n)
 	return true
+}
+
+// gates reports gates that cannot be asked, where they were written.
+func (r *resolver) gates(ref schema.Ref, from definition, n *tree.Node, body schema.Body) bool {
+	good := true
+	for _, name := range slices.Sorted(maps.Keys(body.Rollout.Gates)) {
+		for _, p := range body.Rollout.Gates[name].Problems(body) {
+			at := n.Get("rollout", "gates", name)
+			if field := at.Get(p.Field); field != nil {
+				at = field
+			}
+			f := deny("gate", ref, at.At, "gate %s: %s", name, p.Message)
+			f.Field = "rollout.gates." + name + "." + p.Field
+			r.report(from.unit, f)
+			good = false
+		}
+	}
+	return good
 }
 
 // datacenter of a group: written, or the cell if the stage has one of that

@@ -40,7 +40,7 @@ type Gate struct {
 	AtMost  *float64 `json:"at_most,omitempty"`  // prometheus: largest number that passes
 	AtLeast *float64 `json:"at_least,omitempty"` // prometheus: smallest number that passes
 
-	Errors      Ratio    `json:"errors,omitempty"`       // accesslog: largest share of 5xx answers
+	Errors      *Ratio   `json:"errors,omitempty"`       // accesslog: largest share of 5xx answers
 	Latency     Duration `json:"latency,omitempty"`      // accesslog: Quantile of answers is not slower
 	Quantile    Ratio    `json:"quantile,omitempty"`     // accesslog, compare: of latency; default 99% for accesslog; compare: without it errors alone are compared
 	Alpha       Ratio    `json:"alpha,omitempty"`        // accesslog, compare: rate of false failures; default 1%

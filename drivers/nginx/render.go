@@ -58,7 +58,7 @@ func (d *Driver) main(include string) string {
 	line("error_log %s warn;", filepath.Join(c.Dir, "error.log"))
 	line("events { worker_connections 4096; }")
 	line("http {")
-	line("\tlog_format locktide escape=json '$msec\\t$host\\t$status\\t$request_time\\t$bytes_sent\\t$upstream_addr\\t$upstream_status\\t$request_method\\t$uri';")
+	line("\tlog_format locktide escape=json '$msec\\t$host\\t$status\\t$request_time\\t$bytes_sent\\t$upstream_addr\\t$upstream_status\\t$request_method\\t$uri\\t$upstream_response_time\\t$request_uri';")
 	line("\taccess_log %s locktide;", filepath.Join(c.Dir, "access.log"))
 	for _, t := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		line("\t%s_temp_path %s;", t, filepath.Join(c.Dir, "temp-"+t))
