@@ -18,10 +18,10 @@ import (
 )
 
 const (
-	attempts  = 3               // of a probe that cannot connect or fails
+	attempts  = 3                      // of a probe that cannot connect or fails
 	pause     = 300 * time.Millisecond // between them
-	together  = 8               // members probed at once
-	bodyBytes = 64 << 10        // of an answer that is looked at
+	together  = 8                      // members probed at once
+	bodyBytes = 64 << 10               // of an answer that is looked at
 )
 
 // probe asks every member and gives the worst answer: one that answers badly

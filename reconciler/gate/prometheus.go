@@ -124,7 +124,9 @@ func expand(a Ask) string {
 		}
 		return strings.Join(quoted, "|")
 	}
-	quote := func(s string) string { return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "'", `\'`, "\n", `\n`).Replace(s) }
+	quote := func(s string) string {
+		return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "'", `\'`, "\n", `\n`).Replace(s)
+	}
 	return strings.NewReplacer("$group", quote(q.Group), "$app", quote(a.App), "$release", quote(string(q.Release)),
 		"$members", quote(ids(q.Members)), "$baseline", quote(ids(q.Baseline)), "$range", seconds(a.span())).Replace(q.Gate.Query)
 }
