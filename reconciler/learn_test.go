@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -62,5 +63,30 @@ func TestALostJournalWhileABackendIsAway(t *testing.T) {
 		}
 		w.git.commit(twoCenters("2", "2"))
 		w.until(10*time.Minute, "and then follows Git", w.onCommit("c3"))
+	})
+}
+
+// A repaired journal holds only what people decided: that stays in force, and
+// the rest is learned.
+func TestARepairedJournalKeepsWhatPeopleDecided(t *testing.T) {
+	running(t, one("1"), 2, func(w *world) {
+		w.stop()
+		w.store = journal.NewMemory()
+		pin := schema.MustCanonical(schema.Pin{App: "shop.api", What: "release", Value: "1", By: "ada"})
+		if err := w.store.Append(context.Background(), 0, []reconciler.Entry{{Table: "pins", Key: "shop.api", Value: pin}}); err != nil {
+			t.Fatal(err)
+		}
+		w.startWith(func(c *reconciler.Config) { c.Resume = false })
+		w.quiet(10*time.Minute, "learned, observing")
+		if r := w.loop.Report(); !r.Observe || len(r.Pins) != 1 {
+			t.Fatalf("observing %v, pins %v", r.Observe, r.Pins)
+		}
+		w.do(schema.Command{Verb: "resume"})
+		w.quiet(10*time.Minute, "learned, resumed")
+		for _, d := range w.loop.Diagnose(context.Background()) {
+			if want := d.Name == "lease" || d.Name == "journal"; d.OK != want {
+				t.Errorf("%+v", d)
+			}
+		}
 	})
 }

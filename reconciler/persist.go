@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"locktide.dev/reconciler/planner"
 	"locktide.dev/reconciler/rollout"
@@ -81,11 +82,14 @@ func (l *Loop) persist(ctx context.Context) bool {
 		st.history = st.history[min(drop, len(st.history)):]
 	}
 	var err error
+	began := time.Now()
 	if len(st.unsaved) > 0 {
 		err = l.cfg.Store.Put(ctx, st.unsaved)
 	}
 	if err == nil && len(entries) > 0 {
 		err = l.cfg.Store.Append(ctx, st.epoch, entries)
+		st.appended, st.appendTook = began, time.Since(began)
+		l.tell(Event{Kind: "append", Took: st.appendTook})
 	}
 	if err != nil {
 		st.appendErr = err.Error()

@@ -7,6 +7,7 @@ package reconciler
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"io/fs"
 	"time"
 
@@ -69,6 +70,14 @@ type Store interface {
 	// Retain drops all bodies but these.
 	Retain(ctx context.Context, keep map[schema.Digest]bool) error
 	Close() error
+}
+
+// Exporter is a Store that can be copied while it is in use.
+type Exporter interface {
+	// Export writes the whole content as JSON lines.
+	Export(ctx context.Context, w io.Writer) error
+	// Size is what the store takes up, in bytes.
+	Size() int64
 }
 
 // Event is one thing that happened, for logs and metrics.

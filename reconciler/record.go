@@ -43,6 +43,8 @@ type meta struct {
 	Before   string     `json:"before,omitempty"`   // stored snapshot of the head before Previous
 	Previous string     `json:"previous,omitempty"` // stored snapshot of the head before this one
 	Serial   uint64     `json:"serial"`             // of history entries
+	// Backup is when the journal was last exported.
+	Backup time.Time `json:"backup,omitzero"`
 	// Learned names the backends whose marks the journal knows.
 	Learned map[string]bool `json:"learned,omitempty"`
 }
@@ -125,6 +127,9 @@ type state struct {
 	holder      string
 	directBrake string
 	appendErr   string
+	appended    time.Time
+	appendTook  time.Duration
+	noWayBack   []string
 	dirty       bool
 	retained    time.Time          // when old bodies were last dropped
 	learn       map[string]*lesson // backends whose marks are not known yet
@@ -214,7 +219,9 @@ func (l *Loop) load(ctx context.Context) error {
 	for p := range st.rollouts {
 		st.news[p] = true
 	}
-	st.meta.Observe = !l.cfg.Resume && (st.meta.Observe || len(tables) == 0)
+	_, known := tables[tableMeta]["state"]
+	st.meta.Observe = !l.cfg.Resume && (st.meta.Observe || !known)
+	l.checkGoods()
 	l.unlearned()
 	return nil
 }

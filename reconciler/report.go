@@ -19,7 +19,11 @@ func (l *Loop) publish(now time.Time) {
 	m := l.members()
 	r := &schema.Report{At: now, Owner: l.cfg.Owner, Head: st.newest, InForce: st.meta.InForce, Fetched: st.fetched, FetchError: st.fetchErr,
 		Turn: now, Epoch: st.epoch, Holder: st.holder, Version: l.cfg.Version, Leading: st.leading, Observe: l.observing(), Findings: st.findings, Frozen: st.frozen,
-		Awaits: st.lastPlan.Awaits, Quarantine: map[schema.Digest]schema.Verdict{}, Brakes: l.brakes(), Pins: l.pinned()}
+		Awaits: st.lastPlan.Awaits, Quarantine: map[schema.Digest]schema.Verdict{}, Brakes: l.brakes(), Pins: l.pinned(), NoWayBack: st.noWayBack,
+		Journal: schema.JournalReport{AppendAt: st.appended, Took: st.appendTook, Backup: st.meta.Backup, Error: st.appendErr}}
+	if e, ok := l.cfg.Store.(Exporter); ok {
+		r.Journal.Bytes = e.Size()
+	}
 	for d, v := range st.quarantine {
 		r.Quarantine[d] = v
 	}
@@ -27,8 +31,15 @@ func (l *Loop) publish(now time.Time) {
 		x := st.readings[name]
 		driver, instance := x.driver.Name()
 		r.Backends = append(r.Backends, schema.Backend{Driver: driver, Instance: instance, ReadAt: x.at, Error: x.err})
+		b := &r.Backends[len(r.Backends)-1]
 		if y := st.learn[name]; y != nil {
-			r.Backends[len(r.Backends)-1].Unlearned = y.why
+			b.Unlearned = y.why
+		}
+		if x.running {
+			b.AskedAt = x.began
+		}
+		if f := st.feeds[name]; f != nil {
+			b.FedAt = f.at
 		}
 		if f := st.feeds[name]; f != nil && f.err != "" && x.err == "" {
 			r.Backends[len(r.Backends)-1].Error = f.err

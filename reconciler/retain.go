@@ -26,6 +26,7 @@ func (l *Loop) retain(ctx context.Context, now time.Time) {
 		return
 	}
 	st.retained = now
+	l.checkGoods()
 	keep := l.referred()
 	if err := l.cfg.Store.Retain(ctx, keep); err != nil {
 		l.tell(Event{Kind: "journal", Error: "could not drop old bodies: " + err.Error()})

@@ -64,6 +64,27 @@ type Report struct {
 	Objects    []ObjectReport     `json:"objects"`
 	Groups     []GroupReport      `json:"groups"`
 	Quarantine map[Digest]Verdict `json:"quarantine,omitempty"`
+	Journal    JournalReport      `json:"journal"`
+	// NoWayBack names groups whose last good cannot be restored from the
+	// journal: it has none, or a body is missing. Checked hourly.
+	NoWayBack []string `json:"no_way_back,omitempty"`
+}
+
+// JournalReport is how the record is kept.
+type JournalReport struct {
+	AppendAt time.Time     `json:"append_at,omitzero"`
+	Took     time.Duration `json:"took,omitempty"` // nanoseconds of the last append, durable
+	Bytes    int64         `json:"bytes,omitempty"`
+	Backup   time.Time     `json:"backup,omitzero"` // last export
+	Error    string        `json:"error,omitempty"`
+}
+
+// Diagnosis is one line of doctor.
+type Diagnosis struct {
+	Name string `json:"name"`
+	OK   bool   `json:"ok"`
+	Says string `json:"says"`
+	Next string `json:"next,omitempty"`
 }
 
 // Backend is one driver instance: how old its last whole reading is.
@@ -72,6 +93,10 @@ type Backend struct {
 	Instance string    `json:"instance"`
 	ReadAt   time.Time `json:"read_at,omitzero"`
 	Error    string    `json:"error,omitempty"`
+	// AskedAt is when a reading began that is not answered yet.
+	AskedAt time.Time `json:"asked_at,omitzero"`
+	// FedAt is when a proxy last confirmed who serves; zero: it is no proxy.
+	FedAt time.Time `json:"fed_at,omitzero"`
 	// Unlearned says why what it holds of ours is not known yet; nothing is
 	// written to it before.
 	Unlearned string   `json:"unlearned,omitempty"`

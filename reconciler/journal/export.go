@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"sort"
 
 	"go.etcd.io/bbolt"
@@ -52,6 +53,15 @@ func (b *Bolt) Export(ctx context.Context, w io.Writer) error {
 		return fmt.Errorf("could not export journal %s: %w", b.path, err)
 	}
 	return out.Flush()
+}
+
+// Size implements reconciler.Exporter.
+func (b *Bolt) Size() int64 {
+	info, err := os.Stat(b.path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
 }
 
 // Import fills an empty journal from an export. Nothing is written unless the

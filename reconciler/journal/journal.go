@@ -68,7 +68,7 @@ func openFile(path string) (db *bbolt.DB, err error) {
 }
 
 func damaged(path string, err error) error {
-	return fmt.Errorf("journal %s is damaged: %w; move it away and start again: the record is rebuilt from the marks of what runs, without a write (or restore a backup with `locktide journal import`)", path, err)
+	return fmt.Errorf("journal %s is damaged: %w; `locktide journal repair %s` keeps what people decided and has the rest rebuilt from the marks of what runs, without a write (or restore a backup with `locktide journal import`)", path, err, path)
 }
 
 func (b *Bolt) prepare() (err error) {

@@ -95,7 +95,7 @@ func TestDamageAndNewerFormatAreRefused(t *testing.T) {
 	if err := os.WriteFile(path, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := journal.Open(path); err == nil || !strings.Contains(err.Error(), "locktide journal import") {
+	if _, err := journal.Open(path); err == nil || !strings.Contains(err.Error(), "locktide journal repair") {
 		t.Fatalf("a damaged journal gave %v", err)
 	}
 
@@ -174,5 +174,49 @@ func TestTheFileStopsGrowing(t *testing.T) {
 	}
 	if late := size(); late > early*3/2 {
 		t.Fatalf("%d bytes after 40 rounds, %d after 10", late, early)
+	}
+}
+
+func TestCheckAndRepair(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.db")
+	b := open(t, path)
+	body := []byte(`{"spec":1}`)
+	d := schema.DigestOf(body)
+	target := json.RawMessage(`{"body":"` + string(d) + `"}`)
+	if err := errors.Join(b.Put(t.Context(), map[schema.Digest][]byte{d: body}), b.Append(t.Context(), 3, []reconciler.Entry{
+		{Table: "target", Key: "x", Value: target}, {Table: "pins", Key: "shop.api", Value: json.RawMessage(`{"app":"shop.api"}`)},
+		{Table: "meta", Key: "state", Value: json.RawMessage(`{"backup":"2026-01-01T00:00:00Z"}`)}})); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := journal.Check(path); !errors.Is(err, journal.ErrInUse) {
+		t.Fatalf("a journal in use was checked: %v", err)
+	}
+	closed(t, b)
+	s, err := journal.Check(path)
+	if err != nil || s.Entries != 3 || s.Bodies != 1 || s.Epoch != "3" || s.Fsync <= 0 || s.Backup.Year() != 2026 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if says, err := journal.Repair(t.Context(), path); err != nil || !strings.Contains(says, "nothing was done") {
+		t.Fatalf("%s, %v", says, err)
+	}
+	b = open(t, path) // now a body is lost
+	if err := b.Retain(t.Context(), map[schema.Digest]bool{}); err != nil {
+		t.Fatal(err)
+	}
+	closed(t, b)
+	if _, err := journal.Check(path); err == nil || !strings.Contains(err.Error(), "locktide journal repair "+path) {
+		t.Fatalf("a lost body gave %v", err)
+	}
+	if says, err := journal.Repair(t.Context(), path); err != nil || !strings.Contains(says, "kept 1 entries") {
+		t.Fatalf("%s, %v", says, err)
+	}
+	again := open(t, path)
+	defer closed(t, again)
+	tables, err := again.Load(t.Context())
+	if err != nil || len(tables) != 1 || len(tables["pins"]) != 1 {
+		t.Fatalf("%v, %v", tables, err)
+	}
+	if old, err := filepath.Glob(path + ".damaged-*"); err != nil || len(old) != 1 {
+		t.Fatalf("the damaged file: %v, %v", old, err)
 	}
 }

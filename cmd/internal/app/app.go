@@ -50,6 +50,20 @@ func (*engine) ExportJournal(ctx context.Context, path string, w io.Writer) erro
 	return nil
 }
 
+// CheckJournal implements cli.Engine.
+func (*engine) CheckJournal(path string) (string, error) {
+	s, err := journal.Check(path)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("whole: %d entries in %d tables, %d bodies, %d bytes, epoch %s", s.Entries, s.Tables, s.Bodies, s.Bytes, s.Epoch), nil
+}
+
+// RepairJournal implements cli.Engine.
+func (*engine) RepairJournal(ctx context.Context, path string) (string, error) {
+	return journal.Repair(ctx, path)
+}
+
 // ImportJournal implements cli.Engine.
 func (*engine) ImportJournal(ctx context.Context, path string, r io.Reader) error {
 	j, err := journal.Open(path)

@@ -134,10 +134,10 @@ func (f *localFleet) daemon(ctx context.Context, listen, version string) error {
 	f.ended = make(chan error, 1)
 	started := make(chan struct{})
 	go func() {
-		err := runDaemon(ctx, cfg, listen, token, newLog(logFile, slog.LevelDebug), version, func(l *reconciler.Loop, addr string) {
+		err := runDaemon(ctx, cfg, daemon{listen: listen, tokenFile: token, log: newLog(logFile, slog.LevelDebug), version: version, ready: func(l *reconciler.Loop, addr string) {
 			f.loop, f.api = l, addr
 			close(started)
-		})
+		}})
 		f.ended <- errors.Join(err, logFile.Close())
 	}()
 	select {

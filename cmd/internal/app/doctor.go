@@ -2,45 +2,96 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"locktide.dev/cmd/internal/cli"
 	"locktide.dev/cmd/internal/config"
 	"locktide.dev/drivers"
+	"locktide.dev/drivers/devstack"
 	"locktide.dev/reconciler/gitsource"
+	"locktide.dev/reconciler/journal"
+	"locktide.dev/schema"
 )
 
-// Doctor implements cli.Engine.
-func (e *engine) Doctor(ctx context.Context, path string) ([]cli.Check, error) {
+// Doctor implements cli.Engine: all that can be checked from this host
+// without a daemon.
+func (e *engine) Doctor(ctx context.Context, path string) ([]schema.Diagnosis, error) {
 	cfg, err := readConfig(path)
 	if err != nil {
 		return nil, err
 	}
-	checks := []cli.Check{{Name: "configuration", OK: true, Says: path}, tokenCheck(cfg.TokenFile), journalCheck(cfg.Journal), gitCheck(ctx, cfg)}
+	checks := []schema.Diagnosis{{Name: "configuration", OK: true, Says: path}, tokenCheck(cfg.TokenFile)}
+	checks = append(checks, journalChecks(cfg.Journal)...)
+	checks = append(checks, gitCheck(ctx, cfg))
+	checks = append(checks, backendChecks(ctx, cfg)...)
 	b, err := inspect(ctx, cfg)
 	if err != nil {
-		return append(checks, cli.Check{Name: "backends", Says: err.Error(), Next: "correct the configuration or the backend"}), nil
+		return append(checks, schema.Diagnosis{Name: "backends", Says: err.Error(), Next: "correct the configuration or the backend"}), nil
 	}
 	for _, d := range b.drivers {
-		checks = append(checks, backendCheck(ctx, d))
+		checks = append(checks, readCheck(ctx, d))
 	}
+	return append(checks, brakeChecks(ctx, cfg, b)...), nil
+}
+
+// backendChecks probes every Nomad and Consul with the configured tokens.
+func backendChecks(ctx context.Context, cfg config.Config) []schema.Diagnosis {
+	var out []schema.Diagnosis
+	ask := func(name, address, header, token string, files config.TLS, tested string, version func([]byte) string, rights []right) {
+		p, err := newProbe(name, address, header, token, files)
+		if err != nil {
+			out = append(out, schema.Diagnosis{Name: name, Says: err.Error(), Next: "correct the configuration, or who may read the file"})
+			return
+		}
+		out = append(out, p.checks(ctx, tested, version, rights)...)
+	}
+	for _, name := range names(cfg.Nomad) {
+		n := cfg.Nomad[name]
+		namespaces := n.Namespaces
+		if len(namespaces) == 0 {
+			namespaces = []string{"default"}
+		}
+		ask("nomad "+name, n.Address, "X-Nomad-Token", n.TokenFile, n.TLS, strings.TrimPrefix(devstack.NomadVersion, "v"), nomadVersion,
+			nomadRights(cfg.Owner, namespaces[0], cfg.Lease.Nomad == name))
+	}
+	for _, name := range names(cfg.Consul) {
+		c := cfg.Consul[name]
+		ask("consul "+name, c.Address, "X-Consul-Token", c.TokenFile, c.TLS, strings.TrimPrefix(devstack.ConsulVersion, "v"), consulVersion, consulRights(c.Prefix))
+	}
+	return out
+}
+
+// brakeChecks tells of brakes that stand without the daemon.
+func brakeChecks(ctx context.Context, cfg config.Config, b *backends) []schema.Diagnosis {
+	var out []schema.Diagnosis
 	if b.lease != nil {
 		reason, err := b.lease.Brake(ctx)
-		k := cli.Check{Name: "lease", OK: err == nil && reason == "", Says: "readable, no brake", Next: "check the permissions in docs/permissions.md"}
+		k := schema.Diagnosis{Name: "direct brake", OK: err == nil && reason == "", Says: "none beside the lease", Next: "check the permissions in docs/permissions.md"}
 		if err != nil {
 			k.Says = err.Error()
 		} else if reason != "" {
-			k.Says, k.Next = "a fleet-wide brake stands: "+reason, "`locktide resume --all --direct` releases it"
+			k.Says, k.Next = "stands beside the lease: "+reason, "`locktide resume --all --direct` releases it"
 		}
-		checks = append(checks, k)
+		out = append(out, k)
 	}
-	return checks, nil
+	if _, err := os.Stat(cfg.BrakeFile); err == nil {
+		out = append(out, schema.Diagnosis{Name: "brake file", Says: cfg.BrakeFile + " exists: nothing disruptive starts", Next: "rm " + cfg.BrakeFile})
+	}
+	return out
 }
 
-func tokenCheck(path string) cli.Check {
-	k := cli.Check{Name: "token", Next: "write a random word to token_file, mode 0600"}
+// Tested implements cli.Engine.
+func (*engine) Tested() map[string]string {
+	return map[string]string{"nomad": strings.TrimPrefix(devstack.NomadVersion, "v"), "consul": strings.TrimPrefix(devstack.ConsulVersion, "v"), "nginx": "1.22 or newer"}
+}
+
+func tokenCheck(path string) schema.Diagnosis {
+	k := schema.Diagnosis{Name: "token", Next: "write a random word to token_file, mode 0600"}
 	info, err := os.Stat(path)
 	switch {
 	case path == "":
@@ -55,22 +106,36 @@ func tokenCheck(path string) cli.Check {
 	return k
 }
 
-func journalCheck(path string) cli.Check {
-	k := cli.Check{Name: "journal", Next: "make the folder, owned by the daemon's user"}
-	info, err := os.Stat(filepath.Dir(path))
+// journalChecks looks at a journal that no daemon uses; one that is in use is
+// for the daemon to tell of.
+func journalChecks(path string) []schema.Diagnosis {
+	k := schema.Diagnosis{Name: "journal", Next: "locktide journal repair " + path}
+	s, err := journal.Check(path)
 	switch {
+	case errors.Is(err, journal.ErrInUse):
+		k.OK, k.Says = true, path+" is in use: a daemon runs on this host"
+		return []schema.Diagnosis{k}
+	case errors.Is(err, os.ErrNotExist):
+		folder, err := os.Stat(filepath.Dir(path))
+		k.OK, k.Says, k.Next = err == nil && folder.IsDir(), path+" does not exist yet: the daemon makes it, and rebuilds it from the marks of what runs", "make the folder "+filepath.Dir(path)+", owned by the daemon's user"
+		return []schema.Diagnosis{k}
 	case err != nil:
 		k.Says = err.Error()
-	case !info.IsDir():
-		k.Says = filepath.Dir(path) + " is not a folder"
-	default:
-		k.OK, k.Says = true, path
+		return []schema.Diagnosis{k}
 	}
-	return k
+	k.OK = true
+	k.Says = fmt.Sprintf("whole: %d entries, %d bodies, %.1f MiB, epoch %s", s.Entries, s.Bodies, float64(s.Bytes)/(1<<20), s.Epoch)
+	disk := schema.Diagnosis{Name: "disk", OK: s.Fsync < time.Second, Says: "a write beside the journal is durable after " + s.Fsync.Round(10*time.Microsecond).String(), Next: "a slow disk delays every dispatch"}
+	back := schema.Diagnosis{Name: "backup", OK: time.Since(s.Backup) < 24*time.Hour, Says: "the journal was exported " + time.Since(s.Backup).Round(time.Second).String() + " ago",
+		Next: "locktide journal export > backup.jsonl, once a day"}
+	if s.Backup.IsZero() {
+		back.Says = "the journal was never exported"
+	}
+	return []schema.Diagnosis{k, disk, back}
 }
 
-func gitCheck(ctx context.Context, cfg config.Config) cli.Check {
-	k := cli.Check{Name: "git", Next: "check git.url, git.branch and git.credentials_file"}
+func gitCheck(ctx context.Context, cfg config.Config) schema.Diagnosis {
+	k := schema.Diagnosis{Name: "git", Next: "check git.url, git.branch and git.credentials_file"}
 	source, err := gitsource.New(gitConfig(cfg.Git))
 	if err == nil {
 		rev, e := source.Latest(ctx)
@@ -83,9 +148,9 @@ func gitCheck(ctx context.Context, cfg config.Config) cli.Check {
 	return k
 }
 
-func backendCheck(ctx context.Context, d drivers.Driver) cli.Check {
+func readCheck(ctx context.Context, d drivers.Driver) schema.Diagnosis {
 	driver, instance := d.Name()
-	k := cli.Check{Name: driver + " " + instance, Next: "check address, TLS, token and the permissions in docs/permissions.md"}
+	k := schema.Diagnosis{Name: driver + " " + instance + " reading", Next: "check address, TLS, token and the permissions in docs/permissions.md"}
 	live, err := d.Observe(ctx, drivers.Query{Members: true})
 	switch {
 	case err != nil:

@@ -46,7 +46,10 @@ func (e *engine) Serve(ctx context.Context, path string, logTo io.Writer) (err e
 	loop := loopConfig(cfg, b, e.version)
 	loop.Source, loop.Store = source, store
 	loop.Poll = time.Duration(cfg.Git.Poll)
-	return runDaemon(ctx, loop, cfg.Listen, cfg.TokenFile, log, e.version, nil)
+	doctor := func(ctx context.Context) []schema.Diagnosis {
+		return append(append([]schema.Diagnosis{tokenCheck(cfg.TokenFile)}, backendChecks(ctx, cfg)...), connectionChecks(ctx, cfg)...)
+	}
+	return runDaemon(ctx, loop, daemon{listen: cfg.Listen, tokenFile: cfg.TokenFile, log: log, version: e.version, doctor: doctor})
 }
 
 func gitConfig(g config.Git) gitsource.Config {
@@ -76,10 +79,19 @@ func loopConfig(cfg config.Config, b *backends, version string) reconciler.Confi
 	}
 }
 
+// daemon is what the process around a loop needs to know.
+type daemon struct {
+	listen, tokenFile, version string
+
+	log    *slog.Logger
+	doctor func(context.Context) []schema.Diagnosis // of its surroundings; may be nil
+	ready  func(*reconciler.Loop, string)           // told once the API answers; may be nil
+}
+
 // runDaemon runs the loop and its API until ctx ends or one of them fails.
-// ready, unless nil, gets the loop once the API answers.
-func runDaemon(ctx context.Context, cfg reconciler.Config, listen, tokenFile string, log *slog.Logger, version string, ready func(*reconciler.Loop, string)) error {
-	tel := telemetry.New(log, version)
+func runDaemon(ctx context.Context, cfg reconciler.Config, d daemon) error {
+	log := d.log
+	tel := telemetry.New(log, d.version)
 	cfg.Observer = tel
 	loop, err := reconciler.New(cfg)
 	if err != nil {
@@ -88,11 +100,14 @@ func runDaemon(ctx context.Context, cfg reconciler.Config, listen, tokenFile str
 	if err := tel.Watch(loop.Report); err != nil {
 		return fmt.Errorf("cannot register the metrics: %w", err)
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", listen)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.listen)
 	if err != nil {
-		return cli.Fail("stop what listens there, or choose another address with listen", "cannot listen on %s: %v", listen, err)
+		return cli.Fail("stop what listens there, or choose another address with listen", "cannot listen on %s: %v", d.listen, err)
 	}
-	server := httpapi.New(httpapi.Options{Fleet: loop, Metrics: tel.Handler(), TokenFile: tokenFile, ReadToken: !httpapi.Loopback(listen)})
+	server := httpapi.New(httpapi.Options{Fleet: loop, Metrics: tel.Handler(), TokenFile: d.tokenFile, ReadToken: !httpapi.Loopback(d.listen), Doctor: d.doctor,
+		Denied: func(who, what string) {
+			tel.Event(reconciler.Event{Kind: "denied", HistoryEntry: schema.HistoryEntry{At: time.Now(), Writer: who, What: what}, Error: "the API token is missing or wrong"})
+		}})
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	served := make(chan error, 1)
@@ -104,9 +119,9 @@ func runDaemon(ctx context.Context, cfg reconciler.Config, listen, tokenFile str
 		cancel(err)
 		served <- err
 	}()
-	log.Info("locktide starts", "version", version, "owner", cfg.Owner, "api", listener.Addr().String())
-	if ready != nil {
-		ready(loop, listener.Addr().String())
+	log.Info("locktide starts", "version", d.version, "owner", cfg.Owner, "api", listener.Addr().String())
+	if d.ready != nil {
+		d.ready(loop, listener.Addr().String())
 	}
 	err = loop.Run(ctx)
 	stop, done := context.WithTimeout(context.Background(), 2*time.Second)

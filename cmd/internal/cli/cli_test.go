@@ -36,7 +36,12 @@ func (e *engine) PrintPlan(w io.Writer, p schema.Plan, _ bool) error {
 	return nil
 }
 func (e *engine) Render(context.Context, string, string) (Rendered, error) { return e.rendered, nil }
-func (e *engine) Brake(_ context.Context, _, reason string) error          { e.braked = reason; return nil }
+func (e *engine) Doctor(_ context.Context, path string) ([]schema.Diagnosis, error) {
+	return []schema.Diagnosis{{Name: "configuration", OK: true, Says: path}}, nil
+}
+func (e *engine) CheckJournal(path string) (string, error)        { return "whole: " + path, nil }
+func (e *engine) Tested() map[string]string                       { return map[string]string{"nomad": "1.11.3"} }
+func (e *engine) Brake(_ context.Context, _, reason string) error { e.braked = reason; return nil }
 
 type fleet struct{ asked []schema.Command }
 
@@ -70,6 +75,13 @@ func (f *fleet) Changes(_ context.Context, since time.Time) ([]schema.HistoryEnt
 func (f *fleet) Trace(_ context.Context, url string, headers map[string]string) (schema.Trace, error) {
 	return schema.Trace{URL: url, Route: "routes/shop", Match: headers, At: schema.Position{File: "shop.cue", Line: 7}, Proxies: []schema.TraceProxy{{ProxyReport: schema.ProxyReport{Name: "nginx:edge", At: time.Now()}, State: schema.StateSame}},
 		Targets: []schema.TraceTarget{{Group: "shop.web/prod.dc1", Weight: 90, Now: f.Report().Groups[0]}}}, nil
+}
+func (f *fleet) Diagnose(context.Context) []schema.Diagnosis {
+	return []schema.Diagnosis{{Name: "journal", OK: true, Says: "an append is durable after 2ms"}, {Name: "backup", Says: "never exported", Next: "locktide journal export"}}
+}
+func (f *fleet) Backup(_ context.Context, w io.Writer) error {
+	_, err := io.WriteString(w, "{\"format\":1}\n")
+	return err
 }
 func (f *fleet) Do(_ context.Context, c schema.Command) schema.Answer {
 	f.asked = append(f.asked, c)
@@ -231,6 +243,19 @@ func TestBrakeDirectNeedsNoDaemon(t *testing.T) {
 	}
 }
 
+// Doctor fails when a check does, and says that the daemon is dead.
+func TestDoctor(t *testing.T) {
+	_, flags := daemon(t)
+	code, out, _ := run(t, &engine{}, append([]string{"doctor"}, flags...)...)
+	if code != 1 || !strings.Contains(out, "FAIL  backup: never exported") || !strings.Contains(out, "next: locktide journal export") || !strings.Contains(out, "ok    journal: an append") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+	code, out, _ = run(t, &engine{}, "doctor", "--api", "127.0.0.1:1")
+	if code != 1 || !strings.Contains(out, "FAIL  daemon: cannot reach") || !strings.Contains(out, "locktide eject") {
+		t.Errorf("exit code %d\n%s", code, out)
+	}
+}
+
 // What stands between Git and what runs is on every page, once.
 func TestEveryVerbShowsWhatStands(t *testing.T) {
 	_, flags := daemon(t)
@@ -275,6 +300,10 @@ func TestLooking(t *testing.T) {
 		{"changes --since 2h", []string{"foreign eve", "count 2 -> 5", "autoscaler", "scaled from 2 to 5", "nomad:dc2: away"}},
 		{"report --since 2h", []string{"# Fleet acme", "PROGRESSING", "| autoscaler | scaled from 2 to 5 |", "shop.web/prod.dc1", "nomad:dc2: away"}},
 		{"status -o json", []string{`"owner": "acme"`}},
+		{"journal export", []string{`{"format":1}`}},
+		{"journal check x.db", []string{"whole: x.db"}},
+		{"doctor --config c.yaml", []string{"ok    configuration: c.yaml"}},
+		{"version", []string{"Nomad 1.11.3"}},
 	} {
 		code, out, errs := run(t, &engine{}, append(strings.Fields(c.args), flags...)...)
 		for _, w := range c.want {

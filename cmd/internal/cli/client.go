@@ -110,10 +110,30 @@ func (s *shared) stand(lines []string) {
 	}
 }
 
+// copy writes what path answers to w, whole or not at all.
+func (c *client) copy(ctx context.Context, path string, w io.Writer) error {
+	raw, err := c.fetch(ctx, http.MethodGet, path, nil)
+	if err == nil {
+		_, err = w.Write(raw)
+	}
+	return err
+}
+
 func (c *client) call(ctx context.Context, method, path string, body []byte, out any) error {
+	raw, err := c.fetch(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, out); err != nil {
+		return Fail("use a locktide of the daemon's version: `locktide version`", "cannot understand the daemon's answer to %s: %v", path, err)
+	}
+	return nil
+}
+
+func (c *client) fetch(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
-		return Fail("write --api as http://host:port", "cannot use the API address %s: %v", c.base, err)
+		return nil, Fail("write --api as http://host:port", "cannot use the API address %s: %v", c.base, err)
 	}
 	req.Header.Set("Accept", "application/json")
 	if body != nil {
@@ -128,26 +148,23 @@ func (c *client) call(ctx context.Context, method, path string, body []byte, out
 		if errors.As(err, &dial) {
 			err = dial.Err
 		}
-		return &problem{message: fmt.Sprintf("cannot reach the daemon at %s: %v", c.base, err), away: true,
+		return nil, &problem{message: fmt.Sprintf("cannot reach the daemon at %s: %v", c.base, err), away: true,
 			next: "start it with `locktide serve` or `locktide dev`, or name it with --api"}
 	}
 	defer res.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(res.Body, 256<<20))
 	if err != nil {
-		return fmt.Errorf("cannot read the daemon's answer to %s %s: %w", method, path, err)
+		return nil, fmt.Errorf("cannot read the daemon's answer to %s %s: %w", method, path, err)
 	}
 	if res.StatusCode >= 300 {
 		var failure schema.Failure
 		if json.Unmarshal(raw, &failure) != nil || failure.Message == "" {
 			failure.Message = fmt.Sprintf("the daemon answered %s to %s %s", res.Status, method, path)
 		}
-		return Fail(failure.Next, "%s", failure.Message)
+		return nil, Fail(failure.Next, "%s", failure.Message)
 	}
 	c.stand(res.Header.Values(httpapi.StandingHeader))
-	if err := json.Unmarshal(raw, out); err != nil {
-		return Fail("use a locktide of the daemon's version: `locktide version`", "cannot understand the daemon's answer to %s: %v", path, err)
-	}
-	return nil
+	return raw, nil
 }
 
 // report reads the daemon's report.

@@ -30,11 +30,18 @@ type Engine interface {
 	Eject(ctx context.Context, o EjectOptions) (string, error)
 	// Brake writes the fleet-wide brake beside the lease, without a daemon.
 	Brake(ctx context.Context, config, reason string) error
-	// Doctor checks configuration, backends and permissions.
-	Doctor(ctx context.Context, config string) ([]Check, error)
+	// Doctor checks configuration, journal, backends and permissions without a
+	// daemon.
+	Doctor(ctx context.Context, config string) ([]schema.Diagnosis, error)
 	// ExportJournal and ImportJournal copy the journal of a stopped daemon.
 	ExportJournal(ctx context.Context, path string, w io.Writer) error
 	ImportJournal(ctx context.Context, path string, r io.Reader) error
+	// CheckJournal reads it whole; RepairJournal puts a good one in the place
+	// of a damaged one. Both say what they found or did.
+	CheckJournal(path string) (string, error)
+	RepairJournal(ctx context.Context, path string) (string, error)
+	// Tested names the server versions that this binary was tested with.
+	Tested() map[string]string
 	// CheckConfig reads a daemon configuration strictly.
 	CheckConfig(path string) error
 }
@@ -70,12 +77,4 @@ type EjectOptions struct {
 	Address   string // of Nomad; "" = NOMAD_ADDR
 	Namespace string
 	TokenFile string
-}
-
-// Check is one line of doctor.
-type Check struct {
-	Name string `json:"name"`
-	OK   bool   `json:"ok"`
-	Says string `json:"says"`
-	Next string `json:"next,omitempty"`
 }

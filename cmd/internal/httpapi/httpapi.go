@@ -4,11 +4,13 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -27,6 +29,8 @@ type Fleet interface {
 	History(since time.Time) []schema.HistoryEntry
 	Changes(ctx context.Context, since time.Time) ([]schema.HistoryEntry, []string)
 	Trace(ctx context.Context, url string, headers map[string]string) (schema.Trace, error)
+	Diagnose(ctx context.Context) []schema.Diagnosis
+	Backup(ctx context.Context, w io.Writer) error
 	Do(ctx context.Context, c schema.Command) schema.Answer
 }
 
@@ -60,7 +64,11 @@ type Options struct {
 	// ReadToken demands the token for Read routes too: set it when the
 	// listener is not on loopback.
 	ReadToken bool
-	Now       func() time.Time
+	// Doctor checks the daemon's surroundings; nil: the loop alone is checked.
+	Doctor func(ctx context.Context) []schema.Diagnosis
+	// Denied is told of requests without the token; nil: nobody is.
+	Denied func(who, what string)
+	Now    func() time.Time
 }
 
 // Route is one line of the table.
@@ -83,6 +91,8 @@ func Routes() []Route {
 		{"GET /v1/explain/{ref...}", Read, (*api).explain},
 		{"GET /v1/groups/{name...}", Read, (*api).group},
 		{"GET /v1/trace", Read, (*api).trace},
+		{"GET /v1/doctor", Read, (*api).doctor},
+		{"GET /v1/journal", Write, (*api).journal},
 		{"POST /v1/commands", Write, (*api).command},
 	}
 }
@@ -115,6 +125,9 @@ func Handler(o Options) http.Handler {
 	for _, r := range Routes() {
 		mux.HandleFunc(r.Pattern, func(w http.ResponseWriter, req *http.Request) {
 			if err := a.allowed(r.Access, req); err != nil {
+				if a.Denied != nil {
+					a.Denied(hostOf(req), req.Method+" "+req.URL.Path)
+				}
 				w.Header().Set("WWW-Authenticate", "Bearer")
 				fail(w, http.StatusUnauthorized, *err)
 				return
@@ -168,14 +181,63 @@ func (a *api) healthz(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-// readyz says whether the loop turns; a daemon that does not lead is ready.
+// readyz says whether the report can be trusted and work can be done: the
+// loop turns, every backend was asked once, the journal can be written. A
+// daemon that does not lead, or is blind for a backend and says so, is ready.
 func (a *api) readyz(w http.ResponseWriter, _ *http.Request) {
 	r := a.Fleet.Report()
-	if r == nil || r.Turn.IsZero() || a.Now().Sub(r.Turn) > 2*time.Minute {
-		http.Error(w, "the loop has not turned in the last 2 minutes", http.StatusServiceUnavailable)
+	why := ""
+	switch {
+	case r == nil || r.Turn.IsZero() || a.Now().Sub(r.Turn) > 2*time.Minute:
+		why = "the loop has not turned in the last 2 minutes"
+	case r.Journal.Error != "":
+		why = r.Journal.Error
+	case r.InForce == "" && r.FetchError == "" && len(r.Findings) == 0:
+		why = "no commit was read yet"
+	default:
+		for _, b := range r.Backends {
+			if b.ReadAt.IsZero() && b.Error == "" {
+				why = b.Driver + " " + b.Instance + " was not read yet"
+			}
+		}
+	}
+	if why != "" {
+		http.Error(w, why, http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ok")
+}
+
+// doctor checks the daemon and, with its tokens, its surroundings.
+func (a *api) doctor(w http.ResponseWriter, req *http.Request) {
+	out := a.Fleet.Diagnose(req.Context())
+	if a.Doctor != nil {
+		out = append(out, a.Doctor(req.Context())...)
+	}
+	answer(w, out)
+}
+
+// journal exports the record while the loop goes on.
+func (a *api) journal(w http.ResponseWriter, req *http.Request) {
+	var all bytes.Buffer // so that a failure is an error and no torn file
+	if err := a.Fleet.Backup(req.Context(), &all); err != nil {
+		fail(w, http.StatusServiceUnavailable, schema.Failure{Kind: schema.FailUnavailable, Message: err.Error()})
+		return
+	}
+	w.Header().Set("Content-Type", "application/jsonl")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Length", strconv.Itoa(all.Len())) // the client sees whether it is whole
+	if _, err := all.WriteTo(w); err != nil {
+		return
+	}
+}
+
+// hostOf is where a request came from; what the client says is no evidence.
+func hostOf(req *http.Request) string {
+	if host, _, err := net.SplitHostPort(req.RemoteAddr); err == nil {
+		return host
+	}
+	return req.RemoteAddr
 }
 
 func (a *api) metrics(w http.ResponseWriter, req *http.Request) { a.Metrics.ServeHTTP(w, req) }
@@ -231,10 +293,7 @@ func (a *api) command(w http.ResponseWriter, req *http.Request) {
 		fail(w, http.StatusBadRequest, schema.Failure{Kind: schema.FailInvalid, Message: message, Next: "use the locktide of the daemon's version"})
 		return
 	}
-	c.From = req.RemoteAddr // what the client says of itself is not evidence
-	if host, _, err := net.SplitHostPort(req.RemoteAddr); err == nil {
-		c.From = host
-	}
+	c.From = hostOf(req)
 	if c.By == "" {
 		c.By = "token"
 	}

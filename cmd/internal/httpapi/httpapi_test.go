@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,7 +18,7 @@ import (
 type fleet struct{ asked []schema.Command }
 
 func (f *fleet) Report() *schema.Report {
-	return &schema.Report{Owner: "acme", Turn: time.Now(), Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Team: "shop", DC: "dc1", Desired: 3}}}
+	return &schema.Report{Owner: "acme", InForce: "c1", Turn: time.Now(), Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Team: "shop", DC: "dc1", Desired: 3}}}
 }
 func (f *fleet) Plan() schema.Plan { return schema.Plan{Commit: "c1"} }
 func (f *fleet) Explain(ref string) []schema.Reason {
@@ -32,6 +33,13 @@ func (f *fleet) Changes(_ context.Context, since time.Time) ([]schema.HistoryEnt
 func (f *fleet) Trace(_ context.Context, url string, headers map[string]string) (schema.Trace, error) {
 	return schema.Trace{URL: url, Route: "routes/shop", Match: headers, At: schema.Position{File: "shop.cue", Line: 7}, Proxies: []schema.TraceProxy{{ProxyReport: schema.ProxyReport{Name: "nginx:edge", At: time.Now()}, State: schema.StateSame}},
 		Targets: []schema.TraceTarget{{Group: "shop.web/prod.dc1", Weight: 90, Now: f.Report().Groups[0]}}}, nil
+}
+func (f *fleet) Diagnose(context.Context) []schema.Diagnosis {
+	return []schema.Diagnosis{{Name: "journal", OK: true, Says: "an append is durable after 2ms"}, {Name: "backup", Says: "never exported", Next: "locktide journal export"}}
+}
+func (f *fleet) Backup(_ context.Context, w io.Writer) error {
+	_, err := io.WriteString(w, "{\"format\":1}\n")
+	return err
 }
 func (f *fleet) Do(_ context.Context, c schema.Command) schema.Answer {
 	f.asked = append(f.asked, c)
@@ -131,10 +139,53 @@ func TestHistoryFilters(t *testing.T) {
 	}
 }
 
-func TestReadyNeedsATurningLoop(t *testing.T) {
-	h := Handler(Options{Fleet: &fleet{}, Now: func() time.Time { return time.Now().Add(3 * time.Minute) }})
-	if rec := request(h, "GET", "/readyz", "", ""); rec.Code != http.StatusServiceUnavailable {
-		t.Errorf("readyz answered %d after 3 minutes without a turn", rec.Code)
+// picture is a fleet with a report of its own.
+type picture struct {
+	fleet
+	report schema.Report
+}
+
+func (p *picture) Report() *schema.Report { return &p.report }
+
+func TestReadyIsTrue(t *testing.T) {
+	now := time.Now()
+	good := schema.Report{Turn: now, InForce: "c1", Backends: []schema.Backend{{Driver: "nomad", Instance: "dc1", ReadAt: now}}}
+	for name, c := range map[string]struct {
+		change func(*schema.Report)
+		ready  bool
+	}{
+		"well":            {func(*schema.Report) {}, true},
+		"not leading":     {func(r *schema.Report) { r.Leading = false }, true},
+		"blind":           {func(r *schema.Report) { r.Backends = []schema.Backend{{Error: "away"}} }, true},
+		"a broken commit": {func(r *schema.Report) { r.InForce, r.Findings = "", []schema.Finding{{}} }, true},
+		"stands":          {func(r *schema.Report) { r.Turn = now.Add(-3 * time.Minute) }, false},
+		"no journal":      {func(r *schema.Report) { r.Journal.Error = "disk full" }, false},
+		"no commit":       {func(r *schema.Report) { r.InForce = "" }, false},
+		"not read":        {func(r *schema.Report) { r.Backends = append(r.Backends, schema.Backend{}) }, false},
+	} {
+		p := &picture{report: good}
+		c.change(&p.report)
+		if rec := request(Handler(Options{Fleet: p}), "GET", "/readyz", "", ""); (rec.Code == http.StatusOK) != c.ready {
+			t.Errorf("%s: readyz answered %d %s", name, rec.Code, rec.Body)
+		}
+	}
+}
+
+func TestRequestsWithoutTheTokenAreTold(t *testing.T) {
+	var told []string
+	h := Handler(Options{Fleet: &fleet{}, Denied: func(who, what string) { told = append(told, who+" "+what) }})
+	request(h, "POST", "/v1/commands", "wrong", `{"verb":"brake"}`)
+	request(h, "GET", "/v1/journal", "", "")
+	if len(told) != 2 || told[0] != "192.0.2.1 POST /v1/commands" {
+		t.Errorf("told %v", told)
+	}
+}
+
+func TestEveryPageCarriesWhatStands(t *testing.T) {
+	p := &picture{report: schema.Report{Pins: []schema.Pin{{App: "shop.web\r\nX: y"}}}}
+	rec := request(Handler(Options{Fleet: p}), "GET", "/v1/report", "", "")
+	if got := rec.Header().Values(StandingHeader); len(got) != 1 || !strings.Contains(got[0], `shop.web\r\nX: y`) {
+		t.Errorf("header %q", got)
 	}
 }
 

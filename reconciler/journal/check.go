@@ -1,0 +1,179 @@
+package journal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"locktide.dev/reconciler"
+	"locktide.dev/schema"
+)
+
+// Summary is what a check of a journal that nobody uses found.
+type Summary struct {
+	Bytes   int64         `json:"bytes"`
+	Tables  int           `json:"tables"`
+	Entries int           `json:"entries"`
+	Bodies  int           `json:"bodies"`
+	Epoch   string        `json:"epoch,omitempty"`
+	Backup  time.Time     `json:"backup,omitzero"` // last export
+	Fsync   time.Duration `json:"fsync"`           // of one write beside it; nanoseconds
+}
+
+// ErrInUse says that a daemon holds the journal.
+var ErrInUse = errors.New("a running daemon holds it")
+
+// Check reads a whole journal without changing it: its pages, every body's
+// digest, and that every body that the record names is there.
+func Check(path string) (Summary, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return Summary{}, fmt.Errorf("could not check the journal: %w", err)
+	}
+	s := Summary{Bytes: info.Size()}
+	tables, bodies, err := salvage(path, &s)
+	if err != nil {
+		return s, err
+	}
+	for d, body := range bodies {
+		if schema.DigestOf(body) != d {
+			return s, damaged(path, fmt.Errorf("body %s has another digest", d))
+		}
+	}
+	if name, missing := lacking(tables, bodies); missing != "" {
+		return s, damaged(path, fmt.Errorf("table %s names body %s, which is not there", name, missing))
+	}
+	s.Fsync, err = fsync(path)
+	return s, err
+}
+
+// salvage reads all that can be read; an error says what could not be.
+func salvage(path string, s *Summary) (tables reconciler.Tables, bodies map[schema.Digest][]byte, err error) {
+	tables, bodies = reconciler.Tables{}, map[schema.Digest][]byte{}
+	defer func() {
+		if r := recover(); r != nil {
+			err = damaged(path, fmt.Errorf("%v", r))
+		}
+	}()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	if errors.Is(err, berrors.ErrTimeout) {
+		return tables, bodies, fmt.Errorf("could not open journal %s: %w", path, ErrInUse)
+	}
+	if err != nil {
+		return tables, bodies, damaged(path, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	err = db.View(func(tx *bbolt.Tx) error {
+		for err := range tx.Check() {
+			return damaged(path, err)
+		}
+		if m := tx.Bucket(bucketMeta); m != nil {
+			s.Epoch = string(m.Get(keyEpoch))
+		}
+		all := tx.Bucket(bucketTables)
+		if all == nil || tx.Bucket(bucketBodies) == nil {
+			return damaged(path, errors.New("it is no journal"))
+		}
+		if err := all.ForEachBucket(func(table []byte) error {
+			rows := map[string]json.RawMessage{}
+			tables[string(table)] = rows
+			s.Tables++
+			return all.Bucket(table).ForEach(func(k, v []byte) error {
+				rows[string(k)] = append(json.RawMessage(nil), v...)
+				s.Entries++
+				return nil
+			})
+		}); err != nil {
+			return err
+		}
+		return tx.Bucket(bucketBodies).ForEach(func(k, v []byte) error {
+			bodies[schema.Digest(k)] = append([]byte(nil), v...)
+			s.Bodies++
+			return nil
+		})
+	})
+	var meta struct {
+		Backup time.Time `json:"backup"`
+	}
+	if raw, ok := tables["meta"]["state"]; ok && json.Unmarshal(raw, &meta) == nil {
+		s.Backup = meta.Backup
+	}
+	return tables, bodies, err
+}
+
+var named = regexp.MustCompile(`"body":"(sha256:[0-9a-f]+)"`)
+
+// lacking gives a body that the record names and the store does not hold.
+func lacking(tables reconciler.Tables, bodies map[schema.Digest][]byte) (table, body string) {
+	for _, t := range []string{"head", "target", "goods", "rollouts"} {
+		for _, k := range sortedKeys(tables[t]) {
+			for _, m := range named.FindAllSubmatch(tables[t][k], -1) {
+				if _, ok := bodies[schema.Digest(m[1])]; !ok {
+					return t, string(m[1])
+				}
+			}
+		}
+	}
+	return "", ""
+}
+
+// fsync measures how long a small write beside the journal takes to be durable.
+func fsync(path string) (took time.Duration, err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".locktide-fsync-")
+	if err != nil {
+		return 0, fmt.Errorf("could not write beside the journal: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	began := time.Now()
+	if _, err := f.Write(make([]byte, 4096)); err != nil {
+		return 0, fmt.Errorf("could not write beside the journal: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		return 0, fmt.Errorf("could not make a write beside the journal durable: %w", err)
+	}
+	return time.Since(began), nil
+}
+
+// decided are the tables that no backend can give back: what people decided.
+var decided = map[string]bool{"pins": true, "holds": true, "quarantine": true, "history": true, "ledger": true}
+
+// Repair puts a journal in the place of a damaged one: what people decided is
+// kept where it can be read, the rest is rebuilt by the daemon from the marks
+// of what runs. The damaged file stays, under another name. It gives what it
+// did; a journal that is whole is left alone.
+func Repair(ctx context.Context, path string) (string, error) {
+	_, err := Check(path)
+	if err == nil {
+		return "the journal is whole: nothing was done", nil
+	}
+	if errors.Is(err, ErrInUse) || errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	tables, _, _ := salvage(path, &Summary{}) //nolint:errcheck // what cannot be read is what this is for
+	aside := path + ".damaged-" + time.Now().UTC().Format("20060102T150405")
+	if err := os.Rename(path, aside); err != nil {
+		return "", fmt.Errorf("could not move the damaged journal away: %w", err)
+	}
+	b, err := Open(path)
+	if err != nil {
+		return "", err
+	}
+	var entries []reconciler.Entry
+	for _, t := range sortedKeys(tables) {
+		for _, k := range sortedKeys(tables[t]) {
+			if decided[t] && json.Valid(tables[t][k]) {
+				entries = append(entries, reconciler.Entry{Table: t, Key: k, Value: tables[t][k]})
+			}
+		}
+	}
+	err = errors.Join(b.Append(ctx, 0, entries), b.Close())
+	return fmt.Sprintf("kept %d entries of what people decided (brakes, pins, holds, quarantine, history); the daemon rebuilds the rest from the marks of what runs, and observes until resume; the damaged file is %s", len(entries), aside), err
+}
