@@ -75,7 +75,8 @@ type Watcher interface {
 // Feeder is a driver that wants to know who serves: proxies.
 type Feeder interface {
 	// Feed makes m effective (newest wins) and returns once it is confirmed,
-	// with the revision that is in force now.
+	// with the revision that is in force now. Groups that m does not name keep
+	// the members that they have: their caller does not know them yet.
 	Feed(ctx context.Context, m schema.Membership) (uint64, error)
 	// Serving gives the membership that is in force, as the proxy confirms it:
 	// group -> member ids. An error means blind.

@@ -32,6 +32,8 @@ type members struct {
 	at     map[string]time.Time // oldest reading that a group's picture rests on
 	blind  map[string]string
 	routed map[string][]*feed // proxy fleets that send traffic to each group
+	// Groups of whose members' checks nothing is known, and why.
+	unproven map[string]string
 }
 
 // members merges the instances that Nomad lists with the health that Consul
@@ -90,15 +92,19 @@ func (l *Loop) roster() members {
 			m.groups[x.Group] = append(m.groups[x.Group], x)
 		}
 	}
+	m.unproven = l.unproven(m)
+	for g := range m.unproven {
+		m.at[g] = time.Time{}
+	}
 	fillServing(m)
 	return m
 }
 
 // blind says of which groups the members cannot be judged now, and why.
 func (l *Loop) blind(m members) map[string]string {
-	out := map[string]string{}
+	out := maps.Clone(m.unproven)
 	for g, at := range m.at {
-		if age := l.st.now.Sub(at); age > max(l.cfg.Staleness, 2*l.cfg.Idle) {
+		if age := l.st.now.Sub(at); !at.IsZero() && age > max(l.cfg.Staleness, 2*l.cfg.Idle) {
 			out[g] = fmt.Sprintf("its members were last read %s ago", age.Round(time.Second))
 		}
 	}
@@ -115,6 +121,30 @@ func (l *Loop) blind(m members) map[string]string {
 			case l.st.now.Sub(f.at) > l.cfg.Staleness:
 				out[g] = fmt.Sprintf("%s confirmed who serves %s ago", f.backend, l.st.now.Sub(f.at).Round(time.Second))
 			}
+		}
+	}
+	return out
+}
+
+// unproven gives the groups whose members have checks of which nothing is
+// known, because a backend that may know was never read.
+func (l *Loop) unproven(m members) map[string]string {
+	out, unread := map[string]string{}, ""
+	for _, name := range sortedKeys(l.st.readings) {
+		if r := l.st.readings[name]; !paced(r.driver) && l.st.feeds[name] == nil && r.at.IsZero() {
+			unread = name
+		}
+	}
+	if unread == "" {
+		return out
+	}
+	for k, e := range l.st.target {
+		o, ok := l.body(e.Body)
+		if !ok || o.Paced == nil || !o.Paced.Checked {
+			continue
+		}
+		if slices.ContainsFunc(m.groups[o.Group], func(x schema.Member) bool { return x.Key == k && x.Running && x.Passing == nil }) {
+			out[o.Group] = unread + " was not read yet: whether its members pass is unknown"
 		}
 	}
 	return out
@@ -148,15 +178,15 @@ func fillServing(m members) {
 	}
 }
 
-// routed gives the proxy fleets whose live routes send traffic to each group.
+// routed gives the proxy fleets whose routes send traffic to each group, or
+// may do so: what was not read yet is not known to be absent.
 func (l *Loop) routed() map[string][]*feed {
 	out := map[string][]*feed{}
 	if len(l.st.feeds) == 0 {
 		return out
 	}
 	for k, e := range l.st.target {
-		live, read := l.st.live[k]
-		if !read || (live.State != schema.StateSame && live.State != schema.StateDiffers) {
+		if live, read := l.st.live[k]; read && live.State != schema.StateSame && live.State != schema.StateDiffers {
 			continue
 		}
 		r := l.backendOf(k)
@@ -222,16 +252,16 @@ func (l *Loop) serve(ctx context.Context, now time.Time) {
 		return
 	}
 	m := l.members()
-	next := map[string]schema.Serving{}
-	for g := range st.membership.Groups {
-		if len(m.groups[g]) == 0 && l.allRead(now) {
-			continue // it is gone, and every backend says so
-		}
-		next[g] = st.membership.Groups[g]
+	next := maps.Clone(st.membership.Groups)
+	for g := range l.gone(m, now) {
+		next[g] = schema.Serving{}
 	}
 	bits := l.bits()
 	for g, list := range m.groups {
 		fresh := !m.at[g].IsZero() && now.Sub(m.at[g]) < max(l.cfg.Staleness, 2*l.cfg.Idle)
+		if _, known := next[g]; !known && !fresh {
+			continue // proxies keep what they have of it
+		}
 		lim := l.cfg.Rotation
 		lim.Now = now
 		if fresh {
@@ -240,7 +270,7 @@ func (l *Loop) serve(ctx context.Context, now time.Time) {
 		lim.Suspect = st.suspects[g]
 		next[g] = rotation.Decide(g, list, bits, st.membership.Groups[g], fresh, lim)
 	}
-	if !reflect.DeepEqual(next, st.membership.Groups) || st.membership.Revision == 0 {
+	if !reflect.DeepEqual(next, st.membership.Groups) {
 		st.membership = schema.Membership{Revision: st.membership.Revision + 1, Groups: next}
 	}
 	for _, name := range sortedKeys(st.feeds) {
@@ -248,13 +278,32 @@ func (l *Loop) serve(ctx context.Context, now time.Time) {
 	}
 }
 
-func (l *Loop) allRead(now time.Time) bool {
-	for _, ok := range l.readable(now) {
-		if !ok {
-			return false
+// gone gives the groups that have no member any more: every backend that could
+// list one was read and lists none.
+func (l *Loop) gone(m members, now time.Time) map[string]bool {
+	st := &l.st
+	readable, unread := l.readable(now), false
+	for name, r := range st.readings {
+		unread = unread || (paced(r.driver) && !readable[name])
+	}
+	out, hidden := map[string]bool{}, map[string]bool{}
+	add := func(g string, unsure bool) {
+		if g != "" && len(m.groups[g]) == 0 {
+			out[g], hidden[g] = true, hidden[g] || unsure
 		}
 	}
-	return true
+	for k, e := range st.target {
+		if o, ok := l.body(e.Body); ok && o.Paced != nil {
+			add(o.Group, !readable[l.backendNamed(k)])
+		}
+	}
+	for g := range st.membership.Groups {
+		if !out[g] {
+			add(g, unread)
+		}
+	}
+	maps.DeleteFunc(out, func(g string, _ bool) bool { return hidden[g] })
+	return out
 }
 
 // push feeds one proxy fleet when it is behind, and asks it now and then who

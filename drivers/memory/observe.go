@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"locktide.dev/drivers"
@@ -142,7 +143,12 @@ func (d *Driver) Feed(_ context.Context, m schema.Membership) (uint64, error) {
 	if err := d.unavailable(); err != nil {
 		return 0, err
 	}
-	d.feed = m
+	groups := maps.Clone(d.feed.Groups)
+	if groups == nil {
+		groups = map[string]schema.Serving{}
+	}
+	maps.Copy(groups, m.Groups)
+	d.feed = schema.Membership{Revision: m.Revision, Groups: groups}
 	return m.Revision, nil
 }
 

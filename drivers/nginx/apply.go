@@ -118,15 +118,11 @@ func (d *Driver) base() state {
 	return s
 }
 
-// members keeps, in members-only mode, groups that vanished: the hand-written
-// configuration still names their upstreams.
+// members keeps what is in force of groups that now does not name.
 func (d *Driver) members(now map[string]schema.Serving) map[string]schema.Serving {
-	if !d.config.MembersOnly {
-		return now
-	}
-	out := map[string]schema.Serving{}
-	for g := range d.state.Members {
-		out[g] = schema.Serving{}
+	out := maps.Clone(d.state.Members)
+	if out == nil {
+		out = map[string]schema.Serving{}
 	}
 	maps.Copy(out, now)
 	return out

@@ -292,6 +292,15 @@ func TestFeedsShareReloads(t *testing.T) {
 	if now := generation(t, c); now != at {
 		t.Error("a group that is not routed here made a reload")
 	}
+	for i, c := range []struct {
+		groups map[string][]schema.Endpoint
+		want   int
+	}{{nil, 40}, {map[string][]schema.Endpoint{"a/prod.dc1": {}}, 0}} {
+		feed(t, d, members(uint64(100+i), c.groups))
+		if serving, err := d.Serving(t.Context()); err != nil || len(serving["a/prod.dc1"]) != c.want {
+			t.Errorf("fed %v: serving %v, error %v, want %d members", c.groups, serving, err, c.want)
+		}
+	}
 }
 
 func TestMembersOnlyBesideHandWrittenRoutes(t *testing.T) {

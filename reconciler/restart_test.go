@@ -1,0 +1,83 @@
+package reconciler_test
+
+import (
+	"testing"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/drivers/memory"
+	"locktide.dev/reconciler"
+	"locktide.dev/schema"
+)
+
+// behindAnEdge is a world whose proxy is a backend of its own, so that the one
+// can be away without the other.
+func behindAnEdge(t *testing.T, f func(w *world, edge *memory.Driver, start func())) {
+	t.Helper()
+	inBubble(t, func(w *world) {
+		edge := memory.New(memory.Options{Name: "edge", Datacenters: []string{}, Now: time.Now})
+		start := func() {
+			w.startWith(func(c *reconciler.Config) { c.Drivers = []drivers.Driver{w.back, edge} })
+		}
+		f(w, edge, start)
+	})
+}
+
+// edgeFleet is a fleet whose route goes through the edge.
+func edgeFleet(release string, count int) schema.Fleet {
+	f := fleet(one(release), count)
+	f.Routes["shop.api"] = schema.Route{Domains: []string{"api.example"}, Path: "/", To: []schema.Target{{Group: apiGroup}}, Via: schema.StringList{"edge"}}
+	return f
+}
+
+func served(edge *memory.Driver, group string) int {
+	in, err := edge.Serving(nil)
+	if err != nil {
+		return -1
+	}
+	return len(in[group])
+}
+
+// A daemon that starts while it cannot read who runs tells no proxy that
+// nobody does.
+func TestARestartWithoutReadingsEmptiesNoProxy(t *testing.T) {
+	behindAnEdge(t, func(w *world, edge *memory.Driver, start func()) {
+		w.git.commit(edgeFleet("1", 4))
+		start()
+		w.until(10*time.Minute, "four serve", func() bool { return w.onCommit("c1")() && served(edge, apiGroup) == 4 })
+		w.stop()
+		w.back.Set(memory.Faults{Down: true})
+		start()
+		for range 240 {
+			w.pass(500 * time.Millisecond)
+			if n := served(edge, apiGroup); n != 4 {
+				t.Fatalf("%d of 4 in the proxy while nobody can say who runs", n)
+			}
+		}
+		w.back.Set(memory.Faults{})
+		w.until(5*time.Minute, "well again", w.onCommit("c1"))
+	})
+}
+
+// A proxy that cannot be read since the daemon started may send traffic to
+// the group: nothing of it is taken.
+func TestAProxyUnreadSinceTheStartBlindsItsGroups(t *testing.T) {
+	behindAnEdge(t, func(w *world, edge *memory.Driver, start func()) {
+		w.git.commit(edgeFleet("1", 4))
+		start()
+		w.until(10*time.Minute, "four serve", w.onCommit("c1"))
+		w.stop()
+		edge.Set(memory.Faults{Down: true})
+		start()
+		w.pass(time.Minute)
+		w.git.commit(edgeFleet("2", 4))
+		n := len(w.back.Writes())
+		w.pass(20 * time.Minute)
+		if done := w.verbs(n); contains(done, apiJob.Name) {
+			t.Fatalf("blind at the proxy: %s", done)
+		}
+		w.says("shop.api", schema.WaitBlind, "")
+		edge.Set(memory.Faults{})
+		w.until(10*time.Minute, "goes on", w.onCommit("c2"))
+	})
+}
