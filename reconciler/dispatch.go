@@ -71,18 +71,20 @@ func (l *Loop) owned(now time.Time) map[schema.Kind]int {
 	for k := range st.target {
 		out[k.Kind]++
 	}
-	stamped := map[schema.Digest]bool{}
+	stamped := map[schema.Key]bool{}
 	for kind, stamps := range st.ledger.Deletes {
 		for _, s := range stamps {
 			if now.Sub(s.At) < time.Hour {
-				stamped[s.ID] = true
-				out[kind]++
+				stamped[s.Key] = true
+				if _, stands := st.target[s.Key]; !stands {
+					out[kind]++
+				}
 			}
 		}
 	}
 	for _, r := range st.rollouts {
 		for _, it := range r.Items {
-			if it.To == (schema.Entry{}) && it.State != rollout.StateDone && (it.Ask == nil || !stamped[it.Ask.ID]) {
+			if it.To == (schema.Entry{}) && it.State != rollout.StateDone && !stamped[it.Key] {
 				out[it.Key.Kind]++
 			}
 		}

@@ -105,15 +105,14 @@ func (l *Loop) take(ctx context.Context, in intake) {
 // enforce makes a commit's objects head.
 func (l *Loop) enforce(fleet *schema.Fleet, objects []schema.Object, rev Revision) {
 	st := &l.st
+	before := st.head
 	same := st.meta.InForce == rev.Commit
-	switch {
-	case same && st.meta.Version != l.cfg.Version && st.meta.Version != "":
-		st.meta.Compiled = true
-	case !same:
-		st.meta.Compiled = false
-		if st.meta.InForce != "" && !l.descends(rev) {
-			st.meta.Forced = st.meta.InForce + ".." + rev.Commit
-		}
+	rebuilt := same && st.meta.Version != l.cfg.Version
+	forced := !same && st.meta.InForce != "" && !l.descends(rev)
+	if forced {
+		st.meta.Forced = st.meta.InForce + ".." + rev.Commit
+	}
+	if !same {
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "put a commit in force", Commit: rev.Commit, Author: rev.Author, Reason: rev.Subject})
 	}
 	raw := schema.MustCanonical(st.source)
@@ -128,6 +127,12 @@ func (l *Loop) enforce(fleet *schema.Fleet, objects []schema.Object, rev Revisio
 	}
 	st.fleet = fleet
 	l.setHead(objects)
+	if forced {
+		st.meta.ForcedKeys = l.changedSince(before, st.meta.ForcedKeys)
+	}
+	if rebuilt {
+		st.meta.Recompiled = l.changedSince(before, st.meta.Recompiled)
+	}
 }
 
 func (l *Loop) setHead(objects []schema.Object) {

@@ -37,12 +37,15 @@ type meta struct {
 	Version  string     `json:"version"`         // binary that compiled head
 	Observe  bool       `json:"observe"`
 	Complete bool       `json:"complete"` // head is a complete render
-	Forced   string     `json:"forced,omitempty"`
-	Compiled bool       `json:"recompiled,omitempty"`
 	Approved [][]string `json:"approved,omitempty"`
-	Before   string     `json:"before,omitempty"`   // stored snapshot of the head before Previous
-	Previous string     `json:"previous,omitempty"` // stored snapshot of the head before this one
-	Serial   uint64     `json:"serial"`             // of history entries
+	Forced   string     `json:"forced,omitempty"` // "old..new" of the last move that was no fast-forward
+	// Keys that such a move, or another binary, changed and whose target is not
+	// what Git says yet: they await an approval.
+	ForcedKeys map[schema.Key]bool `json:"forced_keys,omitempty"`
+	Recompiled map[schema.Key]bool `json:"recompiled_keys,omitempty"`
+	Before     string              `json:"before,omitempty"`   // stored snapshot of the head before Previous
+	Previous   string              `json:"previous,omitempty"` // stored snapshot of the head before this one
+	Serial     uint64              `json:"serial"`             // of history entries
 	// Backup is when the journal was last exported.
 	Backup time.Time `json:"backup,omitzero"`
 	// Learned names the backends whose marks the journal knows.
@@ -219,6 +222,7 @@ func (l *Loop) load(ctx context.Context) error {
 	for p := range st.rollouts {
 		st.news[p] = true
 	}
+	l.rebuilt()
 	_, known := tables[tableMeta]["state"]
 	st.meta.Observe = !l.cfg.Resume && (st.meta.Observe || !known)
 	l.checkGoods()

@@ -21,6 +21,7 @@ func (l *Loop) replan(now time.Time) {
 		return
 	}
 	st.planDue, st.planned = false, now
+	l.useUpApprovals()
 	plan := planner.Plan(l.planInput(now))
 	for _, name := range sortedKeys(st.learn) {
 		plan.Notes = append(plan.Notes, schema.Finding{Code: "not-learned", Severity: schema.Warn,
@@ -28,9 +29,6 @@ func (l *Loop) replan(now time.Time) {
 	}
 	st.lastPlan = plan
 	l.plan.Store(&plan)
-	if plan.Empty() && len(plan.Awaits) == 0 && (st.meta.Forced != "" || st.meta.Compiled) {
-		st.meta.Forced, st.meta.Compiled, st.dirty = "", false, true
-	}
 	st.waits = map[schema.Key]schema.Reason{}
 	for _, a := range plan.Awaits {
 		l.explainAwait(a)
@@ -60,7 +58,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	in := planner.Input{Commit: st.meta.InForce, Owner: l.cfg.Owner, Head: st.head, Target: st.target, Kinds: l.kinds(),
 		Complete: st.meta.Complete, Frozen: map[schema.Ref]bool{}, Readable: l.readable(now),
 		Bodies: l.body, Owned: map[schema.Kind]int{}, DeletedLastHour: map[schema.Kind]int{}, Approved: st.meta.Approved,
-		Recompiled: st.meta.Compiled, NotFastForward: st.meta.Forced}
+		Recompiled: st.meta.Recompiled, NotFastForward: st.meta.Forced, Forced: st.meta.ForcedKeys}
 	for _, r := range st.frozen {
 		in.Frozen[r] = true
 	}

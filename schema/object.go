@@ -49,6 +49,35 @@ type Paced struct {
 	Pacing     Pacing `json:"pacing"`
 }
 
+// bounds are the fewest and most members that Git lets the object have.
+func (p Paced) bounds() (low, high int) {
+	if p.Autoscaled {
+		return p.Min, max(p.Max, p.Min)
+	}
+	return p.Count, p.Count
+}
+
+// Lowered is how many members a change to to may take away for good.
+func (p Paced) Lowered(to Paced) int {
+	if p.System || to.System {
+		return 0
+	}
+	low, high := p.bounds()
+	lowTo, highTo := to.bounds()
+	return max(0, low-lowTo, high-highTo)
+}
+
+// Gutted says whether a change to to takes more than half of the members
+// away: as good as a deletion.
+func (p Paced) Gutted(to Paced) bool {
+	if p.Lowered(to) == 0 {
+		return false
+	}
+	low, high := p.bounds()
+	lowTo, highTo := to.bounds()
+	return (low-lowTo)*2 > low || (high-highTo)*2 > high
+}
+
 // Entry is what a snapshot keeps of an object; Body is the digest under which
 // the content store holds the canonical Object.
 type Entry struct {

@@ -104,8 +104,8 @@ func (l *Ledger) record(a schema.Action, now time.Time) {
 		s.Datacenters = append(slices.Clone(s.Datacenters), a.Charge.Datacenter)
 		l.Open[a.Rollout] = s
 	}
-	if a.Charge.Deletes && !slices.ContainsFunc(l.Deletes[a.Key.Kind], func(s Stamp) bool { return s.ID == a.ID }) {
-		l.Deletes[a.Key.Kind] = append(l.Deletes[a.Key.Kind], Stamp{a.ID, now})
+	if a.Charge.Deletes && !slices.ContainsFunc(l.Deletes[a.Key.Kind], func(s Stamp) bool { return s.Key == a.Key }) {
+		l.Deletes[a.Key.Kind] = append(l.Deletes[a.Key.Kind], Stamp{a.Key, now})
 	}
 }
 
@@ -142,7 +142,7 @@ func (l *Ledger) group(a schema.Action, lim Limits, now time.Time) (schema.Reaso
 func (l *Ledger) deletion(a schema.Action, owned int, lim Limits) (schema.Reason, bool) {
 	stamps := l.Deletes[a.Key.Kind]
 	limit := max(1, min(lim.DeleteMax, owned*lim.DeleteShare/100))
-	if len(stamps) < limit || slices.ContainsFunc(stamps, func(s Stamp) bool { return s.ID == a.ID }) {
+	if len(stamps) < limit || slices.ContainsFunc(stamps, func(s Stamp) bool { return s.Key == a.Key }) {
 		return schema.Reason{}, true
 	}
 	return schema.Reason{Code: schema.WaitCap, Message: fmt.Sprintf("%d of %d deletions of %s in this hour are used; the next is free at %s", len(stamps), limit, a.Key.Kind, stamps[0].At.Add(hour).UTC().Format(time.TimeOnly)),

@@ -73,10 +73,10 @@ type Commit struct {
 	WaveEnded int       `json:"wave_ended"` // ended at all in it
 }
 
-// Stamp is one deletion.
+// Stamp is the deletion of one object, however often it was tried.
 type Stamp struct {
-	ID schema.Digest `json:"id"`
-	At time.Time     `json:"at"`
+	Key schema.Key `json:"key"`
+	At  time.Time  `json:"at"`
 }
 
 // Taken is the last disruptive action on a group.

@@ -42,6 +42,26 @@ func deletes(i int) schema.Action {
 	return schema.Action{Rollout: "r", Verb: schema.VerbDelete, Key: schema.Key{Kind: "kv", Instance: "dc1", Name: fmt.Sprint(i)}, Charge: schema.Charge{Deletes: true}}.Sealed()
 }
 
+// A deletion that is tried again (after a conflict its action is another one)
+// is one deletion.
+func TestADeletionTriedAgainIsChargedOnce(t *testing.T) {
+	e := env(1)
+	e.Owned["kv"] = 1
+	l := Ledger{}
+	for try := range 4 {
+		a := deletes(1)
+		a.Round = try
+		var granted []schema.Action
+		granted, _, l = Admit(l, []schema.Action{a.Sealed()}, e, epoch.Add(time.Duration(try)*time.Minute))
+		if len(granted) != 1 {
+			t.Fatalf("try %d of one deletion was refused", try)
+		}
+	}
+	if granted, _, _ := Admit(l, []schema.Action{deletes(2)}, e, epoch.Add(5*time.Minute)); len(granted) > 0 {
+		t.Error("a second object was deleted within the hour")
+	}
+}
+
 func env(n int) Env {
 	e := Env{Rollouts: map[string]Info{}, Owned: map[schema.Kind]int{"kv": 200, "job": 200}}
 	for i := range n {

@@ -11,12 +11,8 @@ import (
 // await holds back what needs an approval. The order of the rules matters:
 // what one holds back, the next does not count.
 func (s *state) await() {
-	if s.in.NotFastForward != "" {
-		s.holdAll(RuleNotFastForward, "the branch did not move forward: "+s.in.NotFastForward+" is no proven fast-forward")
-	}
-	if s.in.Recompiled {
-		s.holdAll(RuleRecompiled, "this version of locktide compiles unchanged definitions differently")
-	}
+	s.holdAll(RuleNotFastForward, "the branch did not move forward: "+s.in.NotFastForward+" is no proven fast-forward", s.in.Forced)
+	s.holdAll(RuleRecompiled, "this version of locktide compiles unchanged definitions differently", s.in.Recompiled)
 	s.holdStages()
 	if s.g.cap {
 		s.holdDeletions()
@@ -76,12 +72,12 @@ func byPartition(cs []*change) [][]*change {
 	return out
 }
 
-// holdAll holds every partition that is not approved.
-func (s *state) holdAll(rule, why string) {
+// holdAll holds every partition that touches one of keys and is not approved.
+func (s *state) holdAll(rule, why string, keys map[schema.Key]bool) {
 	var held []*change
 	deletions, replaced := 0, 0
 	for _, cs := range byPartition(s.live()) {
-		if s.approved(cs) {
+		if s.approved(cs) || !slices.ContainsFunc(cs, func(c *change) bool { return keys[c.Key] }) {
 			continue
 		}
 		held = append(held, cs...)

@@ -51,7 +51,7 @@ func (s *state) grow(k schema.Key, w Wanted, from schema.Entry, exists bool) *ch
 		c.old = s.body(from)
 		c.Reason = schema.Reason{Code: schema.ReasonChanged, Message: changed(c)}
 	}
-	if s.in.Recompiled {
+	if s.in.Recompiled[k] {
 		c.Reason = schema.Reason{Code: schema.ReasonRecompiled,
 			Message: "this version of locktide compiles unchanged definitions differently: " + c.Reason.Message}
 	}

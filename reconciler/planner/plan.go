@@ -68,10 +68,13 @@ func (c *change) name() string {
 	return s
 }
 
-// replaced is how many members the change replaces.
+// replaced is how many members the change replaces, or else takes away.
 func (c *change) replaced() int {
-	if c.Verb != schema.VerbUpdate || c.head.Paced == nil || c.From.Release == c.To.Release {
+	switch {
+	case c.Verb != schema.VerbUpdate || c.head.Paced == nil:
 		return 0
+	case c.From.Release == c.To.Release:
+		return c.lowered()
 	}
 	return members(c.head)
 }
@@ -88,26 +91,15 @@ func members(o *schema.Object) int {
 func (c *change) shrinks() bool { return c.lowered() > 0 }
 
 func (c *change) lowered() int {
-	if c.Verb != schema.VerbUpdate || c.old == nil || c.old.Paced == nil || c.head.Paced == nil ||
-		c.head.Paced.System || c.old.Paced.System {
+	if c.Verb != schema.VerbUpdate || c.old == nil || c.old.Paced == nil || c.head.Paced == nil {
 		return 0
 	}
-	was, is := c.old.Paced.Count, c.head.Paced.Count
-	if c.old.Paced.Autoscaled {
-		was = c.old.Paced.Min
-	}
-	if c.head.Paced.Autoscaled {
-		is = c.head.Paced.Min
-	}
-	return max(0, was-is)
+	return c.old.Paced.Lowered(*c.head.Paced)
 }
 
 // guts says whether the change takes more than half of a group's members: as
 // good as a deletion, and charged like one.
-func (c *change) guts() bool {
-	n := c.lowered()
-	return n > 0 && n*2 > max(c.old.Paced.Count, c.old.Paced.Min)
-}
+func (c *change) guts() bool { return c.lowered() > 0 && c.old.Paced.Gutted(*c.head.Paced) }
 
 // partitions assembles what is left in the order in which it is carried out.
 func (s *state) partitions() []schema.Partition {

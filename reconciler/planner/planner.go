@@ -61,10 +61,12 @@ type Input struct {
 	// BlastGroups and BlastPercent bound what one plan may replace without
 	// approval; 0 means the default.
 	BlastGroups, BlastPercent int
-	// Recompiled: the binary changed and the definitions did not.
-	Recompiled bool
-	// NotFastForward is "old..new" when the commit is no proven descendant of
-	// the one before it; everything then awaits approval.
+	// Recompiled objects came out differently because the binary changed, not
+	// their definitions.
+	Recompiled map[schema.Key]bool
+	// Forced objects were changed by a commit that is no proven descendant of
+	// the one before it; NotFastForward names the two, "old..new".
+	Forced         map[schema.Key]bool
 	NotFastForward string
 	// Before is the snapshot that was in force before Target became it. When
 	// Head equals it as a whole, the commit is a proven way back, and deleting

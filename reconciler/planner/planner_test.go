@@ -111,6 +111,7 @@ func TestPlans(t *testing.T) {
 		"nothing before, nothing proven": {of(a, b, app("c")), of(), func(in *Input) { in.Owned, in.Before = nil, schema.Snapshot{} },
 			"await deletions 3; note still-read"},
 		"to zero is as good as deleted": {fleet(4, func(*thing) {}), fleet(4, func(g *thing) { g.Count = 0 }), func(in *Input) { in.Owned = nil }, "await deletions 4"},
+		"half of every group":           {fleet(20, func(g *thing) { g.Count = 8 }), fleet(20, func(g *thing) { g.Count = 4 }), nil, "await blast-radius 20"},
 		"more than 25 groups":           {fleet(26, func(*thing) {}), fleet(26, roll), nil, "await blast-radius 26"},
 		"25 groups": {fleet(25, func(*thing) {}), fleet(25, roll), func(in *Input) { in.BlastPercent = 100 },
 			func() string {
@@ -126,7 +127,7 @@ func TestPlans(t *testing.T) {
 				g.Release++
 			}
 		}), nil, "await blast-radius 6"},
-		"recompiled awaits":                    {of(a, b), of(edit(a, roll), b), func(in *Input) { in.Recompiled = true }, "await recompiled 1"},
+		"recompiled awaits":                    {of(a, b), of(edit(a, roll), b), func(in *Input) { in.Recompiled = everything(*in) }, "await recompiled 1"},
 		"objects of a kind that no driver has": {of(a), of(), func(in *Input) { delete(in.Kinds, "mem.job") }, "note no-driver; note still-read"},
 		"bodies lost":                          {of(a), of(), func(in *Input) { in.Bodies = nil }, "note body-missing; note body-missing"},
 	} {
@@ -142,9 +143,66 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// everything is the keys of head and target.
+func everything(in Input) map[schema.Key]bool {
+	out := map[schema.Key]bool{}
+	for k := range in.Head {
+		out[k] = true
+	}
+	for k := range in.Target {
+		out[k] = true
+	}
+	return out
+}
+
+// What a new binary or a forced move did not touch goes on.
+func TestOnlyWhatWasRecompiledOrForcedAwaits(t *testing.T) {
+	roll := func(g *thing) { g.Release++ }
+	for rule, set := range map[string]func(in *Input, keys map[schema.Key]bool){
+		RuleRecompiled:     func(in *Input, keys map[schema.Key]bool) { in.Recompiled = keys },
+		RuleNotFastForward: func(in *Input, keys map[schema.Key]bool) { in.NotFastForward, in.Forced = "1..2", keys },
+	} {
+		in := between(of(app("a"), app("b")), of(edit(app("a"), roll), edit(app("b"), roll)))
+		keys := map[schema.Key]bool{}
+		for k, w := range in.Head {
+			if slices.Contains(w.Object.Apps, "a") {
+				keys[k] = true
+			}
+		}
+		set(&in, keys)
+		p := Plan(in)
+		if len(p.Awaits) != 1 || p.Awaits[0].Rule != rule || len(p.Partitions) != 1 || p.Partitions[0].ID != "b" {
+			t.Errorf("%s: %s", rule, said(p))
+		}
+	}
+}
+
+func TestMoreThanHalfOfAGroupIsAsGoodAsDeleted(t *testing.T) {
+	fixed := func(n int) schema.Paced { return schema.Paced{Count: n} }
+	scaled := func(low, high int) schema.Paced { return schema.Paced{Autoscaled: true, Min: low, Max: high} }
+	for name, c := range map[string]struct {
+		was, is schema.Paced
+		want    bool
+	}{
+		"grown":                      {fixed(2), fixed(9), false},
+		"half":                       {fixed(12), fixed(6), false},
+		"more than half":             {fixed(12), fixed(5), true},
+		"to zero":                    {fixed(1), fixed(0), true},
+		"the scaler's floor":         {scaled(6, 40), scaled(1, 40), true},
+		"the scaler's ceiling":       {scaled(6, 40), scaled(6, 10), true},
+		"the scaler is switched on":  {fixed(6), scaled(4, 40), false},
+		"the scaler is switched off": {scaled(6, 40), fixed(6), true},
+		"as many as nodes":           {schema.Paced{System: true, Count: 9}, fixed(1), false},
+	} {
+		if got := c.was.Gutted(c.is); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestRecompiledSaysSo(t *testing.T) {
 	in := between(of(app("a"), app("b")), of(app("a"), edit(app("b"), func(g *thing) { g.Release++ })))
-	in.Recompiled = true
+	in.Recompiled = everything(in)
 	in.Approved = [][]string{Plan(in).Awaits[0].Items}
 	its := items(Plan(in))
 	if len(its) != 1 || its[0].Reason.Code != schema.ReasonRecompiled {

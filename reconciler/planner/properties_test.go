@@ -331,7 +331,7 @@ func TestApprovalHoldsForSubsets(t *testing.T) {
 	gen := inputs()
 	rapid.Check(t, func(t *rapid.T) {
 		in := gen.Draw(t, "in")
-		in.NotFastForward = "1111..2222"
+		in.NotFastForward, in.Forced = "1111..2222", everything(in)
 		p := Plan(in)
 		if !p.Empty() {
 			t.Fatal("a move that is no fast-forward did something before its approval")

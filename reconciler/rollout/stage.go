@@ -134,6 +134,7 @@ func (t *turn) staged(it *Item, g group, a schema.Action, victims []schema.Membe
 		a.Parallel++ // an unchanged register would do nothing
 	}
 	t.charge(it, g, &a, victims)
+	a.Charge.Deletes = !t.r.Back && !it.Free && it.Was != nil && it.Was.Gutted(*it.Paced)
 	it.Known = nil
 	for _, m := range g.on {
 		if it.Canary == 0 || !contains(victims, m) {

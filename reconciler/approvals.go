@@ -1,0 +1,105 @@
+package reconciler
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"locktide.dev/reconciler/planner"
+	"locktide.dev/reconciler/rollout"
+	"locktide.dev/schema"
+)
+
+// rebuilt compiles what is in force with a binary that is not the one that
+// compiled head: what comes out differently awaits an approval, whatever the
+// next commit says.
+func (l *Loop) rebuilt() {
+	st := &l.st
+	if st.fleet == nil || st.meta.Version == l.cfg.Version {
+		return
+	}
+	objects, findings := l.compile(st.fleet)
+	if schema.AnyDenied(findings) {
+		return // its commit is refused when it is taken again
+	}
+	before := st.head
+	l.setHead(objects)
+	st.meta.Recompiled = l.changedSince(before, st.meta.Recompiled)
+}
+
+// changedSince adds to keys those whose head is another one than before.
+func (l *Loop) changedSince(before map[schema.Key]planner.Wanted, keys map[schema.Key]bool) map[schema.Key]bool {
+	out := map[schema.Key]bool{}
+	maps.Copy(out, keys)
+	for k, w := range l.st.head {
+		if was, ok := before[k]; !ok || was.Entry.Digest != w.Entry.Digest {
+			out[k] = true
+		}
+	}
+	for k := range before {
+		if _, ok := l.st.head[k]; !ok {
+			out[k] = true
+		}
+	}
+	return out
+}
+
+// settled says whether the target is what Git says.
+func (l *Loop) settled(k schema.Key) bool {
+	head, inHead := l.st.head[k]
+	target, inTarget := l.st.target[k]
+	return inHead == inTarget && head.Entry.Digest == target.Digest
+}
+
+// useUpApprovals drops what is no longer to be approved, and of approvals what
+// was carried out or is no longer wanted: the same deletion months later is
+// another one.
+func (l *Loop) useUpApprovals() {
+	st := &l.st
+	for _, keys := range []map[schema.Key]bool{st.meta.ForcedKeys, st.meta.Recompiled} {
+		for k := range keys {
+			if l.settled(k) {
+				delete(keys, k)
+				st.dirty = true
+			}
+		}
+	}
+	var kept [][]string
+	for _, set := range st.meta.Approved {
+		left := slices.DeleteFunc(slices.Clone(set), func(item string) bool { return !l.pending(item) })
+		if len(left) > 0 {
+			kept = append(kept, left)
+		}
+		st.dirty = st.dirty || len(left) != len(set)
+	}
+	st.meta.Approved = kept
+}
+
+// pending says whether an approved item, "<verb> <key> <to digest>", is still
+// to be carried out, or may be tried again. A commit's name (its brake was
+// approved) is pending while the ledger knows the commit.
+func (l *Loop) pending(item string) bool {
+	st := &l.st
+	_, rest, isItem := strings.Cut(item, " ")
+	if !isItem {
+		_, known := st.ledger.Commits[item]
+		return known
+	}
+	to := schema.Digest("")
+	if i := strings.LastIndex(rest, " sha256:"); i >= 0 {
+		rest, to = rest[:i], schema.Digest(rest[i+1:])
+	}
+	k, err := schema.ParseKey(rest)
+	if err != nil {
+		return false
+	}
+	if st.head[k].Entry.Digest == to && !l.settled(k) {
+		return true
+	}
+	for _, r := range st.rollouts {
+		if slices.ContainsFunc(slices.Concat(r.Items, r.Origin), func(it rollout.Item) bool { return it.Key == k && it.To.Digest == to }) {
+			return true
+		}
+	}
+	return false
+}
