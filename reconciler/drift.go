@@ -31,9 +31,6 @@ func (l *Loop) judgeDrift(now time.Time) {
 		if busy[k] || !read || live.State == schema.StateEjected || live.State == schema.StateUnknown || !l.tells(k, st.target[k].Digest) {
 			continue
 		}
-		if w, isHead := st.head[k]; isHead && w.Entry.Digest != st.target[k].Digest {
-			continue // the planner is about to change it
-		}
 		halfway := l.halfway(k)
 		if (live.State == schema.StateSame && !halfway) || live.State == schema.StatePresent {
 			delete(st.drift, k)

@@ -206,7 +206,9 @@ func (l *Loop) routed() map[string][]*feed {
 	return out
 }
 
-// bits gathers who holds which member out.
+// bits gathers who holds which member out. Nodes that a backend drains or
+// closes for new placements are not among them: what runs there serves until
+// the backend stops it, as gently as it was told to.
 func (l *Loop) bits() schema.Bits {
 	st := &l.st
 	b := schema.Bits{Hosts: map[string]schema.Bit{}, Operator: map[string]schema.Bit{}, Release: map[string]schema.Bit{}}
@@ -215,11 +217,6 @@ func (l *Loop) bits() schema.Bits {
 			if h.Hold != nil {
 				b.Hosts[name] = schema.Bit{Owner: "git", Reason: h.Hold.Reason}
 			}
-		}
-	}
-	for _, r := range st.readings {
-		for _, node := range r.live.Held {
-			b.Hosts[node] = schema.Bit{Owner: r.backend, Reason: "the backend drains it or holds it ineligible"}
 		}
 	}
 	for scope, bit := range st.operator {

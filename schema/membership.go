@@ -26,7 +26,7 @@ type Endpoint struct {
 // Bits says who holds a member out of rotation; each owner writes its own
 // only. A member is in rotation when no bit is down and its health is good.
 type Bits struct {
-	Hosts    map[string]Bit `json:"hosts,omitempty"`    // by host or node name, from Git or drain
+	Hosts    map[string]Bit `json:"hosts,omitempty"`    // by host or node name, from Git
 	Operator map[string]Bit `json:"operator,omitempty"` // by member id, host or group name
 	Release  map[string]Bit `json:"release,omitempty"`  // by member id, from rollouts
 }

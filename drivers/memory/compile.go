@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"cmp"
 	"slices"
 	"sort"
 	"strings"
@@ -53,7 +54,7 @@ func (d *Driver) compileGroup(f *schema.Fleet, name string, g schema.Group, ref 
 	var out []schema.Object
 	spec := jobSpec{Group: name, App: g.App, Kind: g.Kind, Release: g.Release, Env: g.Env, Overlay: string(g.Overlay),
 		Artifact: g.Artifact, Tasks: g.Tasks, Services: g.Services, Placement: g.Placement}
-	key := schema.Key{Kind: KindJob, Instance: d.opt.Name, Name: strings.NewReplacer(".", "--", "/", "--").Replace(name)}
+	key := schema.Key{Kind: KindJob, Instance: d.opt.Name, Name: strings.NewReplacer(".", "--", "/", "--").Replace(cmp.Or(g.Job, name))}
 	job := schema.Object{Key: key, Layer: schema.LayerInstance, Apps: []string{g.App}, Group: name, From: []schema.Ref{ref}}
 	if len(g.Config) > 0 {
 		body := schema.MustCanonical(g.Config)

@@ -335,7 +335,7 @@ func TestMembersOnlyBesideHandWrittenRoutes(t *testing.T) {
 	}
 	feed(t, d, members(2, map[string][]schema.Endpoint{"shop.cart/prod.dc1": {app(t, "a2")}}))
 	expect(t, c, "any.example", "/x", 200, "a2 /x")
-	feed(t, d, members(3, nil)) // the group is gone, but its upstream is still named
+	feed(t, d, members(3, map[string][]schema.Endpoint{"shop.cart/prod.dc1": nil})) // it has nobody left, but its upstream is still named
 	if serving, err := d.Serving(t.Context()); err != nil || len(serving["shop.cart/prod.dc1"]) != 0 {
 		t.Errorf("serving %v, error %v", serving, err)
 	}

@@ -20,11 +20,18 @@ type group struct {
 func (t *turn) budget(it *Item) Budget {
 	o := t.s.Objects[it.Key]
 	p := *it.Paced
-	n := desired(p, liveCount(o), len(t.s.Members[it.Group]))
+	members := t.members(it)
+	n := desired(p, liveCount(o), len(members))
 	if live := liveCount(o); it.State == StateWaiting && live > 0 {
 		n = min(n, live) // growth takes nothing away
 	}
-	return capacity(p, n, t.s.Members[it.Group], t.s.Held, t.r.Back, it.Round+1)
+	return capacity(p, n, members, t.s.Held, t.r.Back, it.Round+1)
+}
+
+// members are those of the item's own object: a group that moves to another
+// job has members of two for a while.
+func (t *turn) members(it *Item) []schema.Member {
+	return slices.DeleteFunc(slices.Clone(t.s.Members[it.Group]), func(m schema.Member) bool { return !m.Key.IsZero() && m.Key != it.Key })
 }
 
 func liveCount(o schema.LiveObject) int {
