@@ -113,7 +113,7 @@ func (d *Driver) Name() (driver, instance string) { return "memory", d.opt.Name 
 func (d *Driver) Kinds() []drivers.KindSpec {
 	return []drivers.KindSpec{
 		{Kind: KindConfig, Layer: schema.LayerConfig, MaxBatch: 64, Prune: drivers.PruneFree},
-		{Kind: KindJob, Layer: schema.LayerInstance, MaxBatch: 1, Paced: true, Prune: drivers.PruneCapped},
+		{Kind: KindJob, Layer: schema.LayerInstance, Paced: true, Prune: drivers.PruneCapped},
 		{Kind: KindRoute, Layer: schema.LayerRoute, Prune: drivers.PruneCapped, Generic: true},
 	}
 }

@@ -15,7 +15,7 @@ import (
 // Apply implements drivers.Driver; a bad action fails alone.
 func (d *Driver) Apply(ctx context.Context, batch []schema.Action) []schema.Outcome {
 	out := make([]schema.Outcome, len(batch))
-	each(len(batch), func(i int) { out[i] = d.apply(ctx, batch[i]) })
+	d.each(len(batch), func(i int) { out[i] = d.apply(ctx, batch[i]) })
 	return out
 }
 
@@ -82,7 +82,10 @@ func (d *Driver) register(ctx context.Context, a schema.Action) (*schema.Receipt
 	var live *liveJob
 	var err error
 	if a.If != "" {
-		if live, err = d.current(ctx, a); err != nil {
+		if live = d.memory.written(a.Key, a.If); live == nil {
+			live, err = d.current(ctx, a)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -166,11 +169,17 @@ func (d *Driver) send(ctx context.Context, o schema.Object, job *api.Job, live *
 		d.log.Warn("Nomad warns", "job", o.Key.Name, "warnings", resp.Warnings)
 	}
 	p := proof{Version: version, Count: asked(job), Parked: !isGated(job), Release: schema.Digest(sub.VariableFlags[flagRelease])}
+	r := receipt(versionOf(resp.JobModifyIndex), o.Digest, p)
 	if sub.VariableFlags[flagEjected] == "" && !deref(job.Stop) {
 		d.memory.own(o.Key, o.Group)
 		d.memory.learn(o.Key, resp.JobModifyIndex, p)
+		w := written{index: resp.JobModifyIndex, receipt: r, fact: versionFact{p.Release, sub.VariableFlags[flagGroup]}}
+		if sent := (&liveJob{job: job, flags: sub.VariableFlags}); !p.Parked && sent.marked(d.config.Owner) {
+			job.JobModifyIndex, job.Version, w.live = &resp.JobModifyIndex, &version, sent
+		}
+		d.memory.register(o.Key, w)
 	}
-	return receipt(versionOf(resp.JobModifyIndex), o.Digest, p), nil
+	return r, nil
 }
 
 // stop ends a job by compare-and-set, as Deregister has none; never a purge.
@@ -200,6 +209,12 @@ func (d *Driver) approve(ctx context.Context, a schema.Action) (*schema.Receipt,
 		return nil, invalid("an approval names no member")
 	}
 	id, namespace := splitName(a.Key.Name)
+	if x := d.memory.rolling(a.Key, a.If); x != nil {
+		_, _, err := d.api.Deployments().SetAllocHealth(x.ID, a.Members, nil, writing(ctx, namespace))
+		if err = approving(err); maybeFailure(err) == nil || maybeFailure(err).Kind != schema.FailConflict {
+			return nil, err
+		}
+	}
 	x, _, err := d.api.Jobs().LatestDeployment(id, query(ctx, namespace))
 	if err != nil {
 		return nil, reading(err)

@@ -223,14 +223,14 @@ func parts(v string) (p [3]int) {
 	return p
 }
 
-// each runs f for 0..n-1, inFlight at once.
-func each(n int, f func(i int)) {
+// each runs f for 0..n-1, inFlight at once in the whole driver. F must not
+// call each.
+func (d *Driver) each(n int, f func(i int)) {
 	var wg sync.WaitGroup
-	slots := make(chan struct{}, inFlight)
 	for i := range n {
-		slots <- struct{}{}
+		d.slots <- struct{}{}
 		wg.Go(func() {
-			defer func() { <-slots }()
+			defer func() { <-d.slots }()
 			f(i)
 		})
 	}

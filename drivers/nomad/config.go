@@ -66,11 +66,13 @@ type Driver struct {
 	token  *tokenFile
 	log    *slog.Logger
 	now    func() time.Time
+	slots  chan struct{} // one for each call under way
 
 	checked sync.Mutex
 	version string // of the servers, once they were reached
 
 	memory memory
+	lists  lists
 	lease  lease
 }
 
@@ -125,7 +127,7 @@ func (c Config) Open(ctx context.Context, o Options) (*Driver, error) {
 		}
 		c.LeaseHolder = fmt.Sprintf("%s/%d", host, os.Getpid())
 	}
-	d := &Driver{config: c, log: o.Logger.With("driver", "nomad", "instance", c.Name), now: o.Now, token: &tokenFile{path: c.TokenFile}}
+	d := &Driver{config: c, log: o.Logger.With("driver", "nomad", "instance", c.Name), now: o.Now, slots: make(chan struct{}, inFlight), token: &tokenFile{path: c.TokenFile}}
 	transport, err := c.transport()
 	if err != nil {
 		return nil, err
@@ -184,7 +186,7 @@ func (d *Driver) Name() (driver, instance string) { return "nomad", d.config.Nam
 
 // Kinds implements drivers.Driver.
 func (d *Driver) Kinds() []drivers.KindSpec {
-	return []drivers.KindSpec{{Kind: KindJob, Layer: schema.LayerInstance, Window: 50 * time.Millisecond, Paced: true, Prune: drivers.PruneCapped}}
+	return []drivers.KindSpec{{Kind: KindJob, Layer: schema.LayerInstance, MaxBatch: 64, Paced: true, Prune: drivers.PruneCapped}}
 }
 
 // Version gives the servers' version, empty until one answered.

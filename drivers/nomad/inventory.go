@@ -32,7 +32,7 @@ func (d *Driver) Inventory(ctx context.Context) ([]drivers.Owned, error) {
 	slices.SortFunc(keys, schema.Key.Compare)
 	found := make([]*drivers.Owned, len(keys))
 	errs := make([]error, len(keys))
-	each(len(keys), func(i int) { found[i], errs[i] = d.inventory(ctx, keys[i]) })
+	d.each(len(keys), func(i int) { found[i], errs[i] = d.inventory(ctx, keys[i]) })
 	var out []drivers.Owned
 	for i, o := range found {
 		if errs[i] != nil {
@@ -89,7 +89,7 @@ func (d *Driver) Changes(ctx context.Context, since time.Time) ([]schema.History
 	}
 	slices.SortFunc(moved, schema.Key.Compare)
 	lists, errs := make([][]schema.HistoryEntry, len(moved)), make([]error, len(moved))
-	each(len(moved), func(i int) { lists[i], errs[i] = d.versionsBy(ctx, moved[i], since) })
+	d.each(len(moved), func(i int) { lists[i], errs[i] = d.versionsBy(ctx, moved[i], since) })
 	out := slices.Concat(lists...)
 	for i, err := range errs {
 		if err != nil {

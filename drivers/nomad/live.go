@@ -153,6 +153,17 @@ type memory struct {
 	facts    map[schema.Key]fact     // of the newest version seen
 	compared map[schema.Key]compared // last comparison that was not "same"
 	versions map[jobVersion]versionFact
+	newest   map[schema.Key]*api.Deployment // as of the last reading
+	wrote    map[schema.Key]written
+}
+
+// written is our own last registration of a job, as long as the job is ours.
+type written struct {
+	index   uint64 // JobModifyIndex that the server gave it
+	fact    versionFact
+	receipt *schema.Receipt
+	live    *liveJob // as it was sent, without its source; nil at rest
+	proven  bool     // a reading showed which version it became
 }
 
 type fact struct {
@@ -244,6 +255,78 @@ func (m *memory) keep(v jobVersion, f versionFact) {
 		m.versions = map[jobVersion]versionFact{}
 	}
 	m.versions[v] = f
+}
+
+// register keeps what we wrote, so that nobody has to ask for it.
+func (m *memory) register(key schema.Key, w written) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.wrote == nil {
+		m.wrote = map[schema.Key]written{}
+	}
+	m.wrote[key] = w
+}
+
+// written gives the live job at a version if that is what we wrote ourselves,
+// and a reading proved it; else nil.
+func (m *memory) written(key schema.Key, at schema.Version) *liveJob {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.wrote[key]
+	if !w.proven || versionOf(w.index) != at {
+		return nil
+	}
+	return w.live
+}
+
+// last gives the receipt of our own last registration; the loop may not have
+// it yet.
+func (m *memory) last(key schema.Key) *schema.Receipt {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.wrote[key].receipt
+}
+
+// deployed takes every job's newest deployment in. One that was made for our
+// own registration tells which version that became: two writers at once may
+// both be let through, so that it is not the one that we counted on.
+func (m *memory) deployed(newest map[schema.Key]*api.Deployment) {
+	for key, x := range newest {
+		m.mu.Lock()
+		w, ok := m.wrote[key]
+		ok = ok && !w.proven && w.index == x.JobSpecModifyIndex
+		if ok {
+			w.proven = true
+			if w.live != nil && deref(w.live.job.Version) != x.JobVersion {
+				w.live = nil
+			}
+			m.wrote[key] = w
+		}
+		m.mu.Unlock()
+		if ok {
+			m.keep(jobVersion{key.Name, x.JobCreateIndex, x.JobVersion}, w.fact)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.newest = newest
+}
+
+// rolling gives the deployment of a version of a job if the last reading
+// showed it running, without canaries; else nil.
+func (m *memory) rolling(key schema.Key, at schema.Version) *api.Deployment {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	x := m.newest[key]
+	if x == nil || versionOf(x.JobSpecModifyIndex) != at || x.Status != api.DeploymentStatusRunning {
+		return nil
+	}
+	for _, s := range x.TaskGroups {
+		if s.DesiredCanaries > 0 {
+			return nil
+		}
+	}
+	return x
 }
 
 // parentOf gives the job that a periodic or dispatched child belongs to.

@@ -20,9 +20,7 @@ func (d *Driver) readMembers(ctx context.Context, stubs map[schema.Key]*api.JobL
 	if err != nil {
 		return err
 	}
-	nodeCtx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	nodes, _, err := d.api.Nodes().List(query(nodeCtx, ""))
+	nodes, err := d.lists.nodes.read(ctx, d.now(), d.api.Nodes().List)
 	if err != nil {
 		return err
 	}
@@ -100,7 +98,7 @@ func (d *Driver) learnVersions(ctx context.Context, allocs []*api.AllocationList
 		keys = append(keys, k)
 	}
 	errs := make([]error, len(versions)+len(keys))
-	each(len(versions), func(i int) {
+	d.each(len(versions), func(i int) {
 		callCtx, cancel := context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 		a := unknown[versions[i]]
@@ -116,7 +114,7 @@ func (d *Driver) learnVersions(ctx context.Context, allocs []*api.AllocationList
 		}
 		errs[i] = err
 	})
-	each(len(keys), func(i int) {
+	d.each(len(keys), func(i int) {
 		l, err := d.read(ctx, keys[i])
 		if errs[len(versions)+i] = err; err == nil && l != nil {
 			d.memory.learn(keys[i], deref(l.job.JobModifyIndex), l.proof())

@@ -13,7 +13,8 @@ import (
 )
 
 // Observe implements drivers.Driver: one list of all jobs; a further reading
-// and a plan only for a job whose JobModifyIndex or wanted digest is new.
+// and a plan only for a job whose JobModifyIndex or wanted digest is new. A
+// list that has not moved since the last reading is not read again.
 func (d *Driver) Observe(ctx context.Context, q drivers.Query) (schema.Live, error) {
 	live := schema.Live{At: d.now(), Complete: true}
 	if err := d.reachable(ctx); err != nil {
@@ -44,9 +45,9 @@ func (d *Driver) reachable(ctx context.Context) error {
 
 // list gives all jobs of all namespaces but children of others.
 func (d *Driver) list(ctx context.Context) (map[schema.Key]*api.JobListStub, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	stubs, _, err := d.api.Jobs().ListOptions(&api.JobListOptions{Fields: &api.JobListFields{Meta: true}}, query(ctx, "*"))
+	stubs, err := d.lists.jobs.read(ctx, d.now(), func(q *api.QueryOptions) ([]*api.JobListStub, *api.QueryMeta, error) {
+		return d.api.Jobs().ListOptions(&api.JobListOptions{Fields: &api.JobListFields{Meta: true}}, q)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -81,49 +82,71 @@ func (d *Driver) compareAll(ctx context.Context, wants []drivers.Want, stubs map
 		}
 	}
 	live.Objects = make([]schema.LiveObject, len(wants))
-	var mu sync.Mutex
-	each(len(wants), func(i int) {
-		w, stub := wants[i], stubs[wants[i].Object.Key]
-		o, p, err := d.compare(ctx, w, stub)
-		if err != nil {
-			f := failureOf(err, false)
-			o = schema.LiveObject{Key: w.Object.Key, State: schema.StateUnknown, Reason: f.Message}
-			mu.Lock()
-			live.Complete, live.Missing = false, fmt.Sprintf("%s: %s", w.Object.Key, f.Message)
-			mu.Unlock()
-		}
-		if err == nil && stub != nil && o.State != schema.StateForeign && o.State != schema.StateAbsent {
-			d.memory.own(w.Object.Key, w.Object.Group)
-			d.memory.learn(w.Object.Key, stub.JobModifyIndex, p)
+	take := func(i int, o schema.LiveObject, p proof) {
+		key, stub := wants[i].Object.Key, stubs[wants[i].Object.Key]
+		if stub != nil && o.State != schema.StateForeign && o.State != schema.StateAbsent {
+			d.memory.own(key, wants[i].Object.Group)
+			d.memory.learn(key, stub.JobModifyIndex, p)
 			o.Count = p.Count
-			o.Progress = progress(newest[w.Object.Key], stub.JobModifyIndex, p)
+			o.Progress = progress(newest[key], stub.JobModifyIndex, p)
 		}
 		live.Objects[i] = o
+	}
+	var unknown []int
+	for i, w := range wants {
+		if o, p, ok := d.known(w, stubs[w.Object.Key]); ok {
+			take(i, o, p)
+		} else {
+			unknown = append(unknown, i)
+		}
+	}
+	var mu sync.Mutex
+	d.each(len(unknown), func(n int) {
+		i := unknown[n]
+		o, p, err := d.compare(ctx, wants[i])
+		if err != nil {
+			f := failureOf(err, false)
+			mu.Lock()
+			defer mu.Unlock()
+			live.Complete, live.Missing = false, fmt.Sprintf("%s: %s", wants[i].Object.Key, f.Message)
+			live.Objects[i] = schema.LiveObject{Key: wants[i].Object.Key, State: schema.StateUnknown, Reason: f.Message}
+			return
+		}
+		take(i, o, p)
 	})
 	return nil
 }
 
-// compare gives one object's state.
-func (d *Driver) compare(ctx context.Context, w drivers.Want, stub *api.JobListStub) (schema.LiveObject, proof, error) {
+// known gives an object's state if the list, a receipt or an earlier
+// comparison tells it.
+func (d *Driver) known(w drivers.Want, stub *api.JobListStub) (schema.LiveObject, proof, bool) {
 	o := schema.LiveObject{Key: w.Object.Key, State: schema.StateAbsent}
 	if stub == nil {
-		return o, proof{}, nil
+		return o, proof{}, true
 	}
 	o.Version = versionOf(stub.JobModifyIndex)
 	_, known := d.memory.group(w.Object.Key)
 	if stub.Stop && (stub.Meta[markOwner] == d.config.Owner || w.Last != nil || known) {
 		o.Reason = "stopped"
-		return o, proof{}, nil
+		return o, proof{}, true
 	}
-	if p, ok := proven(w.Last, o.Version, w.Object.Digest); ok && !stub.Stop {
-		o.State, o.Receipt = schema.StateSame, w.Last
-		return o, p, nil
+	for _, r := range []*schema.Receipt{w.Last, d.memory.last(w.Object.Key)} {
+		if p, ok := proven(r, o.Version, w.Object.Digest); ok && !stub.Stop {
+			o.State, o.Receipt = schema.StateSame, r
+			return o, p, true
+		}
 	}
 	if c, ok := d.memory.comparison(w.Object.Key, stub.JobModifyIndex, w.Object.Digest); ok {
 		if c.object.State != schema.StateForeign || w.Last == nil {
-			return c.object, c.proof, nil
+			return c.object, c.proof, true
 		}
 	}
+	return o, proof{}, false
+}
+
+// compare reads an object and gives its state.
+func (d *Driver) compare(ctx context.Context, w drivers.Want) (schema.LiveObject, proof, error) {
+	o := schema.LiveObject{Key: w.Object.Key, State: schema.StateAbsent}
 	live, err := d.read(ctx, w.Object.Key)
 	if err != nil {
 		return o, proof{}, err
@@ -173,9 +196,7 @@ func (d *Driver) compare(ctx context.Context, w drivers.Want, stub *api.JobListS
 
 // deployments gives each job's newest deployment.
 func (d *Driver) deployments(ctx context.Context) (map[schema.Key]*api.Deployment, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	list, _, err := d.api.Deployments().List(query(ctx, "*"))
+	list, err := d.lists.deployments.read(ctx, d.now(), d.api.Deployments().List)
 	if err != nil {
 		return nil, err
 	}
@@ -186,6 +207,7 @@ func (d *Driver) deployments(ctx context.Context) (map[schema.Key]*api.Deploymen
 			out[key] = x
 		}
 	}
+	d.memory.deployed(out)
 	return out, nil
 }
 
@@ -213,10 +235,8 @@ func progress(x *api.Deployment, index uint64, p proof) *schema.Progress {
 
 // allocs lists all instances of all namespaces.
 func (d *Driver) allocs(ctx context.Context) ([]*api.AllocationListStub, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	q := query(ctx, "*")
-	q.Params = map[string]string{"task_states": "true", "resources": "true"}
-	list, _, err := d.api.Allocations().List(q)
-	return list, err
+	return d.lists.allocs.read(ctx, d.now(), func(q *api.QueryOptions) ([]*api.AllocationListStub, *api.QueryMeta, error) {
+		q.Params = map[string]string{"task_states": "true", "resources": "true"}
+		return d.api.Allocations().List(q)
+	})
 }
