@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"locktide.dev/drivers"
@@ -13,9 +14,19 @@ import (
 // queue gathers a driver's granted actions until its window is over.
 type queue struct {
 	driver  drivers.Driver
+	window  time.Duration       // the longest of its kinds
+	most    map[schema.Kind]int // actions per Apply; 0: no limit
 	waiting []schema.Action
 	since   time.Time
 	running int
+}
+
+func newQueue(d drivers.Driver) *queue {
+	q := &queue{driver: d, most: map[schema.Kind]int{}}
+	for _, k := range d.Kinds() {
+		q.window, q.most[k.Kind] = max(q.window, k.Window), k.MaxBatch
+	}
+	return q
 }
 
 // dispatch admits, journals and sends; in this order, and nothing is sent
@@ -159,18 +170,28 @@ func (l *Loop) enqueue(a schema.Action, partition string, now time.Time) {
 // a window (the next batch gathers meanwhile), up to four for others.
 func (l *Loop) flush(ctx context.Context, name string, now time.Time) {
 	q := l.st.queues[name]
-	if len(q.waiting) == 0 {
-		return
+	for len(q.waiting) > 0 && q.running < 4 && (q.window == 0 || (q.running == 0 && now.Sub(q.since) >= q.window)) {
+		l.apply(ctx, q, name, q.batch(), now)
 	}
-	var window time.Duration
-	for _, k := range q.driver.Kinds() {
-		window = max(window, k.Window)
+}
+
+// batch takes what one Apply may get of what waits.
+func (q *queue) batch() []schema.Action {
+	taken := map[schema.Kind]int{}
+	n := slices.IndexFunc(q.waiting, func(a schema.Action) bool {
+		taken[a.Key.Kind]++
+		most := q.most[a.Key.Kind]
+		return most > 0 && taken[a.Key.Kind] > most
+	})
+	if n < 0 {
+		n = len(q.waiting)
 	}
-	if (window > 0 && (q.running > 0 || now.Sub(q.since) < window)) || q.running >= 4 {
-		return
-	}
-	batch := q.waiting
-	q.waiting = nil
+	out := q.waiting[:n:n]
+	q.waiting = q.waiting[n:]
+	return out
+}
+
+func (l *Loop) apply(ctx context.Context, q *queue, name string, batch []schema.Action, now time.Time) {
 	q.running++
 	limit := now.Add(l.cfg.Timeout)
 	if l.cfg.Lease != nil && l.st.leaseUntil.Before(limit) {

@@ -36,6 +36,12 @@ func (r *reading) ring() {
 	}
 }
 
+// pause is how long an asked-for reading waits after the last one: longer than
+// that took, so that bells do not keep a backend busy.
+func (r *reading) pause() time.Duration {
+	return min(time.Second, max(20*time.Millisecond, 4*r.ended.Sub(r.began)))
+}
+
 // observe starts the readings that are due. A reading compares all objects of
 // its backend at once: what a receipt proves costs no call of its own.
 func (l *Loop) observe(ctx context.Context, now time.Time) {
@@ -53,7 +59,7 @@ func (l *Loop) observe(ctx context.Context, now time.Time) {
 		if r.failures > 0 {
 			every = min(30*time.Second, time.Second<<min(r.failures, 5))
 		} else if r.due {
-			every = 200 * time.Millisecond
+			every = r.pause()
 		}
 		if r.running || (!r.ended.IsZero() && now.Sub(r.ended) < every) {
 			continue
@@ -76,7 +82,7 @@ func (l *Loop) nextReading(now time.Time) time.Duration {
 		switch {
 		case r.running:
 		case r.due:
-			wait = min(wait, 200*time.Millisecond)
+			wait = min(wait, max(0, r.pause()-now.Sub(r.ended)))
 		case r.failures > 0:
 			wait = min(wait, time.Second)
 		case l.busy():

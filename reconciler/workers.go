@@ -14,7 +14,7 @@ func (l *Loop) startWorkers(ctx context.Context) {
 	for _, d := range l.cfg.Drivers {
 		r := &reading{backend: backendName(d), driver: d, wake: make(chan struct{}, 1)}
 		l.st.readings[r.backend] = r
-		l.st.queues[r.backend] = &queue{driver: d}
+		l.st.queues[r.backend] = newQueue(d)
 		if f, ok := d.(drivers.Feeder); ok {
 			l.st.feeds[r.backend] = &feed{backend: r.backend, feeder: f}
 		}
