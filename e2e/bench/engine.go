@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
@@ -39,6 +40,9 @@ type engine struct {
 
 // startEngine starts the loop on definitions(n); stop it in the end.
 func startEngine(ctx context.Context, dir string, n int, d drivers.Driver, busy, idle time.Duration) (*engine, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
 	file, err := journal.Open(filepath.Join(dir, "journal.db"))
 	if err != nil {
 		return nil, err

@@ -1,9 +1,9 @@
 // Command bench measures Locktide and prints a table: the pure parts, the
-// engine on a backend in memory, and the engine on a real Nomad beside the same
-// register calls made by a plain HTTP client in the same run. It ends with a
-// status other than 0 when something did not converge before its deadline.
+// engine on a backend in memory, and the engine on a real Nomad in turns with a
+// plain HTTP client that makes the same calls. It ends with a status other than
+// 0 when something did not converge before its deadline or wrote at rest.
 //
-//	go run ./e2e/bench [-groups 100] [-engine memory,nomad] [-only regexp]
+//	go run ./e2e/bench [-groups 100,1000] [-rounds 3] [-engine memory,nomad] [-only regexp] [-cpuprofile file]
 package main
 
 import (
@@ -15,7 +15,9 @@ import (
 	"os/signal"
 	"regexp"
 	"runtime"
+	"runtime/pprof"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -28,33 +30,64 @@ type part struct {
 	run    func(ctx context.Context, dir string, t *table) error
 }
 
-func parts(groups int) []part {
+func parts(groups []int, rounds int) []part {
 	var out []part
 	for _, n := range []int{100, 1000} {
 		out = append(out, part{fmt.Sprintf("pure/%d", n), "", func(ctx context.Context, _ string, t *table) error { return pure(ctx, n, t) }})
 	}
-	for _, n := range []int{100, 1000} {
+	for _, n := range []int{100, 1000, 10_000} {
 		out = append(out, part{fmt.Sprintf("memory/%d", n), "memory", func(ctx context.Context, dir string, t *table) error { return onMemory(ctx, dir, n, t) }})
 	}
-	return append(out, part{fmt.Sprintf("nomad/%d", groups), "nomad", func(ctx context.Context, dir string, t *table) error { return onNomad(ctx, dir, groups, t) }})
+	for _, n := range groups {
+		out = append(out, part{fmt.Sprintf("nomad/%d", n), "nomad", func(ctx context.Context, dir string, t *table) error { return onNomad(ctx, dir, n, rounds, t) }})
+	}
+	return out
 }
 
 func main() {
-	groups := flag.Int("groups", 100, "groups on the real Nomad")
+	groups := flag.String("groups", "100,1000", "groups on the real Nomad, comma-separated")
+	rounds := flag.Int("rounds", 3, "rounds on the real Nomad, each on fresh servers")
 	engines := flag.String("engine", "memory,nomad", "engines to measure, comma-separated")
 	only := flag.String("only", "", "regular expression of parts to run, such as pure or memory/100")
+	profile := flag.String("cpuprofile", "", "file for a profile of this process's CPU time")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	if err := run(ctx, *groups, *engines, *only); err != nil {
+	err := profiled(*profile, func() error { return run(ctx, *groups, *rounds, *engines, *only) })
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, groups int, engines, only string) error {
-	if groups < 1 || groups > 1000 {
-		return fmt.Errorf("-groups %d: want 1 to 1000", groups)
+// profiled runs f and writes its CPU profile to a file, if one is named.
+func profiled(path string, f func() error) error {
+	if path == "" {
+		return f()
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	err = f()
+	pprof.StopCPUProfile()
+	return errors.Join(err, file.Close())
+}
+
+func run(ctx context.Context, groups string, rounds int, engines, only string) error {
+	var sizes []int
+	for _, text := range strings.Split(groups, ",") {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > 1000 {
+			return fmt.Errorf("-groups %s: want numbers from 1 to 1000", groups)
+		}
+		sizes = append(sizes, n)
+	}
+	if rounds < 1 {
+		return fmt.Errorf("-rounds %d: want at least 1", rounds)
 	}
 	chosen, err := regexp.Compile(only)
 	if err != nil {
@@ -63,7 +96,7 @@ func run(ctx context.Context, groups int, engines, only string) error {
 	fmt.Printf("%s, %s %s/%s, %d processors\n", time.Now().UTC().Format("2006-01-02 15:04 MST"), runtime.Version(), runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
 	var failed []error
 	ran := 0
-	for _, p := range parts(groups) {
+	for _, p := range parts(sizes, rounds) {
 		if !chosen.MatchString(p.name) || (p.engine != "" && !slices.Contains(strings.Split(engines, ","), p.engine)) {
 			continue
 		}
