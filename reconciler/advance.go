@@ -260,6 +260,39 @@ func (l *Loop) targetsOf(app string) []schema.Key {
 	return st.byApp[app]
 }
 
+// ranWell says whether an app without any good snapshot runs as it is
+// targeted, whole: after a lost journal that is the good one to go back to.
+func (l *Loop) ranWell(app string) bool {
+	st := &l.st
+	if len(st.goods[app]) > 0 {
+		return false
+	}
+	keys := l.targetsOf(app)
+	for _, k := range keys {
+		e := st.target[k]
+		o, ok := l.body(e.Body)
+		live, read := st.live[k]
+		receipt := st.receipts[k]
+		same := live.State == schema.StateSame && st.compared[k] == e.Digest ||
+			receipt.Digest == e.Digest && (!read || receipt.Version == live.Version) // learned, and not read against it yet
+		if !ok || !same {
+			return false
+		}
+		if o.Paced != nil && o.Paced.Gated {
+			list, well := l.members().groups[o.Group], 0
+			for _, m := range list {
+				if m.Running && !m.Failed && (m.Passing == nil || *m.Passing) {
+					well++
+				}
+			}
+			if l.halfway(k) || well < rollout.Capacity(*o.Paced, live.Count, list, nil, false).N {
+				return false
+			}
+		}
+	}
+	return len(keys) > 0
+}
+
 func sameSnapshot(a, b schema.Snapshot) bool {
 	if len(a) != len(b) {
 		return false

@@ -66,6 +66,21 @@ func TestALostJournalWhileABackendIsAway(t *testing.T) {
 	})
 }
 
+// What ran whole when the journal was lost is good: it can be gone back to.
+func TestALostJournalStillHasAWayBack(t *testing.T) {
+	running(t, one("1"), 2, func(w *world) {
+		w.stop()
+		w.store = journal.NewMemory()
+		w.git.commit(fleet(one("2"), 2))
+		w.start()
+		w.until(10*time.Minute, "release 2 runs", w.onCommit("c2"))
+		w.do(schema.Command{Verb: "rollback", Target: "shop.api", Reason: "wrong"})
+		w.until(10*time.Minute, "release 1 runs again", func() bool {
+			return contains(w.back.Contents()[apiJob], `"release":"1"`) && w.back.Passing(apiGroup) == 2
+		})
+	})
+}
+
 // A repaired journal holds only what people decided: that stays in force, and
 // the rest is learned.
 func TestARepairedJournalKeepsWhatPeopleDecided(t *testing.T) {

@@ -207,6 +207,11 @@ func (l *Loop) overlapping(p schema.Partition, h *holders) []string {
 // it overlaps.
 func (l *Loop) start(p schema.Partition, over []string, now time.Time) rollout.Rollout {
 	st := &l.st
+	for _, app := range p.Apps {
+		if l.ranWell(app) {
+			l.remember(app, "", now)
+		}
+	}
 	var r rollout.Rollout
 	if len(over) == 1 {
 		old := st.rollouts[over[0]]

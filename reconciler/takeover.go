@@ -109,7 +109,7 @@ func (l *Loop) learned(name string, x *lesson, owned []drivers.Owned, err error)
 		changed++
 	}
 	l.takePacing()
-	st.planDue, st.dirty, st.roster = true, true, nil
+	st.planDue, st.dirty, st.roster, st.byApp = true, true, nil, nil
 	if changed > 0 {
 		l.note(schema.HistoryEntry{Writer: "locktide", What: fmt.Sprintf("learned %s from its marks: %d of %d objects of ours were not in the journal as they are", name, changed, len(owned))})
 	}
