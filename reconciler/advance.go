@@ -43,6 +43,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 		l.undeny(id)
 		step := rollout.Next(st.rollouts[id], l.seenBy(st.rollouts[id], seen), now)
 		st.steps[id] = step
+		st.gates.asks(id, step.Ask)
 		st.rollouts[id] = step.Rollout
 		st.dirty = true
 		for _, it := range step.Rollout.Items {
@@ -103,7 +104,7 @@ func (l *Loop) ringMembers() {
 func (l *Loop) seen() rollout.Seen {
 	st := &l.st
 	m := l.members()
-	s := rollout.Seen{ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind, Outcomes: st.outcomes, InFlight: st.inflight,
+	s := rollout.Seen{ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind, Outcomes: st.outcomes, InFlight: st.inflight, Answers: st.gates.answers,
 		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked()}
 	for d := range st.quarantine {
 		s.Quarantined[d] = true

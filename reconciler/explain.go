@@ -91,6 +91,12 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 			known = true
 			add(p.Why, p.ID)
 		}
+		for _, j := range p.Gates {
+			if (name == "" || p.ID == name || j.Group == name) && j.Result != schema.GatePass {
+				known = true
+				add([]schema.Reason{j.Reason()}, "")
+			}
+		}
 	}
 	for _, o := range r.Objects {
 		matches := name == "" || o.Key.String() == name || o.Group == name || slices.Contains(o.Apps, name)

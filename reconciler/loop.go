@@ -30,6 +30,7 @@ type Config struct {
 	Policy   policy.Config
 	Limits   ledger.Limits
 	Rotation rotation.Limits
+	Gates    Gates  // nil: none can be asked, and what asks one waits
 	Version  string // of the binary's compilers: a change is shown as Recompiled
 	Resume   bool   // repair at first contact instead of observing (dev)
 	Observe  bool   // never write, whatever was resumed
@@ -223,6 +224,7 @@ func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
 	l.replan(now)
 	l.repairDrift(now)
 	wants, wake := l.roll(now)
+	wake = earliest(wake, l.judge(ctx, now))
 	l.dispatch(ctx, wants, now)
 	l.serve(ctx, now)
 	l.publish(now)

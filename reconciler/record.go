@@ -103,6 +103,7 @@ type state struct {
 	outcomes map[schema.Digest]schema.Outcome
 
 	queues map[string]*queue
+	gates  gates
 
 	waits    map[schema.Key]schema.Reason // why planned or drifted objects stand
 	refusals map[schema.Key]schema.Reason // by the ledger, in the last turn
@@ -153,7 +154,7 @@ func newState() state {
 		operator: map[string]schema.Bit{}, pins: map[string]schema.Pin{}, quarantine: map[schema.Digest]schema.Verdict{},
 		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{}, compared: map[schema.Key]schema.Digest{},
 		drift: map[schema.Key]time.Time{}, repair: map[schema.Key]bool{}, inflight: map[schema.Digest]schema.Action{},
-		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{},
+		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
 		waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
 		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, stored: map[string]map[string]string{}, saved: newSaved(), planDue: true,

@@ -62,7 +62,7 @@ func (l *Loop) reportRollouts(r *schema.Report, m members) {
 	held := l.held()
 	for _, id := range sortedKeys(st.rollouts) {
 		x := st.rollouts[id]
-		p := schema.PartitionReport{ID: id, Rollout: x.ID, Phase: x.Phase, Back: x.Back, Started: x.Started, Commit: x.Commit}
+		p := schema.PartitionReport{ID: id, Rollout: x.ID, Phase: x.Phase, Back: x.Back, Started: x.Started, Commit: x.Commit, Gates: l.judgments(id)}
 		step := st.steps[id]
 		if step.Reason.Code != "" {
 			p.Why = append(p.Why, step.Reason)

@@ -113,6 +113,7 @@ const (
 	WaitEjected      = "Ejected"
 	WaitConfirm      = "ProxyConfirming"
 	WaitDeployment   = "Deployment"
+	WaitGate         = "Gate"
 	WaitIncompatible = "Unsupported"
 	WaitNotDefined   = "NotDefined" // there is nothing of this name
 )

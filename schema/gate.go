@@ -2,6 +2,8 @@ package schema
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -151,4 +153,18 @@ type Judgment struct {
 // and reaches until; everything else blocks.
 func (j Judgment) Lets(q Question, until time.Time) bool {
 	return j.Result == GatePass && j.Question == q.ID && !j.From.IsZero() && !j.From.Before(q.Since) && !j.To.Before(until)
+}
+
+// Reason says what the gate found, with figures, threshold and sample.
+func (j Judgment) Reason() Reason {
+	var b strings.Builder
+	fmt.Fprintf(&b, "gate %s of %s: %s: %s", j.Name, j.Group, j.Result, j.Why)
+	if j.Threshold != "" {
+		fmt.Fprintf(&b, " (wanted: %s; sample %d", j.Threshold, j.Sample)
+		for _, name := range slices.Sorted(maps.Keys(j.Figures)) {
+			fmt.Fprintf(&b, ", %s %s", name, strconv.FormatFloat(j.Figures[name], 'g', 4, 64))
+		}
+		b.WriteString(")")
+	}
+	return Reason{Code: WaitGate, Message: b.String(), Next: j.Next}
 }

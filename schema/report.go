@@ -143,6 +143,7 @@ type PartitionReport struct {
 	ETA     time.Time    `json:"eta,omitzero"` // estimate, from how long its batches took
 	Why     []Reason     `json:"why,omitempty"`
 	Items   []ItemReport `json:"items"`
+	Gates   []Judgment   `json:"gates,omitempty"` // answers to what the rollout asks now
 	// IfContinue and IfAbort say what these commands would do now; "" when
 	// they cannot be given.
 	IfContinue string `json:"if_continue,omitempty"`
