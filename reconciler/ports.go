@@ -38,7 +38,10 @@ type Rendered struct {
 	Findings []schema.Finding
 	Frozen   []schema.Ref
 	Refused  bool          // the findings are too bad to use anything of it
-	Rules    []policy.Rule // the users' own, from the same commit
+	// Changed lists the definitions with another value than in what Render gave
+	// before, or that are new or gone; sorted. Nil: not known.
+	Changed []schema.Ref
+	Rules   []policy.Rule // the users' own, from the same commit
 	// Place, if given, puts findings at the line of the field that they name.
 	Place func([]schema.Finding)
 }

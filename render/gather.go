@@ -2,8 +2,10 @@ package render
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
+	"strings"
 
 	"locktide.dev/schema"
 	"locktide.dev/schema/cueschema"
@@ -34,45 +36,37 @@ type definition struct {
 	file string // of the unit, for ownership by path
 }
 
-// gathered is all definitions of a tree, checked one by one.
-type gathered struct {
-	types    *cueschema.Schema
-	defs     map[schema.Ref]definition
-	defaults *tree.Node
-	sources  map[string]schema.Position // units that give defaults, by unit name
-	remove   map[schema.Ref]schema.Position
-	found    []schema.Finding
-	failed   map[string]bool     // units with an error
-	broken   bool                // a unit could not be evaluated, so what it defines is not known
-	named    map[schema.Ref]bool // defined here or kept, even if an error keeps it out
+// contribution is what one unit defines, checked by itself.
+type contribution struct {
+	unit, file string // file: for ownership by path
+	defs       []definition
+	named      []schema.Ref // defined, even if an error keeps it out
+	defaults   []*tree.Node
+	remove     map[schema.Ref]schema.Position
+	found      []schema.Finding
+	broken     bool // could not be evaluated, so what it defines is not known
 }
 
-func gather(types *cueschema.Schema, units []unit) *gathered {
-	g := &gathered{types: types, defs: map[schema.Ref]definition{}, defaults: tree.NewMap(schema.Position{}), sources: map[string]schema.Position{}, remove: map[schema.Ref]schema.Position{}, failed: map[string]bool{}, named: map[schema.Ref]bool{}}
-	for _, u := range units {
-		g.report(u.name, u.found...)
-		g.broken = g.broken || len(u.found) > 0
-		for _, root := range u.roots {
-			g.root(u, root)
-		}
+func contribute(types *cueschema.Schema, u *unit) *contribution {
+	c := &contribution{unit: u.task.Name, file: u.task.Files[0], remove: map[schema.Ref]schema.Position{}, found: slices.Clone(u.found())}
+	c.broken = len(c.found) > 0
+	for _, root := range u.roots() {
+		c.root(types, root)
 	}
-	return g
-}
-
-func (g *gathered) report(unit string, fs ...schema.Finding) {
-	g.found = append(g.found, fs...)
-	if schema.AnyDenied(fs) {
-		g.failed[unit] = true
-	}
+	return c
 }
 
 func deny(code string, ref schema.Ref, at schema.Position, format string, args ...any) schema.Finding {
 	return schema.Finding{Code: code, Severity: schema.Deny, Ref: ref, At: at, Message: fmt.Sprintf(format, args...)}
 }
 
-func (g *gathered) root(u unit, root *tree.Node) {
+func (c *contribution) deny(code string, ref schema.Ref, at schema.Position, format string, args ...any) {
+	c.found = append(c.found, deny(code, ref, at, format, args...))
+}
+
+func (c *contribution) root(types *cueschema.Schema, root *tree.Node) {
 	if root.Kind != tree.Map {
-		g.report(u.name, deny("type", "", root.At, "a definitions file must hold a map of top-level keys, not %s", root.Kind))
+		c.deny("type", "", root.At, "a definitions file must hold a map of top-level keys, not %s", root.Kind)
 		return
 	}
 	for _, key := range root.Sorted() {
@@ -84,61 +78,109 @@ func (g *gathered) root(u unit, root *tree.Node) {
 				f.Message += fmt.Sprintf(": did you mean %q?", near)
 			}
 			f.Next = "top-level keys are listed under Definitions in docs/reference.md"
-			g.report(u.name, f)
+			c.found = append(c.found, f)
 		case key == "defaults":
-			found := g.types.Check("Defaults", value, "defaults")
-			g.report(u.name, found...)
+			found := types.Check("Defaults", value, "defaults")
+			c.found = append(c.found, found...)
 			if len(found) == 0 {
-				g.sources[u.name] = value.At
-				g.union(u, g.defaults, value, "defaults")
+				c.defaults = append(c.defaults, value)
 			}
 		case key == "remove":
-			g.tombstones(u, value)
+			c.tombstones(value)
 		case value.Kind != tree.Map:
-			g.report(u.name, deny("type", "", value.At, "%s is %s: want a map by name", key, value.Kind))
+			c.deny("type", "", value.At, "%s is %s: want a map by name", key, value.Kind)
 		default:
 			for _, name := range value.Sorted() {
-				g.define(u, key, name, value.Map[name])
+				c.define(types, key, name, value.Map[name])
 			}
 		}
 	}
 }
 
-func (g *gathered) tombstones(u unit, value *tree.Node) {
+func (c *contribution) tombstones(value *tree.Node) {
 	if value.Kind != tree.List {
-		g.report(u.name, deny("type", "", value.At, "remove is %s: want a list of references", value.Kind))
+		c.deny("type", "", value.At, "remove is %s: want a list of references", value.Kind)
 		return
 	}
 	for _, item := range value.Items {
 		kind, name := schema.Ref(item.Text).Split()
 		if item.Kind != tree.String || kinds[kind] == "" || name == "" {
-			g.report(u.name, deny("name", "", item.At, "remove: %.80q is no reference: want for example apps/shop.old", item.Text))
+			c.deny("name", "", item.At, "remove: %.80q is no reference: want for example apps/shop.old", item.Text)
 			continue
 		}
-		g.remove[schema.Ref(item.Text)] = item.At
+		c.remove[schema.Ref(item.Text)] = item.At
 	}
 }
 
-func (g *gathered) define(u unit, kind, name string, n *tree.Node) {
+func (c *contribution) define(types *cueschema.Schema, kind, name string, n *tree.Node) {
 	ref := schema.NewRef(kind, name)
 	if why := badName(kind, name); why != "" {
-		g.report(u.name, deny("name", ref, n.At, "%s", why))
+		c.deny("name", ref, n.At, "%s", why)
 		return
 	}
-	g.named[ref] = true
-	if old, ok := g.defs[ref]; ok {
-		if !tree.Equal(old.node, n) {
-			f := deny("duplicate", ref, n.At, "defined twice with unequal values: %s and %s", old.node.At, n.At)
+	c.named = append(c.named, ref)
+	found := types.Check(kinds[kind], n, ref)
+	c.found = append(c.found, found...)
+	if len(found) == 0 {
+		c.defs = append(c.defs, definition{ref, n, c.unit, c.file})
+	}
+}
+
+// gathered is all definitions of a tree.
+type gathered struct {
+	defs     map[schema.Ref]definition
+	defaults *tree.Node
+	layered  []*contribution            // those that give defaults, stages or teams
+	sources  map[string]schema.Position // units that give defaults, by unit name
+	remove   map[schema.Ref]schema.Position
+	found    []schema.Finding
+	failed   map[string]bool     // units with an error
+	broken   bool                // a unit could not be evaluated, so what it defines is not known
+	named    map[schema.Ref]bool // defined here or kept, even if an error keeps it out
+}
+
+func gather(units map[string]*unit) *gathered {
+	g := &gathered{defs: make(map[schema.Ref]definition, len(units)), defaults: tree.NewMap(schema.Position{}), sources: map[string]schema.Position{}, remove: map[schema.Ref]schema.Position{},
+		failed: map[string]bool{}, named: make(map[schema.Ref]bool, len(units))}
+	for _, name := range slices.Sorted(maps.Keys(units)) {
+		g.add(units[name].defines)
+	}
+	return g
+}
+
+func (g *gathered) add(c *contribution) {
+	g.report(c.unit, c.found...)
+	g.broken = g.broken || c.broken
+	layered := len(c.defaults) > 0
+	for _, n := range c.defaults {
+		g.sources[c.unit] = n.At
+		g.union(c.unit, g.defaults, n, "defaults")
+	}
+	maps.Copy(g.remove, c.remove)
+	for _, ref := range c.named {
+		g.named[ref] = true
+	}
+	for _, d := range c.defs {
+		layered = layered || strings.HasPrefix(string(d.ref), "stages/") || strings.HasPrefix(string(d.ref), "teams/")
+		old, ok := g.defs[d.ref]
+		if !ok {
+			g.defs[d.ref] = d
+		} else if !tree.Equal(old.node, d.node) {
+			f := deny("duplicate", d.ref, d.node.At, "defined twice with unequal values: %s and %s", old.node.At, d.node.At)
 			f.Related = []schema.Position{old.node.At}
-			g.report(u.name, f)
+			g.report(c.unit, f)
 			g.failed[old.unit] = true
 		}
-		return
 	}
-	found := g.types.Check(kinds[kind], n, ref)
-	g.report(u.name, found...)
-	if len(found) == 0 {
-		g.defs[ref] = definition{ref, n, u.name, u.file}
+	if layered {
+		g.layered = append(g.layered, c)
+	}
+}
+
+func (g *gathered) report(unit string, fs ...schema.Finding) {
+	g.found = append(g.found, fs...)
+	if schema.AnyDenied(fs) {
+		g.failed[unit] = true
 	}
 }
 
@@ -159,22 +201,22 @@ func badName(kind, name string) string {
 }
 
 // union joins maps that several files write; unequal leaves are an error.
-func (g *gathered) union(u unit, into, from *tree.Node, path string) {
+func (g *gathered) union(unit string, into, from *tree.Node, path string) {
 	for _, k := range from.Sorted() {
 		v, old, at := from.Map[k], into.Map[k], tree.Join(path, k)
 		switch {
 		case old == nil && v.Kind == tree.Map:
 			inner := tree.NewMap(v.At)
-			g.union(u, inner, v, at)
+			g.union(unit, inner, v, at)
 			into.Set(k, inner)
 		case old == nil:
 			into.Set(k, v)
 		case old.Kind == tree.Map && v.Kind == tree.Map:
-			g.union(u, old, v, at)
+			g.union(unit, old, v, at)
 		case !tree.Equal(old, v):
 			f := deny("duplicate", "defaults", v.At, "%s is set twice with unequal values: %s and %s", at, old.At, v.At)
 			f.Related = []schema.Position{old.At}
-			g.report(u.name, f)
+			g.report(unit, f)
 		}
 	}
 }
@@ -198,6 +240,18 @@ func (g *gathered) dropFailed(prev *Result) {
 	for ref, d := range g.defs {
 		if g.failed[d.unit] {
 			delete(g.defs, ref)
+		}
+	}
+	layered := g.layered
+	g.defaults, g.sources, g.layered = tree.NewMap(schema.Position{}), map[string]schema.Position{}, nil
+	for _, c := range layered {
+		if g.failed[c.unit] {
+			continue
+		}
+		g.layered = append(g.layered, c)
+		for _, n := range c.defaults { // equal where they meet: unequal ones have failed
+			g.sources[c.unit] = n.At
+			g.union(c.unit, g.defaults, n, "defaults")
 		}
 	}
 }

@@ -14,8 +14,11 @@ var patches = []string{"nomad", "job"}
 
 // layers lays the values of one group over each other, lowest first.
 type layers struct {
+	of       []*contribution // what they are made of
 	builtin  *tree.Node
 	defaults *tree.Node
+	stages   map[string]schema.Stage
+	teams    map[string]schema.Team
 }
 
 // place is what decides which layers a group has.
@@ -28,7 +31,7 @@ type place struct {
 
 // merge gives the effective body of a group. Tier may be set by any layer, and
 // then decides one of them, so it is found first.
-func (l layers) merge(p place) *tree.Node {
+func (l *layers) merge(p place) *tree.Node {
 	stage := p.body.Get("stages", p.stage)
 	group := stage.Get("groups", p.cell)
 	tier := ""

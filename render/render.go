@@ -9,17 +9,10 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
-	"locktide.dev/render/cuelang"
-	"locktide.dev/render/jsonnet"
-	"locktide.dev/render/plain"
-	"locktide.dev/render/source"
 	"locktide.dev/schema"
-	"locktide.dev/schema/cueschema"
-	"locktide.dev/schema/tree"
 )
 
 // OnError says what an error in one file does to the rest.
@@ -45,7 +38,9 @@ type Result struct {
 	Findings   []schema.Finding
 	Frozen     []schema.Ref // definitions kept from the previous render, sorted
 	Complete   bool         // no error at all: absence from Fleet means absence from the definitions
-	Files      int
+	Files      int          // definition files and libraries
+	Evaluated  int          // units that were evaluated; the others stayed as they were
+	Changed    []schema.Ref // definitions with another value than in the render before, or that are new or gone; sorted
 	Provenance Provenance
 
 	units map[schema.Ref]string // which unit defines it; "defaults/", "stages/" and "teams/" too
@@ -57,22 +52,25 @@ func (r Result) Usable(o OnError) bool {
 	return r.Complete || o == Freeze && len(r.Fleet.Apps)+len(r.Fleet.Routes)+len(r.Fleet.Hosts)+len(r.Fleet.Pools) > 0
 }
 
-// unit is what fails or holds as a whole: a CUE package or a file.
-type unit struct {
-	name  string
-	file  string // for ownership by path: a file of the unit
-	roots []*tree.Node
-	found []schema.Finding
-}
-
 // MaxTime is the longest that a render may take.
 const MaxTime = 90 * time.Second
 
-// Render renders a tree. The error is about reading the tree or ctx; what is
-// wrong with the definitions is in Result.Findings.
+// Render renders one tree, see Session.Render.
 func Render(ctx context.Context, fsys fs.FS, opts Options) (Result, error) {
+	s, err := NewSession(nil)
+	if err != nil {
+		return Result{}, err
+	}
+	return s.Render(ctx, fsys, opts)
+}
+
+// Render renders a tree. The error is about reading the tree or ctx; what is
+// wrong with the definitions is in Result.Findings. After an error the session
+// is as it was before.
+func (s *Session) Render(ctx context.Context, fsys fs.FS, opts Options) (Result, error) {
 	type outcome struct {
 		result Result
+		next   state
 		err    error
 	}
 	ctx, cancel := context.WithTimeout(ctx, MaxTime)
@@ -85,31 +83,31 @@ func Render(ctx context.Context, fsys fs.FS, opts Options) (Result, error) {
 				done <- outcome{result: Result{Findings: []schema.Finding{f}}}
 			}
 		}()
-		r, err := render(ctx, fsys, opts)
-		done <- outcome{r, err}
+		r, next, err := s.render(ctx, fsys, opts)
+		done <- outcome{r, next, err}
 	}()
 	select {
 	case o := <-done:
+		if o.err == nil {
+			s.state = o.next
+		}
 		return o.result, o.err
-	case <-ctx.Done(): // evaluators cannot be cancelled: theirs is left to end by itself
+	case <-ctx.Done(): // an evaluation in this process cannot be cancelled: it is left to end by itself
 		return Result{}, fmt.Errorf("render definitions: %w", ctx.Err())
 	}
 }
 
-func render(ctx context.Context, fsys fs.FS, opts Options) (Result, error) {
-	types, err := cueschema.Load()
+func (s *Session) render(ctx context.Context, fsys fs.FS, opts Options) (Result, state, error) {
+	var next state
+	tasks, err := s.scan(fsys, &next)
 	if err != nil {
-		return Result{}, err
+		return Result{}, next, err
 	}
-	files, found, err := source.Files(fsys)
-	if err != nil {
-		return Result{}, err
+	if err := s.evaluate(ctx, fsys, tasks, &next); err != nil {
+		return Result{}, next, err
 	}
-	units, err := evaluate(ctx, fsys, files)
-	if err != nil {
-		return Result{}, err
-	}
-	g := gather(types, units)
+	g := gather(next.units)
+	found := next.listing.Found()
 	g.found = append(found, g.found...)
 	if len(g.defs) == 0 && len(g.defaults.Map) == 0 && !schema.AnyDenied(g.found) {
 		g.found = append(g.found, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the repository defines nothing: refused, because it would mean to delete everything", Next: "check branch and path, or list what should go under remove"})
@@ -117,73 +115,16 @@ func render(ctx context.Context, fsys fs.FS, opts Options) (Result, error) {
 	if opts.OnError == Freeze {
 		g.dropFailed(opts.Previous)
 	}
-	r := g.resolve()
-	r.Files = len(files)
+	r := s.resolve(g, &next)
+	r.Files, r.Evaluated = next.listing.Files(), len(tasks)
 	if opts.OnError == Freeze && opts.Previous != nil {
 		r.freeze(g.failed, opts.Previous)
 	}
 	sortFindings(r.Findings)
 	r.Complete = !schema.AnyDenied(r.Findings)
-	return r, ctx.Err()
-}
-
-func evaluate(ctx context.Context, fsys fs.FS, files []string) ([]unit, error) {
-	var units []unit
-	var cueFiles []string
-	engine := jsonnet.New(fsys)
-	for _, name := range files {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		switch {
-		case strings.HasSuffix(name, ".libsonnet"):
-		case strings.HasSuffix(name, ".cue"):
-			cueFiles = append(cueFiles, name)
-		default:
-			units = append(units, evaluateFile(fsys, engine, name))
-		}
-	}
-	if len(cueFiles) > 0 {
-		packages, err := cuelang.Eval(ctx, fsys, cueFiles, topLevel)
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range packages {
-			u := unit{name: p.Name, file: p.Files[0], found: p.Found}
-			if p.Root != nil {
-				u.roots = []*tree.Node{p.Root}
-			}
-			units = append(units, u)
-		}
-	}
-	sort.Slice(units, func(i, j int) bool { return units[i].name < units[j].name })
-	return units, nil
-}
-
-func evaluateFile(fsys fs.FS, engine *jsonnet.Engine, name string) (u unit) {
-	u = unit{name: name, file: name}
-	defer func() {
-		if p := recover(); p != nil {
-			u.roots = nil
-			u.found = append(u.found, schema.Finding{Code: "crash", Severity: schema.Deny, At: schema.Position{File: name}, Message: fmt.Sprintf("evaluation crashed: %v", p)})
-		}
-	}()
-	var fault *tree.Error
-	if strings.HasSuffix(name, ".jsonnet") {
-		var root *tree.Node
-		if root, fault = engine.Eval(name); fault == nil {
-			u.roots = []*tree.Node{root}
-		}
-	} else {
-		var src []byte
-		if src, fault = source.Read(fsys, name); fault == nil {
-			u.roots, fault = plain.Parse(name, src)
-		}
-	}
-	if fault != nil {
-		u.roots, u.found = nil, []schema.Finding{source.Finding(fault)}
-	}
-	return u
+	next.fleet, next.frozen = r.Fleet, r.Frozen
+	r.Changed = s.changes(&next)
+	return r, next, ctx.Err()
 }
 
 func sortFindings(fs []schema.Finding) {

@@ -236,3 +236,23 @@ func BenchmarkRender1000Groups(b *testing.B) {
 		}
 	}
 }
+
+// A commit of one file in a fleet of 1,000 groups.
+func BenchmarkRenderOneFile(b *testing.B) {
+	fsys := manyGroups(250)
+	s, err := render.NewSession(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := s.Render(b.Context(), fsys, render.Options{}); err != nil {
+		b.Fatal(err)
+	}
+	text := string(fsys["apps/a7/a.cue"].Data)
+	for n := 0; b.Loop(); n++ {
+		fsys["apps/a7/a.cue"] = &fstest.MapFile{Data: []byte(strings.Replace(text, "1.0", fmt.Sprintf("1.%d", n+1), 1))}
+		r, err := s.Render(b.Context(), fsys, render.Options{})
+		if err != nil || r.Evaluated != 1 || len(r.Changed) != 4 {
+			b.Fatalf("%v: evaluated %d, changed %v", err, r.Evaluated, r.Changed)
+		}
+	}
+}

@@ -12,41 +12,64 @@ import (
 	"locktide.dev/schema/tree"
 )
 
+// resolved is what a definition comes to with its layers. It is kept from one
+// render to the next, as long as what it was made of stays.
+type resolved struct {
+	from    []*tree.Node // its definition, and those laid over it
+	layers  *layers
+	outputs []output
+	found   []unitFinding
+}
+
+// output is one definition after layering.
+type output struct {
+	ref  schema.Ref
+	at   schema.Position
+	unit string
+	node *tree.Node
+	put  func(*schema.Fleet)
+}
+
+type unitFinding struct {
+	unit string
+	schema.Finding
+}
+
+func (r *resolved) deny(unit, code string, ref schema.Ref, at schema.Position, format string, args ...any) {
+	r.found = append(r.found, unitFinding{unit, deny(code, ref, at, format, args...)})
+}
+
 // resolver builds the fleet out of checked definitions.
 type resolver struct {
 	*gathered
+	types  *cueschema.Schema
+	before map[schema.Ref]*resolved
+	now    map[schema.Ref]*resolved
 	out    Result
-	layers layers
+	layers *layers
 	flat   map[string]map[string]definition // app -> group name -> definition
 }
 
-func (g *gathered) resolve() Result {
-	r := &resolver{gathered: g, flat: map[string]map[string]definition{}}
+func (s *Session) resolve(g *gathered, next *state) Result {
+	r := &resolver{gathered: g, types: s.types, before: s.state.resolved, now: make(map[schema.Ref]*resolved, len(g.defs)), flat: map[string]map[string]definition{}}
 	r.out = Result{
 		Fleet: schema.Fleet{
 			Hosts: map[string]schema.Host{}, Pools: map[string]schema.Pool{}, Apps: map[string]schema.App{},
 			Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Stages: map[string]schema.Stage{},
-			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: map[schema.Ref]schema.Position{},
+			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: make(map[schema.Ref]schema.Position, len(g.defs)),
 		},
-		Provenance: Provenance{nodes: map[schema.Ref]*tree.Node{}},
-		units:      map[schema.Ref]string{},
+		Provenance: Provenance{nodes: make(map[schema.Ref]*tree.Node, len(g.defs))},
+		units:      make(map[schema.Ref]string, len(g.defs)),
 	}
-	for _, name := range slices.Sorted(maps.Keys(g.sources)) {
+	for name, at := range g.sources {
 		ref := schema.NewRef("defaults", name)
-		r.out.units[ref], r.out.Fleet.Positions[ref] = name, g.sources[name]
+		r.out.units[ref], r.out.Fleet.Positions[ref] = name, at
 	}
-	empty := tree.NewMap(schema.Position{})
-	r.layers = layers{builtin: tree.Merge(empty, g.types.Defaults("Body"), "built-in"), defaults: g.defaults}
-	fleet := &r.out.Fleet
-	each(r, "stages", fleet.Stages)
-	each(r, "teams", fleet.Teams)
-	each(r, "hosts", fleet.Hosts)
-	each(r, "pools", fleet.Pools)
-	each(r, "exceptions", fleet.Exceptions)
-	each(r, "routes", fleet.Routes)
-	refs := slices.Sorted(maps.Keys(g.defs))
-	for _, ref := range refs {
-		if kind, name := ref.Split(); kind == "groups" {
+	byKind := map[string][]schema.Ref{}
+	for _, ref := range slices.Sorted(maps.Keys(g.defs)) {
+		kind, name := ref.Split()
+		byKind[kind] = append(byKind[kind], ref)
+		if kind == "groups" {
 			app := groupName.FindStringSubmatch(name)[1]
 			if r.flat[app] == nil {
 				r.flat[app] = map[string]definition{}
@@ -54,45 +77,86 @@ func (g *gathered) resolve() Result {
 			r.flat[app][name] = g.defs[ref]
 		}
 	}
-	for _, ref := range refs {
-		if kind, name := ref.Split(); kind == "apps" {
-			r.app(name, g.defs[ref])
+	for _, kind := range []string{"stages", "teams", "hosts", "pools", "exceptions", "routes"} {
+		for _, ref := range byKind[kind] {
+			r.use(ref, []*tree.Node{g.defs[ref].node}, nil, func() *resolved { return r.single(kind, g.defs[ref]) })
 		}
 	}
+	r.layers = s.state.layers
+	if r.layers == nil || !slices.Equal(r.layers.of, g.layered) {
+		empty := tree.NewMap(schema.Position{})
+		r.layers = &layers{of: g.layered, builtin: tree.Merge(empty, s.types.Defaults("Body"), "built-in"), defaults: g.defaults,
+			stages: r.out.Fleet.Stages, teams: r.out.Fleet.Teams}
+	}
+	for _, ref := range byKind["apps"] {
+		_, name := ref.Split()
+		from := []*tree.Node{g.defs[ref].node}
+		for _, full := range slices.Sorted(maps.Keys(r.flat[name])) {
+			from = append(from, r.flat[name][full].node)
+		}
+		r.use(ref, from, r.layers, func() *resolved { return r.app(name, g.defs[ref]) })
+	}
 	r.references()
+	fleet := &r.out.Fleet
 	fleet.Remove = slices.Sorted(maps.Keys(g.remove))
 	for ref, at := range g.remove {
 		fleet.Positions[schema.NewRef("remove", string(ref))] = at
 	}
 	r.out.Findings = g.found
+	next.resolved, next.layers = r.now, r.layers
 	return r.out
 }
 
-// record remembers where a definition is and what it is made of.
-func (r *resolver) record(ref schema.Ref, d definition, n *tree.Node) {
-	r.out.Fleet.Positions[ref] = d.node.At
-	r.out.Provenance.nodes[ref] = n
-	r.out.units[ref] = d.unit
+// use takes what a definition came to before, if it is made of the same, or
+// makes it.
+func (r *resolver) use(ref schema.Ref, from []*tree.Node, layers *layers, make func() *resolved) {
+	got := r.before[ref]
+	if got == nil || got.layers != layers || !slices.Equal(got.from, from) {
+		got = make()
+		got.from, got.layers = from, layers
+	}
+	r.now[ref] = got
+	for _, f := range got.found {
+		r.report(f.unit, f.Finding)
+	}
+	for _, o := range got.outputs {
+		o.put(&r.out.Fleet)
+		r.out.Fleet.Positions[o.ref] = o.at
+		r.out.Provenance.nodes[o.ref] = o.node
+		r.out.units[o.ref] = o.unit
+	}
 }
 
-// each decodes the definitions of a kind that has one layer above the built-in.
-func each[T any](r *resolver, kind string, into map[string]T) {
-	base := tree.Merge(tree.NewMap(schema.Position{}), r.types.Defaults(kinds[kind]), "built-in")
-	for _, ref := range slices.Sorted(maps.Keys(r.defs)) {
-		k, name := ref.Split()
-		if k != kind {
-			continue
-		}
-		d := r.defs[ref]
-		n := tree.Merge(base, d.node, "definition")
-		v, err := decode[T](n)
-		if err != nil {
-			r.report(d.unit, deny("type", ref, d.node.At, "%v", err))
-			continue
-		}
-		into[name] = v
-		r.record(ref, d, n)
+// single resolves a definition of a kind that has one layer above the built-in.
+func (r *resolver) single(kind string, d definition) *resolved {
+	_, name := d.ref.Split()
+	switch kind {
+	case "hosts":
+		return one(r, d, func(f *schema.Fleet, v schema.Host) { f.Hosts[name] = v })
+	case "pools":
+		return one(r, d, func(f *schema.Fleet, v schema.Pool) { f.Pools[name] = v })
+	case "stages":
+		return one(r, d, func(f *schema.Fleet, v schema.Stage) { f.Stages[name] = v })
+	case "teams":
+		return one(r, d, func(f *schema.Fleet, v schema.Team) { f.Teams[name] = v })
+	case "exceptions":
+		return one(r, d, func(f *schema.Fleet, v schema.Exception) { f.Exceptions[name] = v })
 	}
+	return one(r, d, func(f *schema.Fleet, v schema.Route) { f.Routes[name] = v })
+}
+
+func one[T any](r *resolver, d definition, put func(*schema.Fleet, T)) *resolved {
+	kind, _ := d.ref.Split()
+	base := tree.Merge(tree.NewMap(schema.Position{}), r.types.Defaults(kinds[kind]), "built-in")
+	out := &resolved{}
+	n := tree.Merge(base, d.node, "definition")
+	v, err := decode[T](n)
+	if err != nil {
+		out.deny(d.unit, "type", d.ref, d.node.At, "%v", err)
+		return out
+	}
+	out.outputs = []output{{d.ref, d.node.At, d.unit, n, func(f *schema.Fleet) { put(f, v) }}}
+	return out
 }
 
 func decode[T any](n *tree.Node) (v T, err error) {
@@ -103,11 +167,12 @@ func decode[T any](n *tree.Node) (v T, err error) {
 	return v, err
 }
 
-func (r *resolver) app(name string, d definition) {
-	team := teamOf(d.file, r.out.Fleet.Teams)
+func (r *resolver) app(name string, d definition) *resolved {
+	out := &resolved{}
+	team := teamOf(d.file, r.layers.teams)
 	owner := d.node.Str("owner")
 	if team != "" && owner != "" && owner != team {
-		r.report(d.unit, deny("owner", d.ref, d.node.Get("owner").At, "owner is %q, but the file belongs to team %q by its path", owner, team))
+		out.deny(d.unit, "owner", d.ref, d.node.Get("owner").At, "owner is %q, but the file belongs to team %q by its path", owner, team)
 	}
 	if team == "" {
 		team = owner
@@ -116,32 +181,33 @@ func (r *resolver) app(name string, d definition) {
 	if uses := d.node.Get("uses"); uses != nil {
 		v, err := decode[map[string]schema.Use](tree.Merge(nil, uses, "app"))
 		if err != nil {
-			r.report(d.unit, deny("type", d.ref, uses.At, "uses: %v", err))
+			out.deny(d.unit, "type", d.ref, uses.At, "uses: %v", err)
 		}
 		app.Uses = v
 	}
-	for _, g := range r.groupsOf(name, d) {
-		full := name + "/" + g.stage + "." + g.cell
-		g.team = team
-		if r.group(full, g, d) {
+	for _, p := range r.groupsOf(name, d, out) {
+		full := name + "/" + p.stage + "." + p.cell
+		p.team = team
+		if group, ok := r.group(full, p, d, out); ok {
 			app.Groups = append(app.Groups, full)
 			if app.Tier == "" {
-				app.Tier = r.out.Fleet.Groups[full].Tier
+				app.Tier = group.Tier
 			}
 		}
 	}
-	r.out.Fleet.Apps[name] = app
-	r.record(d.ref, d, tree.Merge(nil, without(d.node, "stages"), "app", patches...))
+	out.outputs = append(out.outputs, output{d.ref, d.node.At, d.unit, tree.Merge(nil, without(d.node, "stages"), "app", patches...),
+		func(f *schema.Fleet) { f.Apps[name] = app }})
+	return out
 }
 
 // groupsOf gives the groups that an app has in its stages and in the flat
 // map, in order.
-func (r *resolver) groupsOf(name string, d definition) []place {
+func (r *resolver) groupsOf(name string, d definition, to *resolved) []place {
 	var out []place
 	stages := d.node.Get("stages")
 	for _, stage := range stages.Sorted() {
 		if why := badName("stages", stage); why != "" {
-			r.report(d.unit, deny("name", d.ref, stages.Map[stage].At, "stages: %s", why))
+			to.deny(d.unit, "name", d.ref, stages.Map[stage].At, "stages: %s", why)
 			continue
 		}
 		groups := stages.Get(stage, "groups")
@@ -150,7 +216,7 @@ func (r *resolver) groupsOf(name string, d definition) []place {
 				continue
 			}
 			if !cellName.MatchString(cell) {
-				r.report(d.unit, deny("name", d.ref, groups.Map[cell].At, "cell %.80q cannot be used: want small letters, digits and dashes", cell))
+				to.deny(d.unit, "name", d.ref, groups.Map[cell].At, "cell %.80q cannot be used: want small letters, digits and dashes", cell)
 				continue
 			}
 			full := name + "/" + stage + "." + cell
@@ -166,7 +232,7 @@ func (r *resolver) groupsOf(name string, d definition) []place {
 	return out
 }
 
-func (r *resolver) group(full string, p place, d definition) bool {
+func (r *resolver) group(full string, p place, d definition, to *resolved) (schema.Group, bool) {
 	ref := schema.NewRef("groups", full)
 	from := d
 	if f, ok := r.flat[p.app][full]; ok {
@@ -194,21 +260,20 @@ func (r *resolver) group(full string, p place, d definition) bool {
 	}
 	dc, fault := r.datacenter(p, n)
 	if fault != "" {
-		r.report(d.unit, deny("datacenter", ref, from.node.At, "%s", fault))
-		return false
+		to.deny(d.unit, "datacenter", ref, from.node.At, "%s", fault)
+		return schema.Group{}, false
 	}
 	group, err := decode[schema.Group](n)
 	if err != nil {
-		r.report(d.unit, deny("type", ref, from.node.At, "%v", err))
-		return false
+		to.deny(d.unit, "type", ref, from.node.At, "%v", err)
+		return schema.Group{}, false
 	}
 	if !r.gates(ref, from, n, group.Body) {
 		return false
 	}
 	group.App, group.Stage, group.Datacenter = p.app, p.stage, dc
-	r.out.Fleet.Groups[full] = group
-	r.record(ref, from, n)
-	return true
+	to.outputs = append(to.outputs, output{ref, from.node.At, from.unit, n, func(f *schema.Fleet) { f.Groups[full] = group }})
+	return group, true
 }
 
 // gates reports gates that cannot be asked, where they were written.
@@ -233,7 +298,7 @@ func (r *resolver) gates(ref schema.Ref, from definition, n *tree.Node, body sch
 // name. Without any stage definition the cell is the datacenter.
 func (r *resolver) datacenter(p place, n *tree.Node) (dc, fault string) {
 	dc = n.Str("datacenter")
-	stages := r.out.Fleet.Stages
+	stages := r.layers.stages
 	stage, ok := stages[p.stage]
 	switch {
 	case !ok && len(stages) > 0:
@@ -251,10 +316,11 @@ func (r *resolver) datacenter(p place, n *tree.Node) (dc, fault string) {
 // references reports what points at nothing.
 func (r *resolver) references() {
 	fleet := r.out.Fleet
-	apps, groups := slices.Sorted(maps.Keys(fleet.Apps)), slices.Sorted(maps.Keys(fleet.Groups))
-	missing := func(d definition, at schema.Position, what, name string, names []string) schema.Finding {
+	apps := func() []string { return slices.Sorted(maps.Keys(fleet.Apps)) }
+	groups := func() []string { return slices.Sorted(maps.Keys(fleet.Groups)) }
+	missing := func(d definition, at schema.Position, what, name string, names func() []string) schema.Finding {
 		f := deny("unknown-reference", d.ref, at, "%s %q is not defined", what, name)
-		if near := cueschema.Nearest(name, names); near != "" {
+		if near := cueschema.Nearest(name, names()); near != "" {
 			f.Message += fmt.Sprintf(": did you mean %q?", near)
 		}
 		return f
@@ -277,7 +343,7 @@ func (r *resolver) references() {
 					r.report(d.unit, deny("type", ref, at, "to[%d]: want either app or group", i))
 				case to.App != "" && !known("apps", to.App):
 					r.report(d.unit, missing(d, at, "app", to.App, apps))
-				case to.Group != "" && !slices.Contains(groups, to.Group) && !known("groups", to.Group):
+				case to.Group != "" && !has(fleet.Groups, to.Group) && !known("groups", to.Group):
 					r.report(d.unit, missing(d, at, "group", to.Group, groups))
 				}
 			}
@@ -292,3 +358,9 @@ func (r *resolver) references() {
 		}
 	}
 }
+
+func has[V any](m map[string]V, name string) bool {
+	_, ok := m[name]
+	return ok
+}
+

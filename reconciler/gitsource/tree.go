@@ -9,6 +9,7 @@ import (
 	"sort"
 	"time"
 
+	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/object"
 )
@@ -26,13 +27,13 @@ func (t treeFS) Open(name string) (fs.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
 	}
 	if name == "." {
-		return &dir{info: info{name: ".", mode: fs.ModeDir | 0o755, at: t.at}, fsys: t, tree: t.root}, nil
+		return &dir{info: info{name: ".", mode: fs.ModeDir | 0o755, at: t.at, hash: t.root.Hash}, fsys: t, tree: t.root}, nil
 	}
 	entry, err := t.root.FindEntry(name)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: missing(err)}
 	}
-	i := info{name: path.Base(name), mode: modeOf(entry.Mode), at: t.at}
+	i := info{name: path.Base(name), mode: modeOf(entry.Mode), at: t.at, hash: entry.Hash}
 	switch {
 	case i.mode.IsDir():
 		sub, err := t.root.Tree(name)
@@ -79,16 +80,37 @@ type info struct {
 	size int64
 	mode fs.FileMode
 	at   time.Time
+	hash plumbing.Hash
 }
 
-func (i info) Name() string               { return i.name }
-func (i info) Size() int64                { return i.size }
-func (i info) Mode() fs.FileMode          { return i.mode }
-func (i info) ModTime() time.Time         { return i.at }
-func (i info) IsDir() bool                { return i.mode.IsDir() }
-func (i info) Sys() any                   { return nil }
-func (i info) Type() fs.FileMode          { return i.mode.Type() }
-func (i info) Info() (fs.FileInfo, error) { return i, nil }
+func (i info) Name() string       { return i.name }
+func (i info) Size() int64        { return i.size }
+func (i info) Mode() fs.FileMode  { return i.mode }
+func (i info) ModTime() time.Time { return i.at }
+func (i info) IsDir() bool        { return i.mode.IsDir() }
+func (i info) Sys() any           { return nil }
+
+// Hash is Git's hash of the content of a file or folder: what has it again is
+// the same.
+func (i info) Hash() string { return i.mode.Type().String() + i.hash.String() }
+
+// entry is one line of a folder; a file's size is known when it is asked for.
+type entry struct {
+	info
+	tree *object.Tree
+}
+
+func (e entry) Type() fs.FileMode { return e.mode.Type() }
+func (e entry) Info() (fs.FileInfo, error) {
+	if e.mode.IsRegular() {
+		size, err := e.tree.Size(e.name)
+		if err != nil {
+			return nil, &fs.PathError{Op: "stat", Path: e.name, Err: err}
+		}
+		e.size = size
+	}
+	return e.info, nil
+}
 
 type file struct {
 	info
@@ -110,21 +132,15 @@ func (d *dir) Read([]byte) (int, error) {
 	return 0, &fs.PathError{Op: "read", Path: d.name, Err: errors.New("is a folder")}
 }
 
-// ReadDir lists entries sorted by name, as fs.ReadDirFile wants it. Sizes of
-// files are known when they are opened.
+// ReadDir lists entries sorted by name, as fs.ReadDirFile wants it.
 func (d *dir) ReadDir(n int) ([]fs.DirEntry, error) {
 	all := make([]fs.DirEntry, 0, len(d.tree.Entries))
 	for _, e := range d.tree.Entries {
-		i := info{name: e.Name, mode: modeOf(e.Mode), at: d.at}
+		i := info{name: e.Name, mode: modeOf(e.Mode), at: d.at, hash: e.Hash}
 		if !fs.ValidPath(e.Name) || path.Base(e.Name) != e.Name {
 			return nil, fmt.Errorf("the tree holds an entry named %q, which no path can name", e.Name)
 		}
-		if i.mode.IsRegular() {
-			if size, err := d.tree.Size(e.Name); err == nil {
-				i.size = size
-			}
-		}
-		all = append(all, i)
+		all = append(all, entry{i, d.tree})
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Name() < all[j].Name() })
 	rest := all[min(d.read, len(all)):]

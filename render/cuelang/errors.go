@@ -8,6 +8,7 @@ import (
 	"cuelang.org/go/cue/errors"
 
 	"locktide.dev/schema"
+	"locktide.dev/schema/cueschema"
 	"locktide.dev/schema/tree"
 )
 
@@ -15,7 +16,7 @@ const maxFindings = 20
 
 // findings turns CUE's errors into findings with the unit's own file first,
 // then other files of the repository; the schema's positions are left out.
-func (l *loader) findings(u *unit, err error) []schema.Finding {
+func (u *unit) findings(types *cueschema.Schema, err error) []schema.Finding {
 	var out []schema.Finding
 	seen := map[string]bool{}
 	for _, e := range errors.Errors(err) {
@@ -57,7 +58,7 @@ func (l *loader) findings(u *unit, err error) []schema.Finding {
 		f.Message = message
 		if f.Code == "unknown-field" {
 			f.Message = fmt.Sprintf("unknown field %q", f.Field)
-			if near := l.types.Suggest(keys); near != "" {
+			if near := types.Suggest(keys); near != "" {
 				f.Message += fmt.Sprintf(": did you mean %q?", near)
 			}
 		} else if f.Field != "" {

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"cuelang.org/go/cue/build"
-
 	"locktide.dev/schema"
 )
 
@@ -19,14 +17,17 @@ func FuzzRead(f *testing.F) {
 	f.Add("package _\na: b: {(c): \"\\(d)\"}\n")
 	f.Add("import \"\"\nimport \":\"\nimport \"/\"\nx: y.z")
 	f.Fuzz(func(t *testing.T, text string) {
-		l := &loader{module: "repo", units: map[string]*unit{}}
-		l.build = build.NewContext(build.Loader(l.load))
-		l.schema = l.build.NewInstance("/schema", nil)
-		l.parse(fstest.MapFS{"a/a.cue": {Data: []byte(text)}}, "a/a.cue")
-		for _, id := range l.name() {
-			l.complete(l.units[id])
+		e, err := New(fstest.MapFS{"a/a.cue": {Data: []byte(text)}}, nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		for _, u := range l.units {
+		if err := e.fresh(); err != nil {
+			t.Fatal(err)
+		}
+		u := e.unit("a", PackageOf(e.fsys, "a/a.cue"), []string{"a/a.cue"})
+		e.complete(u)
+		u.closure()
+		for _, u := range e.units {
 			index(u.syntax)
 			for _, bad := range u.found {
 				if bad.Code == "" || bad.Message == "" || bad.Severity != schema.Deny || !strings.HasPrefix(bad.At.File, "a/a.cue") {

@@ -3,11 +3,13 @@
 package jsonnet
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,11 +39,17 @@ type Engine struct {
 
 // New gives an engine over a tree.
 func New(fsys fs.FS) *Engine {
-	return &Engine{imports: &importer{fsys: fsys, cache: map[string]gojsonnet.Contents{}}}
+	return &Engine{imports: &importer{fsys: fsys, cache: map[string]gojsonnet.Contents{}, asked: map[string]map[string]bool{}}}
 }
 
-// Eval gives the value of a file.
-func (e *Engine) Eval(file string) (*tree.Node, *tree.Error) {
+// Eval gives the value of a file, and the files that it depends on, present or
+// not.
+func (e *Engine) Eval(file string) (n *tree.Node, reads []string, fault *tree.Error) {
+	n, fault = e.eval(file)
+	return n, e.imports.reads(file), fault
+}
+
+func (e *Engine) eval(file string) (*tree.Node, *tree.Error) {
 	if e.vm == nil || e.used >= 100 { // a VM caches some 70 KiB per file
 		e.vm, e.used = gojsonnet.MakeVM(), 0
 		e.vm.MaxStack = 300
@@ -57,9 +65,9 @@ func (e *Engine) Eval(file string) (*tree.Node, *tree.Error) {
 	if err != nil {
 		return nil, failure(file, err)
 	}
-	text, err := e.vm.EvaluateAnonymousSnippet(file, contents.String())
+	text, err := e.vm.Evaluate(node)
 	if err != nil {
-		return nil, failure(file, err)
+		return nil, failure(file, errors.New(e.vm.ErrorFormatter.Format(err)))
 	}
 	if len(text) > 64*source.MaxFile {
 		return nil, &tree.Error{At: schema.Position{File: file}, Code: "too-big", Message: "output is larger than 16 MiB"}
@@ -118,6 +126,30 @@ func failure(file string, err error) *tree.Error {
 type importer struct {
 	fsys  fs.FS
 	cache map[string]gojsonnet.Contents
+	asked map[string]map[string]bool // by importing file: what it read, or looked for and did not find
+}
+
+// reads lists all that a file's value depends on.
+func (i *importer) reads(file string) []string {
+	seen := map[string]bool{file: true}
+	out := []string{file}
+	for n := 0; n < len(out); n++ {
+		for p := range i.asked[out[n]] {
+			if !seen[p] {
+				seen[p] = true
+				out = append(out, p)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (i *importer) ask(from, name string) {
+	if i.asked[from] == nil {
+		i.asked[from] = map[string]bool{}
+	}
+	i.asked[from][name] = true
 }
 
 var tailstrict = regexp.MustCompile(`\btailstrict\b`)
@@ -161,6 +193,7 @@ func (i *importer) Import(from, name string) (gojsonnet.Contents, string, error)
 			}
 		}
 		if p != "locktide/schema.libsonnet" {
+			i.ask(from, p)
 			info, err := lstat(i.fsys, p)
 			if err != nil {
 				continue

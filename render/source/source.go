@@ -24,48 +24,6 @@ const (
 	MaxNodes = 200_000
 )
 
-// Files walks a tree and gives the paths of definition files in order: .cue,
-// .jsonnet, .libsonnet, .yaml, .yml, .json. Hidden names, cue.mod and the
-// folder policy at the root are left out. Symbolic links and devices are
-// refused, because what they lead to is not part of the commit.
-func Files(fsys fs.FS) (files []string, found []schema.Finding, err error) {
-	refuse := func(code, name, message string) {
-		found = append(found, schema.Finding{Code: code, Severity: schema.Deny, At: schema.Position{File: name}, Message: message})
-	}
-	err = fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return fmt.Errorf("read definitions: %s: %w", name, err)
-		}
-		base := d.Name()
-		skip := name != "." && (strings.HasPrefix(base, ".") || name == "policy" || name == "cue.mod")
-		switch {
-		case d.IsDir() && skip:
-			return fs.SkipDir
-		case skip:
-			return nil
-		case !utf8.ValidString(name) || strings.ContainsAny(name, "\n\r\\\x00") || len(base) > 255:
-			refuse("file-name", fmt.Sprintf("%.80q", name), "file name cannot be used: rename it to plain text")
-		case d.IsDir():
-			if strings.Count(name, "/") >= MaxDirs {
-				refuse("too-deep", name, fmt.Sprintf("folders nested deeper than %d", MaxDirs))
-				return fs.SkipDir
-			}
-		case d.Type()&fs.ModeSymlink != 0:
-			refuse("symlink", name, "symbolic links are refused: put the file itself here")
-		case !IsDefinition(name):
-		case !d.Type().IsRegular():
-			refuse("irregular-file", name, "not a regular file")
-		case len(files) >= MaxFiles:
-			refuse("too-many-files", name, fmt.Sprintf("more than %d definition files", MaxFiles))
-			return fs.SkipAll
-		default:
-			files = append(files, name)
-		}
-		return nil
-	})
-	return files, found, err
-}
-
 // IsDefinition says whether a file's name makes it a definition or a library.
 func IsDefinition(name string) bool {
 	switch path.Ext(name) {

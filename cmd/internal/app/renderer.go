@@ -17,7 +17,8 @@ import (
 // users' own rules in its policy folder.
 type renderer struct {
 	onError render.OnError
-	last    *render.Result // newest whole render: what freeze falls back on
+	session *render.Session // made by the first render
+	last    *render.Result  // newest whole render: what freeze falls back on
 
 	rules  []policy.Rule // of the folder with this digest, so that a rule that did not change stays the same value
 	broken []schema.Finding
@@ -26,11 +27,17 @@ type renderer struct {
 
 // Render implements reconciler.Renderer. It is called by one goroutine.
 func (r *renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered, error) {
-	res, err := render.Render(ctx, tree, render.Options{OnError: r.onError, Previous: r.last})
+	var err error
+	if r.session == nil {
+		if r.session, err = render.NewSession(nil); err != nil {
+			return reconciler.Rendered{}, err
+		}
+	}
+	res, err := r.session.Render(ctx, tree, render.Options{OnError: r.onError, Previous: r.last})
 	if err != nil {
 		return reconciler.Rendered{}, fmt.Errorf("cannot render: %w", err)
 	}
-	out := reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Frozen: res.Frozen, Refused: !res.Usable(r.onError),
+	out := reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Frozen: res.Frozen, Changed: res.Changed, Refused: !res.Usable(r.onError),
 		Place: res.Provenance.Place}
 	if res.Usable(r.onError) {
 		r.last = &res

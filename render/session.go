@@ -1,0 +1,206 @@
+package render
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"locktide.dev/render/cuelang"
+	"locktide.dev/render/source"
+	"locktide.dev/schema"
+	"locktide.dev/schema/cueschema"
+	"locktide.dev/schema/tree"
+)
+
+// Session renders one tree after another and pays for what changed: units
+// whose files are the same are not evaluated again, and definitions that they
+// and their layers leave the same are not resolved again. It is for one
+// goroutine.
+type Session struct {
+	types *cueschema.Schema
+	eval  Evaluator
+	state state
+}
+
+// state is what a session knows of the newest tree that it rendered.
+type state struct {
+	listing  *source.Listing
+	packages map[string]string // of .cue files
+	units    map[string]*unit  // by name
+	readers  map[string][]string
+	resolved map[schema.Ref]*resolved
+	layers   *layers
+	fleet    schema.Fleet
+	frozen   []schema.Ref
+}
+
+// unit is what fails or holds as a whole: a CUE package or a file.
+type unit struct {
+	task    Task
+	answer  Answer
+	defines *contribution
+	library bool // imported by others and defines nothing itself
+}
+
+// NewSession gives a session that evaluates with e; nil evaluates here.
+func NewSession(e Evaluator) (*Session, error) {
+	types, err := cueschema.Load()
+	if err != nil {
+		return nil, err
+	}
+	if e == nil {
+		e = Local{}
+	}
+	return &Session{types: types, eval: e}, nil
+}
+
+// scan brings the list of units up to a tree: next gets the units that stay as
+// they are, the result says which must be evaluated.
+func (s *Session) scan(fsys fs.FS, next *state) ([]Task, error) {
+	listing, err := source.List(fsys, s.state.listing)
+	if err != nil {
+		return nil, err
+	}
+	changed := listing.Since(s.state.listing)
+	*next = state{listing: listing, packages: maps.Clone(s.state.packages), units: maps.Clone(s.state.units)}
+	if next.units == nil {
+		next.packages, next.units = map[string]string{}, map[string]*unit{}
+	}
+	folders, touched := map[string]bool{}, map[string]bool{}
+	for _, name := range changed {
+		for _, reader := range s.state.readers[name] {
+			touched[reader] = true
+		}
+		if path.Ext(name) == ".cue" {
+			dir := path.Dir(name)
+			before, known := s.state.packages[name]
+			now, exists := "", listing.Hash(name) != ""
+			if exists {
+				now = cuelang.PackageOf(fsys, name)
+				next.packages[name] = now
+			} else {
+				delete(next.packages, name)
+			}
+			if known != exists || now != before {
+				for _, reader := range s.state.readers[path.Join(dir, "*.cue")] {
+					touched[reader] = true
+				}
+			}
+			folders[dir] = folders[dir] || source.Defines(name)
+		}
+	}
+	var tasks []Task
+	add := func(t Task) {
+		if old := next.units[t.Name]; old == nil || touched[t.Name] || !slices.Equal(old.task.Files, t.Files) || intersect(t.Files, changed) {
+			tasks = append(tasks, t)
+		}
+	}
+	for _, name := range changed {
+		if source.Defines(name) && path.Ext(name) != ".cue" {
+			if listing.Hash(name) == "" {
+				delete(next.units, name)
+			} else {
+				add(Task{Name: name, Files: []string{name}})
+				delete(touched, name)
+			}
+		}
+	}
+	for dir := range folders {
+		if folders[dir] {
+			want := cueTasks(listing.In(dir, ".cue"), next.packages)
+			for name, u := range next.units {
+				if u.task.dir() == dir && u.task.cue() && want[name].Name == "" {
+					delete(next.units, name)
+				}
+			}
+			for name, t := range want {
+				add(t)
+				delete(touched, name)
+			}
+		}
+	}
+	for name := range touched {
+		if u := next.units[name]; u != nil {
+			tasks = append(tasks, u.task)
+		}
+	}
+	slices.SortFunc(tasks, func(a, b Task) int { return strings.Compare(a.Name, b.Name) })
+	return slices.CompactFunc(tasks, func(a, b Task) bool { return a.Name == b.Name }), nil
+}
+
+// cueTasks gives the tasks that the .cue files of one folder make, by name.
+func cueTasks(files []string, packages map[string]string) map[string]Task {
+	out := map[string]Task{}
+	for pkg, files := range cuelang.Group(files, func(name string) string { return packages[name] }) {
+		if pkg != "" {
+			t := Task{Name: cuelang.Label(path.Dir(files[0]), pkg), Package: pkg, Files: files}
+			out[t.Name] = t
+			continue
+		}
+		for _, name := range files {
+			out[name] = Task{Name: name, Files: []string{name}}
+		}
+	}
+	return out
+}
+
+func intersect(a, b []string) bool {
+	for _, x := range a {
+		if _, ok := slices.BinarySearch(b, x); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// evaluate runs the tasks and puts their units into next.
+func (s *Session) evaluate(ctx context.Context, fsys fs.FS, tasks []Task, next *state) error {
+	answers, err := s.eval.Evaluate(ctx, fsys, tasks)
+	if err != nil {
+		return err
+	}
+	if len(answers) != len(tasks) {
+		return fmt.Errorf("the evaluator gave %d answers to %d tasks", len(answers), len(tasks))
+	}
+	for i, t := range tasks {
+		next.units[t.Name] = &unit{task: t, answer: answers[i]}
+	}
+	next.readers = map[string][]string{}
+	for name, u := range next.units {
+		for _, p := range u.answer.Reads {
+			next.readers[p] = append(next.readers[p], name)
+		}
+	}
+	for name, u := range next.units {
+		library := u.answer.Library && imported(name, u, next.readers)
+		if u.defines == nil || library != u.library {
+			u = &unit{task: u.task, answer: u.answer, library: library}
+			u.defines = contribute(s.types, u)
+			next.units[name] = u
+		}
+	}
+	return nil
+}
+
+// imported says whether another unit reads the unit's files.
+func imported(name string, u *unit, readers map[string][]string) bool {
+	return slices.ContainsFunc(readers[u.task.Files[0]], func(reader string) bool { return reader != name })
+}
+
+func (u *unit) roots() []*tree.Node {
+	if u.library {
+		return nil
+	}
+	return u.answer.Roots
+}
+
+func (u *unit) found() []schema.Finding {
+	if u.library {
+		return nil
+	}
+	return u.answer.Found
+}
