@@ -37,7 +37,7 @@ type Rendered struct {
 	Fleet    schema.Fleet
 	Findings []schema.Finding
 	Frozen   []schema.Ref
-	Refused  bool          // the findings are too bad to use anything of it
+	Refused  bool // the findings are too bad to use anything of it
 	// Changed lists the definitions with another value than in what Render gave
 	// before, or that are new or gone; sorted. Nil: not known.
 	Changed []schema.Ref

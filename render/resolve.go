@@ -363,4 +363,3 @@ func has[V any](m map[string]V, name string) bool {
 	_, ok := m[name]
 	return ok
 }
-
