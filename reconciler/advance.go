@@ -214,7 +214,7 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 		items = r.Origin
 	}
 	why := schema.Reason{Code: schema.WaitQuarantine, Message: "it was " + r.Phase, Next: "a commit that changes it, or locktide retry " + id}
-	ref := refused{Set: setOf(items, func(i rollout.Item) schema.Item { return i.Item })}
+	ref := refused{Apps: r.Apps, Set: setOf(items, func(i rollout.Item) schema.Item { return i.Item })}
 	if v := r.Verdict; v != nil {
 		why.Message = fmt.Sprintf("%s: gate %s of %s: %s", r.Phase, v.Gate, v.Group, v.Why)
 		ref.Verdict = *v

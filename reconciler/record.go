@@ -64,6 +64,7 @@ type good struct {
 // tried again before it changes, or somebody says retry.
 type refused struct {
 	Set     schema.Digest  `json:"set"`
+	Apps    []string       `json:"apps,omitempty"`
 	Why     schema.Reason  `json:"why"`
 	Verdict schema.Verdict `json:"verdict"`
 }

@@ -37,6 +37,7 @@ func (l *Loop) replan(now time.Time) {
 	for _, p := range plan.Partitions {
 		ids[p.ID] = true
 	}
+	l.forget()
 	if len(plan.Partitions) == 0 {
 		return
 	}
@@ -50,6 +51,33 @@ func (l *Loop) replan(now time.Time) {
 			continue
 		}
 		held.add(l.start(p, over, now))
+	}
+}
+
+// forget drops what was refused of apps that nobody defines or drives any more.
+func (l *Loop) forget() {
+	st := &l.st
+	if len(st.refused) == 0 {
+		return
+	}
+	there := map[string]bool{}
+	for _, w := range st.head {
+		for _, a := range w.Object.Apps {
+			there[a] = true
+		}
+	}
+	for _, e := range st.target {
+		if o, ok := l.body(e.Body); ok {
+			for _, a := range o.Apps {
+				there[a] = true
+			}
+		}
+	}
+	for id, r := range st.refused {
+		if !slices.ContainsFunc(append([]string{id}, r.Apps...), func(a string) bool { return there[a] }) {
+			delete(st.refused, id)
+			st.dirty = true
+		}
 	}
 }
 

@@ -28,6 +28,7 @@ type Action struct {
 	Object   *Object  `json:"-"`                  // body of To, bound at dispatch from the content store
 	Parallel int      `json:"parallel,omitempty"` // Stage: members replaced at once, >= 1
 	Canary   int      `json:"canary,omitempty"`   // Stage: surge that many first
+	Count    int      `json:"count,omitempty"`    // Stage: members until Park; 0: as the object says
 	Members  []string `json:"members,omitempty"`  // Approve, Move: whom it names
 	Victims  []string `json:"victims,omitempty"`  // members that the backend will take because of it
 	Round    int      `json:"round,omitempty"`

@@ -169,6 +169,7 @@ type Member struct {
 	Failed   bool           `json:"failed,omitempty"`  // died, or restarts in a loop
 	Current  bool           `json:"current,omitempty"` // of the live job version
 	Approved *bool          `json:"approved,omitempty"`
+	Canary   bool           `json:"canary,omitempty"`  // surged and not promoted: the next register stops it
 	Passing  *bool          `json:"passing,omitempty"` // all Consul checks; nil: no evidence
 	Restarts int            `json:"restarts,omitempty"`
 	Since    time.Time      `json:"since"` // of its present running or passing state

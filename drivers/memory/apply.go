@@ -173,11 +173,14 @@ func (d *Driver) register(a schema.Action, j *job) {
 		j = &job{}
 		d.jobs[a.Key] = j
 	}
+	count := j.count
 	changed := j.stopped || j.object.Digest != a.Object.Digest || j.hand ||
 		j.parked != (a.Verb != schema.VerbStage) || j.parallel != a.Parallel || j.canary != a.Canary
 	j.object, j.stopped, j.hand = *a.Object, false, false
 	if p := a.Object.Paced; p != nil {
 		switch {
+		case !p.Autoscaled && a.Count > 0:
+			j.count = a.Count
 		case !p.Autoscaled:
 			j.count = p.Count
 		case j.count < p.Min:
@@ -187,7 +190,7 @@ func (d *Driver) register(a schema.Action, j *job) {
 		}
 	}
 	j.parked, j.parallel, j.canary, j.promoted = a.Verb != schema.VerbStage, a.Parallel, a.Canary, false
-	if changed {
+	if changed || j.count != count {
 		// A new version stops canaries that were never promoted.
 		j.allocs = slices.DeleteFunc(j.allocs, func(m *alloc) bool { return m.canary })
 		j.version = d.bump()

@@ -78,7 +78,7 @@ func (d *Driver) compare(o schema.Object) schema.LiveObject {
 			return out
 		}
 		digest = j.object.Digest
-		if p := o.Paced; p != nil && !p.Autoscaled && j.count != p.Count && digest == o.Digest {
+		if p := o.Paced; p != nil && !p.Autoscaled && (j.parked || j.hand) && j.count != p.Count && digest == o.Digest {
 			out.State, out.Reason, out.Writer = schema.StateDiffers, "count edited", "a human"
 			out.Diff = []schema.Change{{Field: "count", Was: fmt.Sprint(p.Count), Is: fmt.Sprint(j.count)}}
 			return out
@@ -107,7 +107,7 @@ func (d *Driver) members(k schema.Key, j *job, now time.Time) []schema.Member {
 			Node: fmt.Sprintf("node-%s-%d", d.opt.Name, a.index), Address: "127.0.0.1", Ports: map[string]int{"http": 20000 + a.index},
 			Running: running, Pending: !running && !failed, Failed: failed, Current: a.version == j.version,
 			Since: a.ready(d.opt.StartDelay), Created: a.created}
-		m.Host = m.Node
+		m.Host, m.Canary = m.Node, a.canary
 		if approved {
 			m.Approved = &approved
 		}

@@ -131,6 +131,7 @@ func (d *Driver) put(ctx context.Context, a schema.Action, live *liveJob) (*sche
 		}
 		setCount(job, o.Paced, have)
 	}
+	stepCount(job, live, a.Count)
 	if a.Verb == schema.VerbStage {
 		gate(job, *o.Paced, a.Parallel, a.Canary)
 	} else {

@@ -48,6 +48,9 @@ func (d *Driver) desired(o schema.Object, live *liveJob) (*api.Job, error) {
 		case was.RestartPolicy != nil:
 			tg.RestartPolicy.Mode = was.RestartPolicy.Mode
 		}
+		if isGated(live.job) { // a rollout's: its count is part of the pacing
+			tg.Count = ptr(count(was))
+		}
 		if p := o.Paced; p != nil && p.Autoscaled {
 			setCount(&api.Job{TaskGroups: []*api.TaskGroup{tg}}, p, count(was))
 		}
@@ -62,6 +65,22 @@ func setCount(job *api.Job, p *schema.Paced, have int) {
 	}
 	for _, tg := range job.TaskGroups {
 		tg.Count = ptr(min(max(have, p.Min, 1), max(p.Max, 1)))
+	}
+}
+
+// stepCount gives the job the count of a rollout's step: what live has, task
+// group by task group, or n where there is but one; 0 leaves it as it is.
+func stepCount(job *api.Job, live *liveJob, n int) {
+	switch {
+	case n == 0:
+	case live != nil && !live.stopped() && live.count() == n:
+		for _, tg := range job.TaskGroups {
+			if was := groupOf(live.job, deref(tg.Name)); was != nil {
+				tg.Count = ptr(count(was))
+			}
+		}
+	case len(job.TaskGroups) == 1:
+		job.TaskGroups[0].Count = &n
 	}
 }
 

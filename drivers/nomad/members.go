@@ -136,7 +136,7 @@ func member(a *api.AllocationListStub, node string, now time.Time) schema.Member
 	m := schema.Member{ID: a.ID, Index: indexOf(a.Name), Node: a.NodeName, Host: a.NodeName, Created: time.Unix(0, a.CreateTime).UTC(),
 		Since: time.Unix(0, a.ModifyTime).UTC()}
 	if s := a.DeploymentStatus; s != nil {
-		m.Approved = s.Healthy
+		m.Approved, m.Canary = s.Healthy, s.Canary
 	}
 	m.Failed = a.ClientStatus == api.AllocClientStatusFailed
 	m.Running = a.ClientStatus == api.AllocClientStatusRunning && len(a.TaskStates) > 0

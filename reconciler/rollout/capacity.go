@@ -3,13 +3,17 @@ package rollout
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"locktide.dev/schema"
 )
 
 // Budget is a group's capacity by the one rule: members that are out, plus
 // those in rotation that an action touches, are at most Cap, and at least one
-// of two or more stays. Members above N (a surge) make up for touched ones.
+// of two or more stays. Members above N (a surge, or those that a lower count
+// gives up) make up for touched ones. A member that is still coming up counts
+// on the worse side: it may serve when an action that takes it arrives, and it
+// may not when one that relies on it does.
 type Budget struct {
 	N       int // desired members
 	Cap     int // members that may be out at once
@@ -18,8 +22,10 @@ type Budget struct {
 	Free    int // members in rotation that may be taken now
 
 	floor   int
+	batch   int             // members in rotation that one batch takes at most
 	members []schema.Member // by name index, as the backend replaces them
 	in      map[string]bool // in rotation
+	coming  map[string]bool // not in rotation, but may be at any moment
 }
 
 // Capacity gives a group's budget. Live is the live desired count, which
@@ -29,13 +35,32 @@ func Capacity(p schema.Paced, live int, members []schema.Member, held map[string
 	return capacity(p, desired(p, live, len(members)), members, held, back, 0)
 }
 
+// comingUp gives the members that are out and may be in rotation by the time a
+// write takes effect: they start, or pass and are not confirmed yet, and none
+// of them has failed or has had longer than timeout.
+func (b Budget) comingUp(held map[string]bool, bits map[string]schema.Bit, timeout time.Duration, now time.Time) map[string]bool {
+	out := map[string]bool{}
+	for _, m := range b.members {
+		_, down := bits[m.ID]
+		dead := m.Failed || m.Restarts > 0 || !now.Before(max2(m.Created, m.Since).Add(timeout))
+		if !b.in[m.ID] && !isHeld(held, m) && !down && !dead {
+			out[m.ID] = true
+		}
+	}
+	return out
+}
+
+func isHeld(held map[string]bool, m schema.Member) bool {
+	return held[m.ID] || held[m.Host] || held[m.Node]
+}
+
 func capacity(p schema.Paced, n int, members []schema.Member, held map[string]bool, back bool, round int) Budget {
 	b := Budget{N: n, Cap: limit(p, n, back, round), members: slices.Clone(members), in: map[string]bool{}}
 	if n >= 2 && !p.Pacing.AllowZero {
 		b.floor = 1
 	}
 	for _, m := range members {
-		if m.Serving && m.Running && !held[m.ID] && !held[m.Host] && !held[m.Node] {
+		if m.Serving && m.Running && !isHeld(held, m) {
 			b.in[m.ID] = true
 		}
 	}
@@ -49,7 +74,7 @@ func capacity(p schema.Paced, n int, members []schema.Member, held map[string]bo
 		return cmp.Or(cmp.Compare(x.Index, y.Index), cmp.Compare(x.ID, y.ID))
 	})
 	b.Serving = len(b.in)
-	b.Out = max(0, n-b.Serving)
+	b.Out, b.batch = max(0, n-b.Serving), b.Cap
 	b.Free = max(0, min(b.Cap-b.Out+max(0, b.Serving-n), b.Serving-b.floor))
 	return b
 }
@@ -67,26 +92,35 @@ func (b Budget) Victims(release schema.Digest, n int) []schema.Member {
 }
 
 // Touches counts those of the members that are in rotation.
-func (b Budget) Touches(members []schema.Member) int {
+func (b Budget) Touches(members []schema.Member) int { return among(b.in, members) }
+
+func among(set map[string]bool, members []schema.Member) int {
 	n := 0
 	for _, m := range members {
-		if b.in[m.ID] {
+		if set[m.ID] {
 			n++
 		}
 	}
 	return n
 }
 
-// Fits says whether members may be taken together. Members that are out
-// already cost nothing.
+// Fits says whether members may be taken together. Members that are out for
+// good cost nothing.
 func (b Budget) Fits(members []schema.Member) bool {
-	in := b.Touches(members)
+	coming := among(b.coming, members)
+	serving, in := b.Serving+coming, b.Touches(members)+coming
 	if in == 0 {
 		return true
 	}
-	out := max(0, b.Out-(len(members)-in))
-	cost := in - max(0, b.Serving-b.N)
-	return out+cost <= b.Cap && b.Serving-in >= b.floor
+	out := max(0, b.N-serving-(len(members)-in))
+	cost := in - max(0, serving-b.N)
+	return out+cost <= b.Cap && serving-in >= b.floor
+}
+
+// fitsBatch is Fits for a batch: however many a lower count gives up, no more
+// are replaced at once than a batch of the group as it is may have.
+func (b Budget) fitsBatch(always, batch []schema.Member) bool {
+	return b.Touches(batch) <= b.batch && b.Fits(join(always, batch))
 }
 
 func desired(p schema.Paced, live, listed int) int {

@@ -21,6 +21,8 @@ type guards struct {
 	noFlight   bool // victims that the backend is about to take are not waited for
 	noOrder    bool // items do not wait for those before them
 	noPark     bool // done without the native blocks
+	noComing   bool // members that are coming up cost nothing
+	noCount    bool // a count changes with the release, in one write
 }
 
 // turn is one evaluation.
@@ -138,7 +140,7 @@ func (t *turn) fail() Rollout {
 	it := t.r.Items[t.failing]
 	how := it.Paced.Pacing.OnFailure
 	good := slices.ContainsFunc(t.r.Items, func(x Item) bool {
-		return x.Started && x.From != (schema.Entry{}) && x.From.Body != x.To.Body
+		return x.Started && x.good() != (schema.Entry{}) && x.good().Body != x.To.Body
 	})
 	if it.Paced.Pacing.ForwardOnly {
 		how = "freeze"

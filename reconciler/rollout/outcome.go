@@ -29,6 +29,10 @@ func duration(d schema.Duration, otherwise time.Duration) time.Duration {
 	return time.Duration(d)
 }
 
+func startTimeout(p schema.Paced) time.Duration {
+	return duration(p.Pacing.StartTimeout, defaultStartTimeout)
+}
+
 // absorb takes the outcome of the item's last decision in.
 func (t *turn) absorb(it *Item) {
 	if o, ok := t.s.Outcomes[it.Prior]; ok && it.Prior != "" {
@@ -58,9 +62,8 @@ func (t *turn) absorb(it *Item) {
 func (it *Item) took(ask schema.Action, at time.Time) {
 	switch ask.Verb {
 	case schema.VerbStage:
-		it.State, it.StagedAt, it.Parallel, it.Canary = StateStaged, at, ask.Parallel, ask.Canary
+		it.State, it.StagedAt, it.Parallel, it.Canary, it.Count = StateStaged, at, ask.Parallel, ask.Canary, ask.Count
 		it.Flight, it.FlightAt, it.Round = ask.Victims, at, it.Round+1
-		it.Before, it.Surged = nil, ""
 	case schema.VerbApprove:
 		it.State, it.StagedAt, it.Canary = StateStaged, at, 0
 		it.Flight, it.FlightAt = ask.Victims, at

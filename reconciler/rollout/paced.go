@@ -17,15 +17,33 @@ type group struct {
 	count  int             // live desired count
 }
 
+// budget is the item's capacity at the lower of the wanted and the live count:
+// growth takes nothing away, and what a lower count gives up is not needed.
 func (t *turn) budget(it *Item) Budget {
-	o := t.s.Objects[it.Key]
-	p := *it.Paced
-	members := t.members(it)
-	n := desired(p, liveCount(o), len(members))
-	if live := liveCount(o); it.State == StateWaiting && live > 0 {
-		n = min(n, live) // growth takes nothing away
+	p, members, live := *it.Paced, t.members(it), liveCount(t.s.Objects[it.Key])
+	n := desired(p, live, len(members))
+	if live > 0 {
+		n = min(n, live)
 	}
-	return capacity(p, n, members, t.s.Held, t.r.Back, it.Round+1)
+	b := capacity(p, n, members, t.s.Held, t.r.Back, it.Round+1)
+	if live > n {
+		b.batch = max(b.batch, limit(p, live, t.r.Back, it.Round+1))
+	}
+	if live >= 2 && !p.Pacing.AllowZero {
+		b.floor = 1
+	}
+	if !t.g.noComing {
+		b.coming = b.comingUp(t.s.Held, t.step.Bits, startTimeout(p), t.now)
+	}
+	return b
+}
+
+// members is how many the backend is to have now: what it was last told.
+func (g group) members() int {
+	if g.count > 0 {
+		return g.count
+	}
+	return g.budget.N
 }
 
 // members are those of the item's own object: a group that moves to another
@@ -95,7 +113,7 @@ func (t *turn) begin(it *Item, g group) *schema.Verdict {
 	case same && p != nil && !p.Parked && it.unanswered():
 		t.found(it)
 		return t.watch(it, g)
-	case !t.r.Back && !t.r.Override && t.s.Quarantined[it.To.Release] && it.From.Release != it.To.Release:
+	case !t.r.Back && !t.r.Override && t.s.Quarantined[it.To.Release] && it.fresh():
 		t.why(it, schema.WaitQuarantine, fmt.Sprintf("release %s failed before", it.To.Release.Short()), "a new release, or locktide retry "+t.r.Partition)
 		return nil
 	}
@@ -121,7 +139,7 @@ func (it *Item) unanswered() bool {
 
 // skippable: live is as wanted; if that is news, its members must be well.
 func (t *turn) skippable(it *Item, g group) bool {
-	if it.From.Release == it.To.Release || t.r.Back {
+	if !it.fresh() || t.r.Back {
 		return true
 	}
 	return !slices.ContainsFunc(g.on, func(m schema.Member) bool { return !good(*it.Paced, m) })
@@ -171,10 +189,20 @@ func good(p schema.Paced, m schema.Member) bool {
 
 func approved(m schema.Member) bool { return m.Approved != nil && *m.Approved }
 
+func canaries(ms []schema.Member) int {
+	n := 0
+	for _, m := range ms {
+		if m.Canary {
+			n++
+		}
+	}
+	return n
+}
+
 // watch judges what was staged and wants the next step.
 func (t *turn) watch(it *Item, g group) *schema.Verdict {
-	if p := g.live.Progress; p != nil && p.Parallel > 0 && it.unanswered() && p.Parallel == it.Lost.Parallel && p.Canary == it.Lost.Canary &&
-		(p.Parallel != it.Parallel || p.Canary != it.Canary) {
+	if p := g.live.Progress; p != nil && p.Parallel > 0 && it.unanswered() && shows(*p, it.Lost.Parallel, it.Lost.Canary, it.Lost.Count) &&
+		!shows(*p, it.Parallel, it.Canary, it.Count) {
 		t.found(it)
 	}
 	if it.Move && t.retryMembers(it, g) {
@@ -189,7 +217,7 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 	if t.r.Back && t.relocate(it, g) {
 		return nil
 	}
-	if it.Canary > 0 && len(g.on)+len(g.off) <= g.budget.N && slices.ContainsFunc(g.on, func(m schema.Member) bool { return approved(m) && !slices.Contains(it.Known, m.ID) }) {
+	if it.Canary > 0 && canaries(g.on) == 0 && slices.ContainsFunc(g.on, func(m schema.Member) bool { return approved(m) && !slices.Contains(it.Known, m.ID) }) {
 		it.Canary = 0 // promoted already, by an approval whose answer was lost
 	}
 	if it.Canary > 0 && t.noRoom(it, g) {
@@ -214,8 +242,7 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 			}
 			continue
 		}
-		surged := it.Canary > 0 && !slices.Contains(it.Known, m.ID) // to be promoted, even if approved
-		if (!approved(m) || surged) && status == "running" {
+		if (!approved(m) || m.Canary) && status == "running" { // a canary is to be promoted, even if approved
 			batch = append(batch, m)
 		}
 		if !t.r.Back && !approved(m) {
@@ -226,7 +253,7 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 		batch, unready, ready = unapproved(g.on), 0, t.now
 	}
 	if unready > 0 && (!t.r.Back || len(batch) == 0) {
-		t.wake(ref(it, slow).Add(duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout)))
+		t.wake(ref(it, slow).Add(startTimeout(*it.Paced)))
 		t.why(it, schema.WaitBatch, fmt.Sprintf("batch %d: %d of %d new members are not passing yet (%s %s)", it.Round, unready, len(g.on), slow.ID, orElse(slow.Why, "starting")), "")
 		return nil
 	}
@@ -268,7 +295,7 @@ func ref(it *Item, m schema.Member) time.Time {
 // judge looks for members of the new release that fail. A timeout is over only
 // when a reading from after it says so: what happened unseen is not judged.
 func (t *turn) judge(it *Item, g group) *schema.Verdict {
-	timeout := duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout)
+	timeout := startTimeout(*it.Paced)
 	verdict := func(gate, format string, args ...any) *schema.Verdict {
 		return &schema.Verdict{Group: it.Group, Gate: gate, Why: fmt.Sprintf(format, args...), At: t.now, Commit: t.r.Commit}
 	}
@@ -307,7 +334,7 @@ func (t *turn) judge(it *Item, g group) *schema.Verdict {
 	if status == "failed" && it.State == StateStaged && len(it.Accepted) == 0 && !it.Accept {
 		return verdict("backend", "the backend failed the deployment")
 	}
-	if late && it.Canary > 0 && len(g.on)-len(it.Known) < it.Canary {
+	if late && it.Canary > 0 && canaries(g.on) < it.Canary {
 		return verdict("start_timeout", "the backend found no room for a second member within %s", timeout)
 	}
 	if late && listed < g.budget.N && len(it.Accepted) == 0 {
@@ -347,7 +374,7 @@ func (t *turn) retryMembers(it *Item, g group) bool {
 
 // relocate moves members of the good release that do not come up.
 func (t *turn) relocate(it *Item, g group) bool {
-	timeout := duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout)
+	timeout := startTimeout(*it.Paced)
 	var ids []string
 	for _, m := range g.on {
 		due := max2(ref(it, m), it.StagedAt).Add(timeout)
@@ -373,17 +400,17 @@ func (t *turn) move(it *Item, ids []string, why schema.Reason) {
 
 // rest: every member of the release that can be approved is.
 func (t *turn) rest(it *Item, g group, status string) *schema.Verdict {
-	timeout := it.StagedAt.Add(duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout))
+	timeout := it.StagedAt.Add(startTimeout(*it.Paced))
 	over := !t.now.Before(timeout)
 	switch {
 	case len(g.off) > 0 && len(it.Accepted) > 0 && status == "running":
 		t.why(it, schema.WaitFailed, fmt.Sprintf("%d accepted members fail and fill the window of %d", len(it.Accepted), it.Parallel), "locktide retry or abort "+t.r.Partition)
 	case len(g.off) > 0 && (over || (status != "running" && !t.now.Before(it.StagedAt.Add(flightHold)))):
 		t.stage(it, g) // the backend gave up, or never began
-	case len(g.off) > 0 || len(g.on) < g.budget.N || len(g.on) > g.budget.N:
+	case len(g.off) > 0 || len(g.on) != g.members():
 		t.read(it)
 		t.wake(timeout)
-		t.why(it, schema.WaitBatch, fmt.Sprintf("batch %d: waiting for the backend: %d of %d members are on the release", it.Round, len(g.on), g.budget.N), "")
+		t.why(it, schema.WaitBatch, fmt.Sprintf("batch %d: waiting for the backend: %d of %d members are on the release", it.Round, len(g.on), g.members()), "")
 		if over && t.r.Phase != PhaseRolling {
 			t.wake(t.now.Add(confirmPause))
 		}
@@ -391,6 +418,8 @@ func (t *turn) rest(it *Item, g group, status string) *schema.Verdict {
 		t.read(it)
 		t.wake(timeout)
 		t.why(it, schema.WaitDeployment, "all members are approved; the backend ends its deployment", "")
+	case t.steps(it) && g.count != it.Paced.Count:
+		t.stage(it, g) // the release stands; now its count
 	case t.g.noPark:
 		t.finishItem(it, g)
 	case g.live.Progress != nil && g.live.Progress.Parked:

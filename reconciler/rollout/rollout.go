@@ -62,13 +62,12 @@ type Item struct {
 	Round    int             `json:"round,omitempty"`    // batch that is starting, from 1
 	Parallel int             `json:"parallel,omitempty"` // the backend's window
 	Canary   int             `json:"canary,omitempty"`   // surge that is not promoted yet
+	Count    int             `json:"count,omitempty"`    // the backend was told to have; 0: the definition's
 	StagedAt time.Time       `json:"staged_at,omitzero"` // last write that started a batch
 	Fence    time.Time       `json:"fence,omitzero"`     // only readings that are newer say something
 	Known    []string        `json:"known,omitempty"`    // members on To's release before the last Stage
 	Flight   []string        `json:"flight,omitempty"`   // victims that the backend is about to take
 	FlightAt time.Time       `json:"flight_at,omitzero"` // when they were given to it
-	Before   []string        `json:"before,omitempty"`   // Known before a surge that was never promoted
-	Surged   schema.Digest   `json:"surged,omitempty"`   // release of such a surge: the next register stops it at once
 	Prior    schema.Digest   `json:"prior,omitempty"`    // an action of before the turn-round, whose outcome is still due
 	Undo     bool            `json:"undo,omitempty"`     // a deletion of what a superseded rollout created: going back leaves it absent
 	Accept   bool            `json:"accept,omitempty"`   // continue: members that fail now are accepted

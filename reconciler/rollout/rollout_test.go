@@ -13,6 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"locktide.dev/reconciler/ledger"
 	"locktide.dev/schema"
 )
 
@@ -61,6 +62,8 @@ type scene struct {
 	after  map[schema.Key]schema.Digest
 	p      schema.Partition
 	to     schema.Entry
+
+	commits int // newer ones so far
 }
 
 func pacing(soak string) schema.Pacing {
@@ -176,11 +179,30 @@ type draw struct {
 	event  string
 	shape  string
 	count  int
+	more   []commit
+}
+
+// commit is a newer one, so long after what came before it.
+type commit struct {
+	after   time.Duration
+	release string
+	count   int
+}
+
+// size draws a number of members: about 10, with a tail.
+func size(t *rapid.T, name string) int {
+	switch rapid.IntRange(0, 15).Draw(t, name+" class") {
+	case 0:
+		return rapid.IntRange(13, 40).Draw(t, name)
+	case 1, 2, 3, 4, 5:
+		return rapid.IntRange(1, 5).Draw(t, name)
+	}
+	return rapid.IntRange(5, 12).Draw(t, name)
 }
 
 func drawn(t *rapid.T) draw {
-	d := draw{seed: rapid.Int64Range(1, 1<<40).Draw(t, "seed"), index: rapid.IntRange(0, 8).Draw(t, "index")}
-	d.paced = schema.Paced{Count: rapid.IntRange(1, 9).Draw(t, "count"), Pacing: pacing("")}
+	d := draw{seed: rapid.Int64Range(1, 1<<40).Draw(t, "seed"), index: rapid.IntRange(0, 12).Draw(t, "index")}
+	d.paced = schema.Paced{Count: size(t, "count"), Pacing: pacing("")}
 	d.bad = rapid.SampledFrom([]string{"", "", "crash", "silent", "dies", "slow", "all"}).Draw(t, "bad")
 	switch rapid.SampledFrom([]string{"", "", "nosurge", "storage", "system", "half", "batches"}).Draw(t, "kind") {
 	case "nosurge":
@@ -198,16 +220,20 @@ func drawn(t *rapid.T) draw {
 		d.faults = 0.15
 	}
 	d.shape = rapid.SampledFrom([]string{"", "", "", "count", "both", "inplace", "create", "delete"}).Draw(t, "shape")
-	d.count = rapid.IntRange(1, 9).Draw(t, "to count")
-	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "abort late", "supersede", "supersede back", "supersede more", "hold", "broken"}).Draw(t, "event")
+	d.count = size(t, "to count")
+	for range rapid.SampledFrom([]int{0, 0, 1, 2, 3}).Draw(t, "commits") {
+		d.more = append(d.more, commit{time.Duration(rapid.SampledFrom([]int{1, 2, 4, 9, 25, 60, 200}).Draw(t, "after")) * time.Second,
+			rapid.SampledFrom([]string{"r1", "r2", "r2", "r3", "r4"}).Draw(t, "release"), size(t, "commit's count")})
+	}
+	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "abort late", "supersede back", "supersede more", "hold", "broken"}).Draw(t, "event")
 	return d
 }
 
 func fateOf(d draw) func(schema.Digest, int, int) fate {
-	bad := schema.DigestOf([]byte("r2"))
+	bad := map[schema.Digest]bool{schema.DigestOf([]byte("r2")): true, schema.DigestOf([]byte("r4")): true}
 	return func(r schema.Digest, index, gen int) fate {
 		f := fate{start: 2 * time.Second}
-		if r != bad || (d.bad != "all" && index != d.index) {
+		if !bad[r] || (d.bad != "all" && index != d.index) {
 			return f
 		}
 		switch d.bad {
@@ -235,8 +261,12 @@ func play(d draw, g guards) *scene {
 	if j := s.sim.jobs[keyJob]; d.event == "broken" && j != nil {
 		j.allocs[s.rng.Intn(len(j.allocs))].fate.crash = true
 	}
-	fired := false
+	fired, next, due := false, 0, epoch.Add(5*time.Second)
 	s.run(4*time.Hour, func() {
+		if next < len(d.more) && !s.sim.now.Before(due.Add(d.more[next].after)) && !final(s.r.Phase) {
+			s.commit(d.more[next].release, d.more[next].count)
+			next, due = next+1, s.sim.now
+		}
 		on := !s.sim.now.Before(when) && s.sim.now.Before(until)
 		s.seen.Braked, s.blind, s.held = "", map[string]string{}, map[string]bool{}
 		switch {
@@ -266,28 +296,49 @@ func play(d draw, g guards) *scene {
 // supersede brings a newer commit, planned against what the rollout drives at:
 // the first state again, a third release alone, or one on top of the second.
 func (s *scene) supersede(kind string) {
-	entries := map[schema.Digest]schema.Entry{}
-	for d, o := range s.bodies {
-		entries[o.Digest] = schema.Entry{Digest: o.Digest, Release: o.Release, Body: d}
+	want := s.wanted(s.before)
+	if kind == "supersede more" {
+		want = s.wanted(s.after)
+		p := s.paced
+		want[keyJob] = s.job("r3", p.Count)
 	}
-	target, want := map[schema.Key]schema.Entry{}, map[schema.Key]schema.Entry{}
-	for k, d := range s.before {
-		target[k], want[k] = entries[d], entries[d]
+	s.newer(want)
+}
+
+// commit brings another release and count of the job, and what the partition
+// brought besides.
+func (s *scene) commit(release string, count int) {
+	want := s.wanted(s.after)
+	want[keyJob] = s.job(release, count)
+	s.newer(want)
+}
+
+func (s *scene) job(release string, count int) schema.Entry {
+	p := s.paced
+	p.Gated, p.Checked, p.Count = true, true, count
+	return s.put(object(keyJob, fmt.Sprintf("job %s %d", release, count), release, &p))
+}
+
+// wanted gives the entries of objects by digest.
+func (s *scene) wanted(digests map[schema.Key]schema.Digest) map[schema.Key]schema.Entry {
+	want := map[schema.Key]schema.Entry{}
+	for body, o := range s.bodies {
+		for k, d := range digests {
+			if o.Key == k && o.Digest == d {
+				want[k] = schema.Entry{Digest: d, Release: o.Release, Body: body}
+			}
+		}
 	}
+	return want
+}
+
+// newer plans what is wanted against what the rollout drives at.
+func (s *scene) newer(want map[schema.Key]schema.Entry) {
+	target := s.wanted(s.before)
 	for _, it := range s.r.Items {
 		if target[it.Key] = it.To; it.To == (schema.Entry{}) {
 			delete(target, it.Key)
 		}
-	}
-	if kind == "supersede more" {
-		for k, d := range s.after {
-			want[k] = entries[d]
-		}
-	}
-	if kind != "supersede back" {
-		p := s.paced
-		p.Gated, p.Checked = true, true
-		want[keyJob] = s.put(object(keyJob, "job 3", "r3", &p))
 	}
 	p := schema.Partition{ID: s.p.ID, Apps: s.p.Apps}
 	for _, k := range []schema.Key{keyConfig, keyJob, keyRoute} {
@@ -307,7 +358,10 @@ func (s *scene) supersede(kind string) {
 	if len(p.Items) == 0 {
 		return
 	}
-	s.r = Supersede(s.r, p, s.body, "c3", s.sim.now)
+	s.commits++
+	old := s.r.ID
+	s.r = Supersede(s.r, p, s.body, fmt.Sprintf("c%d", 2+s.commits), s.sim.now)
+	s.ledger, s.step = ledger.Ended(s.ledger, old, false), Step{}
 	s.after = map[schema.Key]schema.Digest{}
 	for k, e := range want {
 		s.after[k] = e.Digest
@@ -319,9 +373,9 @@ func TestProperties(t *testing.T) {
 		d := drawn(t)
 		s := play(d, guards{})
 		s.report(t)
-		most := 2
+		most := 2 + len(d.more)
 		if strings.HasPrefix(d.event, "supersede") {
-			most = 3
+			most++
 		}
 		if s.releases > most {
 			t.Fatalf("P30: %d releases in one group", s.releases)
@@ -334,9 +388,8 @@ func TestProperties(t *testing.T) {
 			return // a first release that fails has nothing good to go back to
 		}
 		// The only other lawful stall: without room for a surge the next victim is
-		// the last serving member, or a broken one uses the rule up while the
-		// highest indexes are to go.
-		if s.step.Reason.Code == schema.WaitCapacity && (s.paced.NoSurge || d.event == "broken" && d.count < s.paced.Count) {
+		// the last serving member.
+		if s.step.Reason.Code == schema.WaitCapacity && s.paced.NoSurge {
 			return
 		}
 		t.Fatalf("P18: not finished: %s %+v\n%s", s.r.Phase, s.step.Reason, strings.Join(tail(s.log), "\n"))
@@ -385,7 +438,7 @@ func TestGuards(t *testing.T) {
 	for name, g := range map[string]guards{
 		"capacity": {noCapacity: true}, "gate": {noGate: true}, "verdict": {noVerdict: true}, "brake": {noBrake: true},
 		"blind": {noBlind: true}, "fence": {noFence: true}, "stale": {noStale: true}, "flight": {noFlight: true},
-		"order": {noOrder: true}, "park": {noPark: true},
+		"order": {noOrder: true}, "park": {noPark: true}, "coming": {noComing: true}, "count": {noCount: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := int64(1); seed < 4000; seed++ {
@@ -406,6 +459,9 @@ func example(seed int64) draw {
 	d.paced = schema.Paced{Count: 1 + n(3)%9, NoSurge: n(11)%3 == 0}
 	d.bad = []string{"", "crash", "silent", "dies", "slow", "all"}[seed%6]
 	d.event = []string{"", "brake", "blind", "abort", "hold", "broken", "supersede more", "abort late"}[seed%8]
+	if n(13)%2 == 0 {
+		d.more = []commit{{time.Duration(n(2)%30) * time.Second, []string{"r1", "r3", "r4"}[n(17)%3], 1 + n(19)%9}}
+	}
 	return d
 }
 
@@ -432,4 +488,53 @@ func tail(log []string) []string {
 		return append(append([]string(nil), log[:45]...), log[len(log)-15:]...)
 	}
 	return log
+}
+
+// What starts is not taken: a commit with fewer members that supersedes one
+// whose members are all just coming up leaves enough of them.
+func TestMembersThatComeUpCost(t *testing.T) {
+	for _, settled := range []time.Duration{0, 700 * time.Millisecond, 1500 * time.Millisecond, 2 * time.Second, 3 * time.Second} {
+		s := newScene(1, schema.Paced{Count: 4}, guards{})
+		for _, a := range s.sim.jobs[keyJob].allocs { // all were lost a moment ago
+			a.created = s.sim.now.Add(-settled)
+		}
+		s.sim.fate = func(schema.Digest, int, int) fate { return fate{start: 2 * time.Second} }
+		for _, a := range s.sim.jobs[keyJob].allocs {
+			a.fate = fate{start: 2 * time.Second}
+		}
+		s.commit("r3", 3)
+		s.run(time.Hour, nil)
+		if s.r.Phase != PhaseDone {
+			t.Fatalf("phase %s: %+v", s.r.Phase, s.step.Reason)
+		}
+		s.settled(t, s.after)
+	}
+}
+
+// A release rolls at the count that is live; a lower or higher one comes when
+// every member is on it.
+func TestCountComesAfterTheRelease(t *testing.T) {
+	for _, to := range []int{1, 3, 12} {
+		s := newScene(1, schema.Paced{Count: 8}, guards{})
+		s.reshape("both", to)
+		lowest := 8
+		s.run(time.Hour, func() {
+			old, serving := 0, 0
+			for _, m := range s.sim.members()[testGroup] {
+				if m.Serving {
+					serving++
+				}
+				if m.Release != s.to.Release {
+					old++
+				}
+			}
+			if lowest = min(lowest, serving); old > 0 && s.sim.jobs[keyJob].count != 8 {
+				t.Fatalf("count %d while %d members are on the old release", s.sim.jobs[keyJob].count, old)
+			}
+		})
+		if s.r.Phase != PhaseDone || lowest < min(to, 6) {
+			t.Fatalf("to %d: phase %s, lowest %d", to, s.r.Phase, lowest)
+		}
+		s.settled(t, s.after)
+	}
 }

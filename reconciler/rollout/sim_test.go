@@ -63,6 +63,7 @@ type taken struct {
 	cause schema.Digest
 	id    string
 	group string
+	up    bool // it passed when it was taken
 }
 
 func newSim(now time.Time) *sim {
@@ -123,7 +124,8 @@ func (s *sim) native(j *simJob) {
 
 func (s *sim) take(j *simJob, i int) {
 	a := j.allocs[i]
-	s.taken = append(s.taken, taken{s.now, j.cause, a.id, j.o.Group})
+	_, up, _, _ := s.state(a)
+	s.taken = append(s.taken, taken{s.now, j.cause, a.id, j.o.Group, up})
 	j.allocs = append(j.allocs[:i:i], j.allocs[i+1:]...)
 }
 
@@ -279,10 +281,13 @@ func (s *sim) apply(a schema.Action, o schema.Object) {
 
 func (s *sim) register(j *simJob, a schema.Action, o schema.Object) {
 	parked := a.Verb != schema.VerbStage
-	if j.live && j.o.Digest == o.Digest && j.parked == parked && (parked || (j.parallel == a.Parallel && j.canary == a.Canary)) {
+	count := o.Paced.Count
+	if a.Count > 0 {
+		count = a.Count
+	}
+	if j.live && j.o.Digest == o.Digest && j.parked == parked && (parked || (j.parallel == a.Parallel && j.canary == a.Canary && j.count == count)) {
 		return // unchanged: no new version
 	}
-	count := o.Paced.Count
 	if o.Paced.System && len(j.allocs) > 0 {
 		count = j.count
 	}
@@ -297,13 +302,13 @@ func (s *sim) object(want schema.Object) schema.LiveObject {
 	if o, ok := s.plain[want.Key]; ok {
 		out.State = schema.StateDiffers
 		if o.Digest == want.Digest {
-			out.State = schema.StateSame
+			out.State, out.Receipt = schema.StateSame, &schema.Receipt{Digest: o.Digest}
 		}
 	}
 	if j := s.jobs[want.Key]; j != nil && j.live {
 		out.State, out.Count = schema.StateDiffers, j.count
 		if j.o.Digest == want.Digest {
-			out.State = schema.StateSame
+			out.State, out.Receipt = schema.StateSame, &schema.Receipt{Digest: want.Digest}
 		}
 		out.Progress = &schema.Progress{Status: j.status, Parked: j.parked, Parallel: j.parallel, Canary: j.canary, Desired: j.count, Release: j.o.Release}
 	}
@@ -319,6 +324,7 @@ func (s *sim) members() map[string][]schema.Member {
 			running, passing, failed, since := s.state(a)
 			m := schema.Member{ID: a.id, Key: k, Group: j.o.Group, Index: a.index, Release: a.release, Host: "host-" + a.id, Running: running,
 				Failed: failed, Pending: !running && !failed, Current: a.version == j.version, Since: since, Created: a.created, Serving: passing, Passing: &passing}
+			m.Canary = a.canary
 			if ok := a.approved; ok {
 				m.Approved = &ok
 			}

@@ -12,18 +12,18 @@ import (
 // that write, so the capacity rule is applied to its victims here.
 func (t *turn) stage(it *Item, g group) {
 	p, b := *it.Paced, g.budget
-	a := schema.Action{Verb: schema.VerbStage, Reason: it.Reason, Parallel: 1}
+	a := schema.Action{Verb: schema.VerbStage, Reason: it.Reason, Parallel: 1, Count: t.count(it, g)}
 	if len(g.on)+len(g.off) == 0 {
 		a.Parallel = max(1, b.N)
 		t.staged(it, g, a, nil)
 		return
 	}
-	always := surplus(it, g) // leave with the write itself, whatever the window
+	always := surplus(it, g, cmp.Or(a.Count, b.N)) // leave with the write itself, whatever the window
 	off := slices.DeleteFunc(slices.Clone(g.off), func(m schema.Member) bool { return contains(always, m) })
 	if len(off) == 0 {
 		a.Parallel = b.Cap
 		if !b.Fits(always) && !t.g.noCapacity {
-			t.full(it, b, len(always))
+			t.full(it, g, len(always))
 			return
 		}
 		t.staged(it, g, a, always)
@@ -31,13 +31,13 @@ func (t *turn) stage(it *Item, g group) {
 	}
 	a.Charge.Opens = !t.r.Back
 	surge := !p.NoSurge && !p.System && !it.NoRoom && (p.Pacing.Surge == nil || *p.Pacing.Surge > 0)
-	if b.N == 1 && surge && len(b.in) > 0 && b.Touches(off) > 0 {
+	if b.N == 1 && surge && len(b.in) > 0 && b.Touches(off) > 0 && b.Fits(always) {
 		a.Canary = 1
 		t.staged(it, g, a, always)
 		return
 	}
 	for n := window(p, b, it, len(off)); n >= 1; n-- {
-		if victims := join(always, off[:n]); b.Fits(victims) || t.g.noCapacity {
+		if victims := join(always, off[:n]); b.fitsBatch(always, off[:n]) || t.g.noCapacity {
 			a.Parallel = n
 			if b.N == 1 && b.Touches(victims) > 0 {
 				a.Reason.Message += " (outage expected: one member, and no room for a second)"
@@ -54,7 +54,7 @@ func (t *turn) stage(it *Item, g group) {
 		a.Reason.Message += fmt.Sprintf(" (no room for a surge: one member at a time, although only %d of %d serve)", b.Serving, b.N)
 		t.staged(it, g, a, join(always, off[:1]))
 	default:
-		t.full(it, b, 1)
+		t.full(it, g, 1)
 	}
 }
 
@@ -73,35 +73,54 @@ func window(p schema.Paced, b Budget, it *Item, off int) int {
 // wider says whether the next batch may be larger than the backend's window.
 func wider(p schema.Paced, b Budget, it *Item, off []schema.Member) bool {
 	for n := window(p, b, it, len(off)); n > it.Parallel; n-- {
-		if b.Fits(off[:n]) {
+		if b.fitsBatch(nil, off[:n]) {
 			return true
 		}
 	}
 	return false
 }
 
-// surplus: members above the wanted count, highest index first, and canaries
-// that were never promoted, which the next register stops.
-func surplus(it *Item, g group) []schema.Member {
+// steps says whether the item's count is ours to tell the backend, apart from
+// its release.
+func (t *turn) steps(it *Item) bool {
+	return !it.Paced.System && !it.Paced.Autoscaled && !t.g.noCount
+}
+
+// count is what a Stage asks for: a release rolls at the count that is live,
+// and only when every member is on it, the count changes. So a shrinking group
+// never loses its good members together with its old ones, and one that grows
+// does so with a release that is known. 0: the definition's own.
+func (t *turn) count(it *Item, g group) int {
+	if !t.steps(it) {
+		return 0
+	}
+	n := it.Paced.Count
+	switch {
+	case g.count > 0 && len(g.off) > 0:
+		return g.count
+	case it.State == StateWaiting && it.fresh() && g.count > n && !g.budget.Fits(surplus(it, g, n)):
+		return g.count // its members are judged first
+	case it.good() == (schema.Entry{}) && !t.r.Override && len(g.on) < n:
+		return min(n, len(g.on)+max(1, it.Paced.Pacing.Bastions, min(len(g.on), window(*it.Paced, g.budget, it, n))))
+	}
+	return n
+}
+
+// fresh says whether the item brings a release that is still to prove itself.
+func (it *Item) fresh() bool { return it.From.Release != it.To.Release }
+
+// surplus: members above the count n that is written, highest index first, and
+// canaries that were never promoted, which the next register stops.
+func surplus(it *Item, g group, n int) []schema.Member {
 	var out []schema.Member
-	n := g.budget.N
 	if it.Paced.System {
 		n = len(g.budget.members)
 	}
 	byIndex := slices.Clone(g.budget.members)
 	slices.SortStableFunc(byIndex, func(x, y schema.Member) int { return cmp.Compare(y.Index, x.Index) })
-	if it.Surged != "" && len(byIndex) > g.count { // else it was promoted meanwhile
-		for _, m := range g.off {
-			if m.Release == it.Surged && !slices.Contains(it.Before, m.ID) {
-				out = append(out, m)
-			}
-		}
-	}
-	if it.Canary > 0 { // this very rollout's surge, on the release but not promoted
-		for _, m := range g.on {
-			if !slices.Contains(it.Known, m.ID) {
-				out = append(out, m)
-			}
+	for _, m := range g.budget.members {
+		if m.Canary {
+			out = append(out, m)
 		}
 	}
 	for _, m := range byIndex {
@@ -129,15 +148,20 @@ func surgeOf(b Budget, off []schema.Member, gone int) int {
 	return len(off)
 }
 
+// shows says whether live was staged with these figures.
+func shows(p schema.Progress, parallel, canary, count int) bool {
+	return p.Parallel == parallel && p.Canary == canary && (count == 0 || p.Desired == count)
+}
+
 func (t *turn) staged(it *Item, g group, a schema.Action, victims []schema.Member) {
-	if p := g.live.Progress; p != nil && !p.Parked && a.Canary > 0 && g.live.State == schema.StateSame && p.Parallel == a.Parallel && p.Canary == a.Canary {
+	if p := g.live.Progress; p != nil && !p.Parked && a.Canary > 0 && g.live.State == schema.StateSame && shows(*p, a.Parallel, a.Canary, a.Count) {
 		a.Parallel++ // an unchanged register would do nothing
 	}
 	t.charge(it, g, &a, victims)
 	a.Charge.Deletes = !t.r.Back && !it.Free && it.Was != nil && it.Was.Gutted(*it.Paced)
 	it.Known = nil
 	for _, m := range g.on {
-		if it.Canary == 0 || !contains(victims, m) {
+		if !m.Canary {
 			it.Known = append(it.Known, m.ID)
 		}
 	}
@@ -172,30 +196,25 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 		t.stage(it, g) // a wider window is a new register; all are approved again after it
 		return
 	}
+	open := len(unapproved(g.on)) // they fill the backend's window
 	if it.Canary > 0 {
-		surged := len(g.on) - len(it.Known)
-		passing := 0
-		for _, m := range batch {
-			if !slices.Contains(it.Known, m.ID) {
-				passing++
-			}
-		}
-		if surged < it.Canary || passing < surged {
+		surged := canaries(g.on)
+		if surged < it.Canary || canaries(batch) < surged {
 			t.read(it)
-			t.wake(it.StagedAt.Add(duration(p.Pacing.StartTimeout, defaultStartTimeout)))
+			t.wake(it.StagedAt.Add(startTimeout(p)))
 			t.why(it, schema.WaitBatch, fmt.Sprintf("surge: %d of %d members are there", surged, it.Canary), "")
 			return
 		}
-		t.approval(it, g, batch, g.off[:min(len(g.off), it.Canary+it.Parallel)])
+		window := max(0, it.Parallel-(open-len(unapproved(batch))))
+		t.approval(it, g, batch, g.off[:min(len(g.off), it.Canary+window)])
 		return
 	}
-	open := len(unapproved(g.on))
 	for k := len(batch); k >= 1; k-- {
 		n := min(len(g.off), max(0, it.Parallel-(open-k)))
 		if len(p.Pacing.Batches) > 0 && !t.r.Back && n > window(p, b, it, len(g.off)) && k > 1 {
 			continue
 		}
-		if b.Fits(g.off[:n]) || t.g.noCapacity || (t.r.Back && n <= 1 && b.Serving-b.Touches(g.off[:n]) >= b.floor && (p.NoSurge || it.NoRoom)) {
+		if b.fitsBatch(nil, g.off[:n]) || t.g.noCapacity || (t.r.Back && n <= 1 && b.Serving-b.Touches(g.off[:n]) >= b.floor && (p.NoSurge || it.NoRoom)) {
 			t.approval(it, g, batch[:k], g.off[:n])
 			return
 		}
@@ -206,11 +225,11 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 	b := g.budget
 	if it.Canary > 0 && !t.g.noCapacity && (!b.Fits(victims) || (b.Serving-b.Touches(victims) < 1 && b.Serving > 0)) {
-		if b.N > 1 && !b.Fits(victims) && b.Fits(surplus(it, g)) {
+		if b.N > 1 && !b.Fits(victims) && b.Fits(surplus(it, g, g.members())) {
 			t.stage(it, g) // the surge was sized for another state of the group
 			return
 		}
-		t.full(it, b, len(victims))
+		t.full(it, g, len(victims))
 		return
 	}
 	a := schema.Action{Verb: schema.VerbApprove, Canary: it.Canary, Reason: schema.Reason{Code: schema.ReasonNextBatch,
@@ -227,7 +246,7 @@ func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 
 // noRoom gives up a surge that found no place, when going back.
 func (t *turn) noRoom(it *Item, g group) bool {
-	due := it.StagedAt.Add(duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout))
+	due := it.StagedAt.Add(startTimeout(*it.Paced))
 	if !t.r.Back || t.now.Before(due) {
 		t.wake(due)
 		return false
@@ -237,8 +256,13 @@ func (t *turn) noRoom(it *Item, g group) bool {
 	return true
 }
 
-// full says that the capacity rule stands in the way, with its figures.
-func (t *turn) full(it *Item, b Budget, n int) {
+// full says that the capacity rule stands in the way, with its figures. Members
+// of a release that was good before and do not come up are placed anew.
+func (t *turn) full(it *Item, g group, n int) {
+	if (t.r.Back || !it.fresh()) && t.relocate(it, g) {
+		return
+	}
+	b := g.budget
 	t.read(it)
 	t.why(it, schema.WaitCapacity, fmt.Sprintf("%d desired, %d serving, cap %d: %d more would exceed it", b.N, b.Serving, b.Cap, n),
 		"members that come back, locktide unhold, or more capacity")

@@ -129,10 +129,6 @@ func (it *Item) inherit(o Item, now time.Time) {
 	if o.Ask != nil && len(o.Ask.Victims) > 0 {
 		it.Flight, it.FlightAt = append(slices.Clone(it.Flight), o.Ask.Victims...), now
 	}
-	it.Before, it.Surged = o.Before, o.Surged
-	if it.To != o.To && (o.Canary > 0 || (o.Ask != nil && o.Ask.Canary > 0)) {
-		it.Before, it.Surged = slices.Clone(o.Known), o.To.Release
-	}
 }
 
 // turned gives the item that brings o to another entry.
@@ -300,7 +296,7 @@ func (r Rollout) clone() Rollout {
 	r.Items = slices.Clone(r.Items)
 	for i := range r.Items {
 		it := &r.Items[i]
-		it.Known, it.Flight, it.Before, it.Accepted = slices.Clone(it.Known), slices.Clone(it.Flight), slices.Clone(it.Before), slices.Clone(it.Accepted)
+		it.Known, it.Flight, it.Accepted = slices.Clone(it.Known), slices.Clone(it.Flight), slices.Clone(it.Accepted)
 	}
 	return r
 }

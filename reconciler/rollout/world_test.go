@@ -53,6 +53,13 @@ type send struct {
 
 // deliver lets a write reach the backend.
 func (w *world) deliver(s send) {
+	if v, ok := w.judged[s.a.ID]; ok { // who came up since the reading serves too
+		for _, m := range w.sim.members()[v.group] {
+			if m.Serving && !v.held[m.ID] {
+				v.serving[m.ID] = true
+			}
+		}
+	}
 	if s.took {
 		w.sim.apply(s.a, w.bodies[s.a.To.Body])
 	}
@@ -82,7 +89,9 @@ type answer struct {
 
 // judged is what was true when a disruptive write was dispatched.
 type judged struct {
+	group   string
 	serving map[string]bool
+	held    map[string]bool
 	n, cap  int
 	floor   int
 	relaxed bool // going back without room for a surge: one member more, beside those that shrinking takes
@@ -265,7 +274,7 @@ func (w *world) judge(a schema.Action) {
 		w.fail("P2: %s of %s while blind", a.Verb, a.Key)
 	}
 	members := w.seen.Members[j.o.Group]
-	v := judged{serving: map[string]bool{}, n: o.Paced.Count, floor: 0}
+	v := judged{group: j.o.Group, serving: map[string]bool{}, held: w.held, n: o.Paced.Count, floor: 0}
 	v.shrink = max(0, j.count-o.Paced.Count)
 	if j.count > 0 {
 		v.n = min(v.n, j.count) // growth takes nothing away
@@ -292,7 +301,7 @@ func (w *world) judge(a schema.Action) {
 	if o.Paced.Storage {
 		v.cap = 1
 	}
-	if v.n >= 2 {
+	if max(v.n, j.count) >= 2 {
 		v.floor = 1
 	}
 	v.relaxed = w.r.Back && (o.Paced.NoSurge || o.Paced.System || (len(w.r.Items) > 0 && w.noRoom(a.Key)))
@@ -328,13 +337,14 @@ func (w *world) taken(id string) bool {
 
 // oracle judges the capacity rule (P1, P4) from what the simulator took.
 func (w *world) oracle() {
-	by := map[schema.Digest][]string{}
+	by, up := map[schema.Digest][]string{}, map[string]bool{}
 	var order []schema.Digest
 	for _, t := range w.sim.taken {
 		if _, ok := by[t.cause]; !ok {
 			order = append(order, t.cause)
 		}
 		by[t.cause] = append(by[t.cause], t.id)
+		up[t.id] = t.up
 	}
 	for _, cause := range order {
 		v, ok := w.judged[cause]
@@ -343,6 +353,9 @@ func (w *world) oracle() {
 		}
 		in := 0
 		for _, id := range by[cause] {
+			if up[id] && !v.held[id] {
+				v.serving[id] = true // it came up in between
+			}
 			if v.serving[id] {
 				in++
 			}
