@@ -114,6 +114,36 @@ func TestRollout(t *testing.T) {
 	}
 }
 
+// A release may roll at another count than its own, which is no drift, until
+// it is parked.
+func TestStepCount(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "steps")
+	o := web(t, d, "steps.app", 3, "one")
+	r := (*schema.Receipt)(nil)
+	for _, n := range []int{1, 3} {
+		version := schema.Version("")
+		if r != nil {
+			version = r.Version
+		}
+		stage := action(schema.VerbStage, o, version)
+		stage.Count = n
+		r = do(t, d, stage)
+		until(t, "a step runs", func() bool { return len(running(members(t, d, o), o.Release)) == n })
+		for _, last := range []*schema.Receipt{r, nil} { // by the receipt, and by comparison
+			if live := see(t, d, o, last); live.State != schema.StateSame || live.Progress.Desired != n || live.Progress.Parked {
+				t.Fatalf("at %d of 3: %+v, progress %+v, diff %+v", n, live, live.Progress, live.Diff)
+			}
+		}
+	}
+	stage := action(schema.VerbStage, o, r.Version)
+	stage.Count = 2
+	r = do(t, d, stage)
+	until(t, "a step down runs", func() bool { return len(running(members(t, d, o), o.Release)) == 2 })
+	do(t, d, action(schema.VerbPark, o, r.Version))
+	until(t, "the park restores the count", func() bool { return len(running(members(t, d, o), o.Release)) == 3 })
+}
+
 func TestCanary(t *testing.T) {
 	t.Parallel()
 	d, _ := open(t, "canary")
@@ -131,6 +161,11 @@ func TestCanary(t *testing.T) {
 		if len(running(ms, one.Release)) < 2 {
 			t.Fatalf("an old member went before the promotion")
 		}
+		for _, m := range ms {
+			if m.Canary != (m.Release == two.Release) {
+				t.Fatalf("before the promotion: %+v", m)
+			}
+		}
 		return len(fresh) == 1
 	})
 	for len(fresh) < 2 {
@@ -146,6 +181,11 @@ func TestCanary(t *testing.T) {
 	a.Members = fresh
 	do(t, d, a)
 	until(t, "the rollout ends", func() bool { return see(t, d, two, r).Progress.Status == "successful" })
+	for _, m := range members(t, d, two) {
+		if m.Canary {
+			t.Fatalf("promoted and still a canary: %+v", m)
+		}
+	}
 }
 
 func TestDrift(t *testing.T) {

@@ -39,7 +39,7 @@ func (s *state) hold(rule, why string, cs []*change) {
 
 // approved says whether one approved set holds all of cs.
 func (s *state) approved(cs []*change) bool {
-	return slices.ContainsFunc(s.sets, func(set map[string]bool) bool {
+	return s.g.approvals && slices.ContainsFunc(s.sets, func(set map[string]bool) bool {
 		for _, c := range cs {
 			if !set[c.name()] {
 				return false

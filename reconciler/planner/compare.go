@@ -15,7 +15,7 @@ func (s *state) compare() {
 	seen := map[schema.Key]bool{}
 	for k, w := range s.in.Head {
 		seen[k] = true
-		if from, ok := s.in.Target[k]; !ok || from.Digest != w.Entry.Digest {
+		if from, ok := s.in.Target[k]; !ok || from.Digest != w.Entry.Digest || !s.g.equal {
 			s.changes = append(s.changes, s.grow(k, w, from, ok))
 		}
 	}
@@ -24,7 +24,9 @@ func (s *state) compare() {
 			s.changes = append(s.changes, s.shrink(k, from))
 		}
 	}
-	slices.SortFunc(s.changes, func(a, b *change) int { return a.Key.Compare(b.Key) })
+	if s.g.sorted {
+		slices.SortFunc(s.changes, func(a, b *change) int { return a.Key.Compare(b.Key) })
+	}
 	withheld := map[string]int{}
 	for _, c := range s.changes {
 		s.allow(c, withheld)
@@ -188,6 +190,9 @@ func (s *state) goesBack() bool {
 }
 
 func (s *state) note(code string, ref schema.Ref, message, next string) {
+	if !s.g.notes {
+		return
+	}
 	s.notes = append(s.notes, schema.Finding{Code: code, Severity: schema.Warn, Ref: ref, Message: message, Next: next})
 }
 

@@ -4,6 +4,8 @@ package planner
 // each away and see that a property breaks.
 type guards struct {
 	complete, readable, frozen, tombstone, cap, hour, blast, order, dangling, superseded, needs bool
+
+	equal, notes, approvals, sorted bool
 }
 
-var allGuards = guards{true, true, true, true, true, true, true, true, true, true, true}
+var allGuards = guards{true, true, true, true, true, true, true, true, true, true, true, true, true, true, true}

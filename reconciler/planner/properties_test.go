@@ -3,6 +3,7 @@ package planner
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -12,9 +13,27 @@ import (
 	"locktide.dev/schema"
 )
 
-// checks are the promises of every plan, whatever the input.
-func checks(in Input, p schema.Plan) error {
-	return errors.Join(owned(in, p), untouched(in, p), capped(in, p), blasted(in, p), ordered(in, p), explained(in, p))
+type promise struct {
+	name  string
+	keeps func(Input, func(Input) schema.Plan) error
+}
+
+// promises are kept by every plan, whatever the input. A planner is passed, so
+// that one without a guard can be judged too.
+var promises = []promise{
+	{"ownership", ofPlan(owned)},
+	{"partial reads", ofPlan(untouched)},
+	{"deletions", ofPlan(capped)},
+	{"blast", ofPlan(blasted)},
+	{"waves", ofPlan(ordered)},
+	{"explained", ofPlan(explained)},
+	{"converged", converged},
+	{"order-free", orderFree},
+	{"approvals", subsets},
+}
+
+func ofPlan(keeps func(Input, schema.Plan) error) func(Input, func(Input) schema.Plan) error {
+	return func(in Input, plan func(Input) schema.Plan) error { return keeps(in, plan(in)) }
 }
 
 // owned: only what head or target names, with the right verb and entries.
@@ -236,58 +255,58 @@ func explained(in Input, p schema.Plan) error {
 	return nil
 }
 
-func TestEveryPlanKeepsItsPromises(t *testing.T) {
+func TestPromises(t *testing.T) {
 	gen := inputs()
 	rapid.Check(t, func(t *rapid.T) {
 		in := gen.Draw(t, "in")
-		if err := checks(in, Plan(in)); err != nil {
-			t.Fatal(err)
+		for _, promise := range promises {
+			if err := promise.keeps(in, Plan); err != nil {
+				t.Fatalf("%s: %v", promise.name, err)
+			}
 		}
 	})
 }
 
-// Converged: carried out, with every set approved and everything readable, the
+// converged: carried out, with every set approved and everything readable, the
 // target becomes the head; a second plan has nothing to do.
-func TestConverged(t *testing.T) {
-	gen := inputs()
-	rapid.Check(t, func(t *rapid.T) {
-		in := gen.Draw(t, "in")
-		in.Complete, in.Frozen = true, nil
-		in.Readable = map[string]bool{"mem:dc1": true, "mem:dc2": true, "mem:edge": true}
-		in.Tombstones = map[schema.Ref]bool{}
-		for _, e := range in.Target {
-			o, _ := in.Bodies(e.Body)
-			for _, r := range o.From {
-				in.Tombstones[r] = true
+func converged(in Input, plan func(Input) schema.Plan) error {
+	in.Head = maps.Clone(in.Head)
+	in.Complete, in.Frozen = true, nil
+	in.Readable = map[string]bool{"mem:dc1": true, "mem:dc2": true, "mem:edge": true}
+	in.Tombstones = map[schema.Ref]bool{}
+	for _, e := range in.Target {
+		o, _ := in.Bodies(e.Body)
+		for _, r := range o.From {
+			in.Tombstones[r] = true
+		}
+	}
+	// Policy refuses a head whose routes name undefined groups.
+	for k, w := range in.Head {
+		for _, g := range w.Object.Serves {
+			if !slices.ContainsFunc(sortedKeysOf(in.Head), func(j schema.Key) bool { return j.Kind == "mem.job" && in.Head[j].Object.Group == g }) {
+				delete(in.Head, k)
 			}
 		}
-		// Policy refuses a head whose routes name undefined groups.
-		for k, w := range in.Head {
-			for _, g := range w.Object.Serves {
-				if !slices.ContainsFunc(sortedKeysOf(in.Head), func(j schema.Key) bool { return j.Kind == "mem.job" && in.Head[j].Object.Group == g }) {
-					delete(in.Head, k)
-				}
-			}
+	}
+	for range 4 {
+		p := plan(in)
+		in.Target = apply(in.Target, items(p)...)
+		for _, a := range p.Awaits {
+			in.Approved = append(in.Approved, a.Items)
 		}
-		for range 4 {
-			p := Plan(in)
-			in.Target = apply(in.Target, items(p)...)
-			for _, a := range p.Awaits {
-				in.Approved = append(in.Approved, a.Items)
-			}
+	}
+	if p := plan(in); !p.Empty() || len(p.Awaits) > 0 || len(p.Notes) > 0 {
+		return fmt.Errorf("not quiet after convergence: %+v", p)
+	}
+	for k, w := range in.Head {
+		if in.Target[k].Digest != w.Entry.Digest {
+			return fmt.Errorf("%s did not converge", k)
 		}
-		if p := Plan(in); !p.Empty() || len(p.Awaits) > 0 || len(p.Notes) > 0 {
-			t.Fatalf("not quiet after convergence: %+v", p)
-		}
-		for k, w := range in.Head {
-			if in.Target[k].Digest != w.Entry.Digest {
-				t.Fatalf("%s did not converge", k)
-			}
-		}
-		if len(in.Target) != len(in.Head) {
-			t.Fatalf("%d objects stand, %d are defined", len(in.Target), len(in.Head))
-		}
-	})
+	}
+	if len(in.Target) != len(in.Head) {
+		return fmt.Errorf("%d objects stand, %d are defined", len(in.Target), len(in.Head))
+	}
+	return nil
 }
 
 func sortedKeysOf(m map[schema.Key]Wanted) []schema.Key {
@@ -298,90 +317,102 @@ func sortedKeysOf(m map[schema.Key]Wanted) []schema.Key {
 	return slices.SortedFunc(slices.Values(out), schema.Key.Compare)
 }
 
-// Order-free: maps are iterated in random order by Go, and neither that nor
-// the order of apps and approvals shows.
-func TestOrderFree(t *testing.T) {
-	gen := inputs()
-	rapid.Check(t, func(t *rapid.T) {
-		in := gen.Draw(t, "in")
-		p := Plan(in)
-		want := string(schema.MustCanonical(p))
-		for _, a := range p.Awaits {
-			in.Approved = append(in.Approved, a.Items)
-		}
-		approved := string(schema.MustCanonical(Plan(in)))
-		slices.Reverse(in.Approved)
-		for k, w := range in.Head {
-			w.Object.Serves = slices.Clone(w.Object.Serves)
-			slices.Reverse(w.Object.Serves)
-			in.Head[k] = w
-		}
-		if got := string(schema.MustCanonical(Plan(in))); got != approved {
-			t.Fatalf("order shows:\n%s\n%s", got, approved)
-		}
-		in.Approved = nil
-		if got := string(schema.MustCanonical(Plan(in))); got != want {
-			t.Fatalf("order shows:\n%s\n%s", got, want)
-		}
-	})
+// orderFree: maps are iterated in random order by Go, and neither that nor the
+// order of apps and approvals shows.
+func orderFree(in Input, plan func(Input) schema.Plan) error {
+	p := plan(in)
+	want := string(schema.MustCanonical(p))
+	for _, a := range p.Awaits {
+		in.Approved = append(in.Approved, a.Items)
+	}
+	approved := string(schema.MustCanonical(plan(in)))
+	slices.Reverse(in.Approved)
+	in.Head = maps.Clone(in.Head)
+	for k, w := range in.Head {
+		w.Object.Serves = slices.Clone(w.Object.Serves)
+		slices.Reverse(w.Object.Serves)
+		in.Head[k] = w
+	}
+	if got := string(schema.MustCanonical(plan(in))); got != approved {
+		return fmt.Errorf("order shows:\n%s\n%s", got, approved)
+	}
+	in.Approved = nil
+	if got := string(schema.MustCanonical(plan(in))); got != want {
+		return fmt.Errorf("order shows:\n%s\n%s", got, want)
+	}
+	return nil
 }
 
-// An approval of a set holds for that set and for each of its subsets.
-func TestApprovalHoldsForSubsets(t *testing.T) {
-	gen := inputs()
-	rapid.Check(t, func(t *rapid.T) {
-		in := gen.Draw(t, "in")
-		in.NotFastForward, in.Forced = "1111..2222", everything(in)
-		p := Plan(in)
-		if !p.Empty() {
-			t.Fatal("a move that is no fast-forward did something before its approval")
+// subsets: nothing is done before its approval, and an approval of a set holds
+// for that set and for each of its subsets.
+func subsets(in Input, plan func(Input) schema.Plan) error {
+	in.NotFastForward, in.Forced = "1111..2222", everything(in)
+	p := plan(in)
+	if !p.Empty() {
+		return errors.New("a move that is no fast-forward did something before its approval")
+	}
+	if len(p.Awaits) == 0 {
+		return nil
+	}
+	in.Approved = [][]string{append([]string{"create mem.job:dc9:other sha256:00"}, p.Awaits[0].Items...)}
+	p = plan(in)
+	if len(p.Awaits) > 0 {
+		return fmt.Errorf("approved, but awaits: %+v", p.Awaits)
+	}
+	for i, part := range p.Partitions { // half of it is done; the rest is a subset
+		if i%2 == len(in.Head)%2 {
+			in.Target = apply(in.Target, part.Items...)
 		}
-		if len(p.Awaits) == 0 {
-			return
-		}
-		in.Approved = [][]string{append([]string{"create mem.job:dc9:other sha256:00"}, p.Awaits[0].Items...)}
-		p = Plan(in)
-		if len(p.Awaits) > 0 {
-			t.Fatalf("approved, but awaits: %+v", p.Awaits)
-		}
-		// Half of it is done; the rest is a subset.
-		for _, part := range p.Partitions {
-			if rapid.Bool().Draw(t, part.ID) {
-				in.Target = apply(in.Target, part.Items...)
-			}
-		}
-		if p := Plan(in); len(p.Awaits) > 0 {
-			t.Fatalf("a subset of the approved set awaits: %+v", p.Awaits)
-		}
-	})
+	}
+	if p := plan(in); len(p.Awaits) > 0 {
+		return fmt.Errorf("a subset of the approved set awaits: %+v", p.Awaits)
+	}
+	return nil
 }
 
-// Each guard is needed: without it, some input breaks a promise.
+// Each guard is needed: without it, some input breaks the promise that it
+// keeps, and every promise has a guard.
 func TestGuardsBite(t *testing.T) {
-	gen := inputs()
-	for name, off := range map[string]func(*guards){
-		"complete":   func(g *guards) { g.complete = false },
-		"readable":   func(g *guards) { g.readable = false },
-		"frozen":     func(g *guards) { g.frozen = false },
-		"tombstone":  func(g *guards) { g.tombstone = false },
-		"cap":        func(g *guards) { g.cap = false },
-		"hour":       func(g *guards) { g.hour = false },
-		"blast":      func(g *guards) { g.blast = false },
-		"order":      func(g *guards) { g.order = false },
-		"dangling":   func(g *guards) { g.dangling = false },
-		"superseded": func(g *guards) { g.superseded = false },
-		"needs":      func(g *guards) { g.needs = false },
+	kept := map[string]bool{}
+	for _, c := range []struct {
+		guard, promise string
+		off            func(*guards)
+	}{
+		{"equal", "ownership", func(g *guards) { g.equal = false }},
+		{"complete", "partial reads", func(g *guards) { g.complete = false }},
+		{"readable", "partial reads", func(g *guards) { g.readable = false }},
+		{"frozen", "partial reads", func(g *guards) { g.frozen = false }},
+		{"tombstone", "partial reads", func(g *guards) { g.tombstone = false }},
+		{"cap", "deletions", func(g *guards) { g.cap = false }},
+		{"hour", "deletions", func(g *guards) { g.hour = false }},
+		{"blast", "blast", func(g *guards) { g.blast = false }},
+		{"order", "waves", func(g *guards) { g.order = false }},
+		{"dangling", "waves", func(g *guards) { g.dangling = false }},
+		{"superseded", "waves", func(g *guards) { g.superseded = false }},
+		{"needs", "waves", func(g *guards) { g.needs = false }},
+		{"notes", "explained", func(g *guards) { g.notes = false }},
+		{"approvals", "converged", func(g *guards) { g.approvals = false }},
+		{"sorted", "order-free", func(g *guards) { g.sorted, g.order = false, false }},
+		{"approvals", "approvals", func(g *guards) { g.approvals = false }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		kept[c.promise] = true
+		t.Run(c.guard+"/"+c.promise, func(t *testing.T) {
 			g := allGuards
-			off(&g)
+			c.off(&g)
+			gen := inputs()
+			i := slices.IndexFunc(promises, func(p promise) bool { return p.name == c.promise })
 			for seed := range 3000 {
 				in := gen.Example(seed)
-				if checks(in, plan(in, g)) != nil {
+				if promises[i].keeps(in, func(in Input) schema.Plan { return plan(in, g) }) != nil {
 					return
 				}
 			}
-			t.Errorf("3,000 inputs kept every promise without the guard %q", name)
+			t.Errorf("3,000 inputs kept %q without the guard %q", c.promise, c.guard)
 		})
+	}
+	for _, p := range promises {
+		if !kept[p.name] {
+			t.Errorf("no guard is known to keep %q", p.name)
+		}
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	for name, value := range map[string]string{"rapid.seed": "1", "rapid.checks": "2000"} {
+	for name, value := range map[string]string{"rapid.seed": "1", "rapid.checks": "10000", "rapid.nofailfile": "true"} {
 		if !strings.Contains(strings.Join(os.Args, " "), name) {
 			if err := flag.Set(name, value); err != nil {
 				fmt.Fprintln(os.Stderr, err)
