@@ -20,7 +20,7 @@ import (
 // TestMain fixes seed and number of cases unless the command line says else.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	for name, value := range map[string]string{"rapid.seed": "1", "rapid.checks": "2000", "rapid.nofailfile": "true"} {
+	for name, value := range map[string]string{"rapid.seed": "1", "rapid.checks": "10000", "rapid.nofailfile": "true"} {
 		if !strings.Contains(strings.Join(os.Args, " "), name) {
 			if err := flag.Set(name, value); err != nil {
 				fmt.Fprintln(os.Stderr, err)

@@ -63,7 +63,7 @@ type taken struct {
 	cause schema.Digest
 	id    string
 	group string
-	up    bool // it passed when it was taken
+	up    []string // who passed at that moment
 }
 
 func newSim(now time.Time) *sim {
@@ -124,7 +124,12 @@ func (s *sim) native(j *simJob) {
 
 func (s *sim) take(j *simJob, i int) {
 	a := j.allocs[i]
-	_, up, _, _ := s.state(a)
+	var up []string
+	for _, m := range j.allocs {
+		if _, ok, _, _ := s.state(m); ok {
+			up = append(up, m.id)
+		}
+	}
 	s.taken = append(s.taken, taken{s.now, j.cause, a.id, j.o.Group, up})
 	j.allocs = append(j.allocs[:i:i], j.allocs[i+1:]...)
 }

@@ -337,14 +337,20 @@ func (w *world) taken(id string) bool {
 
 // oracle judges the capacity rule (P1, P4) from what the simulator took.
 func (w *world) oracle() {
-	by, up := map[schema.Digest][]string{}, map[string]bool{}
+	by := map[schema.Digest][]string{}
 	var order []schema.Digest
 	for _, t := range w.sim.taken {
 		if _, ok := by[t.cause]; !ok {
 			order = append(order, t.cause)
 		}
 		by[t.cause] = append(by[t.cause], t.id)
-		up[t.id] = t.up
+		if v, ok := w.judged[t.cause]; ok {
+			for _, id := range t.up { // who came up in between serves too
+				if !v.held[id] {
+					v.serving[id] = true
+				}
+			}
+		}
 	}
 	for _, cause := range order {
 		v, ok := w.judged[cause]
@@ -353,9 +359,6 @@ func (w *world) oracle() {
 		}
 		in := 0
 		for _, id := range by[cause] {
-			if up[id] && !v.held[id] {
-				v.serving[id] = true // it came up in between
-			}
 			if v.serving[id] {
 				in++
 			}
