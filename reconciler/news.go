@@ -156,6 +156,6 @@ func sameMember(a, b schema.Member) bool {
 	return a.ID == b.ID && a.Key == b.Key && a.Group == b.Group && a.Index == b.Index && a.Release == b.Release &&
 		a.Node == b.Node && a.Host == b.Host && a.Address == b.Address && maps.Equal(a.Ports, b.Ports) &&
 		a.Running == b.Running && a.Pending == b.Pending && a.Failed == b.Failed && a.Current == b.Current &&
-		said(a.Approved, b.Approved) && said(a.Passing, b.Passing) && a.Restarts == b.Restarts &&
+		said(a.Approved, b.Approved) && said(a.Passing, b.Passing) && a.Canary == b.Canary && a.Restarts == b.Restarts &&
 		a.Since.Equal(b.Since) && a.Created.Equal(b.Created) && a.Why == b.Why
 }
