@@ -158,9 +158,9 @@ func (d *Driver) applyJob(a schema.Action, now time.Time) *schema.Failure {
 			}
 		}
 	case schema.VerbMove:
-		for _, m := range j.allocs {
+		for i, m := range j.allocs {
 			if slices.Contains(a.Members, m.id) {
-				m.created, m.behave = now, d.opt.Behave(j.object, m.index)
+				j.allocs[i] = d.again(j, m, now)
 			}
 		}
 	}

@@ -65,7 +65,9 @@ func (d *Driver) compileGroup(f *schema.Fleet, name string, g schema.Group, ref 
 		spec.Config = at.Name
 		job.Reads = []schema.Key{at}
 	}
-	job.Release = schema.DigestOf(schema.MustCanonical(spec))
+	bare := spec
+	bare.Placement = schema.Placement{} // changed in place
+	job.Release = schema.DigestOf(schema.MustCanonical(bare))
 	autoscaled := g.Count.Max > 0
 	if !autoscaled {
 		spec.Count = g.Count.Number

@@ -33,6 +33,7 @@ type alloc struct {
 	index    int
 	version  uint64
 	release  schema.Digest
+	object   schema.Object // that it was started from
 	created  time.Time
 	behave   Behaviour
 	canary   bool
@@ -224,9 +225,25 @@ func (d *Driver) replace(j *job, now time.Time) bool {
 }
 
 func (d *Driver) start(j *job, index int, now time.Time) *alloc {
-	d.allocSeq++
-	a := &alloc{id: fmt.Sprintf("alloc-%s-%06d", d.opt.Name, d.allocSeq), index: index, version: j.version,
-		release: j.object.Release, created: now, behave: d.opt.Behave(j.object, index), approved: j.status != "running"}
+	a := d.newAlloc(j, j.object, index, now)
 	j.allocs = append(j.allocs, a)
+	return a
+}
+
+func (d *Driver) newAlloc(j *job, o schema.Object, index int, now time.Time) *alloc {
+	d.allocSeq++
+	return &alloc{id: fmt.Sprintf("alloc-%s-%06d", d.opt.Name, d.allocSeq), index: index, version: j.version,
+		release: o.Release, object: o, created: now, behave: d.opt.Behave(o, index), approved: j.status != "running"}
+}
+
+// again is what takes the place of a stopped member at once, outside the
+// window: the live version, but while canaries wait an old member comes back
+// as it was.
+func (d *Driver) again(j *job, m *alloc, now time.Time) *alloc {
+	if j.canary == 0 || j.promoted {
+		return d.newAlloc(j, j.object, m.index, now)
+	}
+	a := d.newAlloc(j, m.object, m.index, now)
+	a.version, a.canary = m.version, m.canary
 	return a
 }

@@ -173,12 +173,20 @@ func (d *Driver) Passing(group string) int {
 
 // StopByHand is `nomad job stop` by somebody else.
 func (d *Driver) StopByHand(k schema.Key) {
-	d.byHand(k, "stopped the job", func(j *job) { j.stopped = true })
+	d.byHand(k, "stopped the job", func(j *job) bool { j.stopped = true; return true })
 }
 
-// ScaleByHand sets a job's count as a human or an autoscaler would.
-func (d *Driver) ScaleByHand(k schema.Key, n int) {
-	d.byHand(k, fmt.Sprintf("scaled to %d", n), func(j *job) { j.count = n })
+// ScaleByHand sets a job's count as a human or an autoscaler would. False: it
+// was refused, as while a deployment runs.
+func (d *Driver) ScaleByHand(k schema.Key, n int) bool {
+	return d.byHand(k, fmt.Sprintf("scaled to %d", n), func(j *job) bool {
+		if j.status == "running" {
+			return false
+		}
+		j.count, j.status = n, "running"
+		j.deploy++
+		return true
+	})
 }
 
 // Changes implements drivers.Writer.
@@ -197,21 +205,26 @@ func (d *Driver) Changes(_ context.Context, since time.Time) ([]schema.HistoryEn
 	return out, nil
 }
 
-func (d *Driver) byHand(k schema.Key, what string, change func(*job)) {
+// byHand makes one change, unless it says that it is refused.
+func (d *Driver) byHand(k schema.Key, what string, change func(*job) bool) bool {
 	d.mu.Lock()
 	j := d.jobs[k]
 	if j == nil {
 		d.mu.Unlock()
-		return
+		return false
 	}
 	d.advance()
-	change(j)
+	if !change(j) {
+		d.mu.Unlock()
+		return false
+	}
 	j.hand = true
 	d.others = append(d.others, schema.HistoryEntry{At: d.opt.Now(), Writer: "foreign", What: what, Key: &k})
 	j.version = d.bump()
 	d.settle(k, j)
 	d.mu.Unlock()
 	d.ring(k)
+	return true
 }
 
 // Kill fails one running member for good on its present release.

@@ -1,6 +1,8 @@
 package memory_test
 
 import (
+	"encoding/json"
+	"fmt"
 	"testing"
 	"time"
 
@@ -50,6 +52,52 @@ func TestConformance(t *testing.T) {
 			drivertest.Run(t, c)
 		})
 	}
+}
+
+// TestPaced plays the scripts that real Nomad plays too.
+func TestPaced(t *testing.T) {
+	drivertest.PlayPaced(t, func(t *testing.T, _ string) drivertest.Backend {
+		at := &clock{now: time.Unix(1_700_000_000, 0)}
+		doomed, labels := map[string]bool{}, map[schema.Digest]string{}
+		name := func(index int, release string) string { return fmt.Sprintf("%d/%s", index, release) }
+		d := memory.New(memory.Options{Name: "m", Now: at.read, Behave: func(o schema.Object, index int) memory.Behaviour {
+			var spec struct{ Release string }
+			if err := json.Unmarshal(o.Spec, &spec); err != nil {
+				t.Error(err)
+			}
+			return memory.Behaviour{Crash: doomed[name(index, spec.Release)]}
+		}})
+		return drivertest.Backend{
+			Driver: d,
+			Compile: func(t *testing.T, def drivertest.Definition) schema.Object {
+				f := group(def.Count, def.Release)
+				g := f.Groups["shop.api/prod.dc1"]
+				if def.Edit != "" {
+					g.Placement.Require = map[string]string{"kernel.name": "linux"}
+				}
+				f.Groups["shop.api/prod.dc1"] = g
+				o := compile(t, d, f, memory.KindJob)
+				labels[o.Release] = def.Release
+				return o
+			},
+			Doom: func(t *testing.T, index int, release string) {
+				doomed[name(index, release)] = true
+				live, err := d.Observe(t.Context(), drivers.Query{Members: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, m := range live.Members {
+					if m.Index == index && labels[m.Release] == release {
+						d.Kill(m.ID)
+					}
+				}
+			},
+			Scale:  func(_ *testing.T, o schema.Object, n int) bool { return d.ScaleByHand(o.Key, n) },
+			Stop:   func(_ *testing.T, o schema.Object) { d.StopByHand(o.Key) },
+			Settle: func(*testing.T, schema.Object) { at.now = at.now.Add(time.Minute) },
+			Wait:   50 * time.Millisecond,
+		}
+	})
 }
 
 // The window of a staged job moves by approval only, in order of the index.

@@ -70,12 +70,15 @@ func (d *Driver) compare(o schema.Object) schema.LiveObject {
 		return out
 	case d.jobs[o.Key] != nil:
 		j := d.jobs[o.Key]
-		out.Count = j.count
-		out.Progress = &schema.Progress{Deployment: fmt.Sprintf("deployment-%d", j.deploy), Status: j.status, Parked: j.parked,
-			Desired: j.count, Release: j.object.Release}
 		if j.stopped {
 			out.Reason = "stopped"
 			return out
+		}
+		out.Count = j.count
+		out.Progress = &schema.Progress{Deployment: fmt.Sprintf("deployment-%d", j.deploy), Status: j.status, Parked: j.parked,
+			Desired: j.count, Release: j.object.Release}
+		if !j.parked {
+			out.Progress.Parallel, out.Progress.Canary = j.parallel, j.canary
 		}
 		digest = j.object.Digest
 		if p := o.Paced; p != nil && !p.Autoscaled && (j.parked || j.hand) && j.count != p.Count && digest == o.Digest {

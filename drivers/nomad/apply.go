@@ -163,24 +163,36 @@ func (d *Driver) send(ctx context.Context, o schema.Object, job *api.Job, live *
 	if err != nil {
 		return nil, err
 	}
-	if live != nil && resp.JobModifyIndex == opts.ModifyIndex {
-		version-- // nothing changed
+	at := resp.JobModifyIndex
+	if live != nil && unchanged(resp, live.job) {
+		at = opts.ModifyIndex
+		version--
 	}
 	if resp.Warnings != "" {
 		d.log.Warn("Nomad warns", "job", o.Key.Name, "warnings", resp.Warnings)
 	}
-	p := proof{Version: version, Count: asked(job), Parked: !isGated(job), Release: schema.Digest(sub.VariableFlags[flagRelease])}
-	r := receipt(versionOf(resp.JobModifyIndex), o.Digest, p)
+	p := proofOf(job, version, sub.VariableFlags[flagRelease])
+	r := receipt(versionOf(at), o.Digest, p)
 	if sub.VariableFlags[flagEjected] == "" && !deref(job.Stop) {
 		d.memory.own(o.Key, o.Group)
-		d.memory.learn(o.Key, resp.JobModifyIndex, p)
-		w := written{index: resp.JobModifyIndex, receipt: r, fact: versionFact{p.Release, sub.VariableFlags[flagGroup]}}
+		d.memory.learn(o.Key, at, p)
+		w := written{index: at, receipt: r, fact: versionFact{p.Release, sub.VariableFlags[flagGroup]}}
 		if sent := (&liveJob{job: job, flags: sub.VariableFlags}); !p.Parked && sent.marked(d.config.Owner) {
-			job.JobModifyIndex, job.Version, w.live = &resp.JobModifyIndex, &version, sent
+			job.JobModifyIndex, job.Version, w.live = &at, &version, sent
 		}
 		d.memory.register(o.Key, w)
 	}
 	return r, nil
+}
+
+// unchanged says whether a register found the job as it was. Nomad then
+// answers with the ModifyIndex of the job, which moves with its status, and
+// makes the evaluation in a write of its own.
+func unchanged(resp *api.JobRegisterResponse, live *api.Job) bool {
+	if resp.EvalID == "" { // periodic and parameterized jobs have none
+		return resp.JobModifyIndex == deref(live.ModifyIndex)
+	}
+	return resp.EvalCreateIndex > resp.JobModifyIndex
 }
 
 // stop ends a job by compare-and-set, as Deregister has none; never a purge.

@@ -124,10 +124,23 @@ func (l *liveJob) native() map[string]blocks {
 // proof is what a receipt remembers beside version and digest, so that an
 // unchanged job costs no call.
 type proof struct {
-	Version uint64        `json:"version"`
-	Count   int           `json:"count"`
-	Parked  bool          `json:"parked"`
-	Release schema.Digest `json:"release"`
+	Version  uint64        `json:"version"`
+	Count    int           `json:"count"`
+	Parked   bool          `json:"parked"`
+	Parallel int           `json:"parallel,omitempty"` // while it waits for us
+	Canary   int           `json:"canary,omitempty"`
+	Release  schema.Digest `json:"release"`
+}
+
+// proofOf reads what a job version says of its pacing.
+func proofOf(job *api.Job, version uint64, release string) proof {
+	p := proof{Version: version, Count: asked(job), Parked: true, Release: schema.Digest(release)}
+	for _, tg := range job.TaskGroups {
+		if u := tg.Update; u != nil && deref(u.HealthCheck) == "manual" {
+			p.Parked, p.Parallel, p.Canary = false, deref(u.MaxParallel), deref(u.Canary)
+		}
+	}
+	return p
 }
 
 func receipt(at schema.Version, digest schema.Digest, p proof) *schema.Receipt {
@@ -135,7 +148,7 @@ func receipt(at schema.Version, digest schema.Digest, p proof) *schema.Receipt {
 }
 
 func (l *liveJob) proof() proof {
-	return proof{Version: deref(l.job.Version), Count: l.count(), Parked: !isGated(l.job), Release: schema.Digest(l.flags[flagRelease])}
+	return proofOf(l.job, deref(l.job.Version), l.flags[flagRelease])
 }
 
 func proven(r *schema.Receipt, at schema.Version, digest schema.Digest) (proof, bool) {

@@ -81,6 +81,7 @@ func (d *Driver) compareAll(ctx context.Context, wants []drivers.Want, stubs map
 			return fmt.Errorf("nomad %s: could not list deployments: %w", d.config.Name, failureOf(err, false))
 		}
 	}
+	unlistable := d.unlistable(ctx, wants, stubs)
 	live.Objects = make([]schema.LiveObject, len(wants))
 	take := func(i int, o schema.LiveObject, p proof) {
 		key, stub := wants[i].Object.Key, stubs[wants[i].Object.Key]
@@ -94,7 +95,9 @@ func (d *Driver) compareAll(ctx context.Context, wants []drivers.Want, stubs map
 	}
 	var unknown []int
 	for i, w := range wants {
-		if o, p, ok := d.known(w, stubs[w.Object.Key]); ok {
+		if _, namespace := splitName(w.Object.Key.Name); stubs[w.Object.Key] == nil && unlistable[namespace] != nil {
+			live.Objects[i] = unread(w.Object.Key, unlistable[namespace], live)
+		} else if o, p, ok := d.known(w, stubs[w.Object.Key]); ok {
 			take(i, o, p)
 		} else {
 			unknown = append(unknown, i)
@@ -105,11 +108,9 @@ func (d *Driver) compareAll(ctx context.Context, wants []drivers.Want, stubs map
 		i := unknown[n]
 		o, p, err := d.compare(ctx, wants[i])
 		if err != nil {
-			f := failureOf(err, false)
 			mu.Lock()
 			defer mu.Unlock()
-			live.Complete, live.Missing = false, fmt.Sprintf("%s: %s", wants[i].Object.Key, f.Message)
-			live.Objects[i] = schema.LiveObject{Key: wants[i].Object.Key, State: schema.StateUnknown, Reason: f.Message}
+			live.Objects[i] = unread(wants[i].Object.Key, err, live)
 			return
 		}
 		take(i, o, p)
@@ -214,7 +215,7 @@ func (d *Driver) deployments(ctx context.Context) (map[schema.Key]*api.Deploymen
 // progress tells where the replacement of the live version stands; a
 // deployment of another version says nothing of it.
 func progress(x *api.Deployment, index uint64, p proof) *schema.Progress {
-	out := &schema.Progress{Status: "none", Parked: p.Parked, Desired: p.Count, Release: p.Release}
+	out := &schema.Progress{Status: "none", Parked: p.Parked, Parallel: p.Parallel, Canary: p.Canary, Desired: p.Count, Release: p.Release}
 	if x == nil || x.JobSpecModifyIndex != index {
 		return out
 	}

@@ -84,14 +84,7 @@ func nativeBlocks(job *api.Job) map[string]blocks {
 }
 
 // isGated says whether a live job waits for us.
-func isGated(job *api.Job) bool {
-	for _, tg := range job.TaskGroups {
-		if tg.Update != nil && deref(tg.Update.HealthCheck) == "manual" {
-			return true
-		}
-	}
-	return false
-}
+func isGated(job *api.Job) bool { return !proofOf(job, 0, "").Parked }
 
 // Flags that travel with each job version in its submission; unlike meta they
 // replace no member.

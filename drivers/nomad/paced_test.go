@@ -1,0 +1,70 @@
+package nomad
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/nomad/api"
+
+	"locktide.dev/drivers/drivertest"
+	"locktide.dev/schema"
+)
+
+// TestPaced plays the scripts that the memory driver plays too.
+func TestPaced(t *testing.T) {
+	t.Parallel()
+	drivertest.PlayPaced(t, func(t *testing.T, script string) drivertest.Backend {
+		d, _ := open(t, "paced")
+		doom := t.TempDir()
+		return drivertest.Backend{
+			Driver: d,
+			Compile: func(t *testing.T, def drivertest.Definition) schema.Object {
+				name, g := group(d, script+".app", def.Count, def.Release)
+				g.Tasks["main"] = schema.Task{Driver: "raw_exec", Config: map[string]any{"command": "/bin/sh", "args": []string{"-c",
+					"until test -e " + doom + "/$NOMAD_ALLOC_INDEX-$VALUE; do sleep 0.5; done; exit 1"}}}
+				if def.Edit != "" {
+					g.Placement.Require = map[string]string{"kernel.name": "linux"}
+				}
+				if def.System {
+					g.Kind = "system"
+				}
+				return compile(t, d, name, g)
+			},
+			Doom: func(t *testing.T, index int, release string) {
+				if err := os.WriteFile(filepath.Join(doom, fmt.Sprintf("%d-%s", index, release)), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Scale: func(t *testing.T, o schema.Object, n int) bool {
+				id, ns := splitName(o.Key.Name)
+				_, _, err := d.api.Jobs().Scale(id, groupName, &n, "by hand", false, nil, writing(t.Context(), ns))
+				return err == nil
+			},
+			Stop: func(t *testing.T, o schema.Object) {
+				id, ns := splitName(o.Key.Name)
+				if _, _, err := d.api.Jobs().Deregister(id, false, writing(t.Context(), ns)); err != nil {
+					t.Fatal(err)
+				}
+			},
+			Settle: func(t *testing.T, o schema.Object) { evaluate(t, d, o) },
+		}
+	})
+}
+
+// evaluate makes the scheduler look at a job once more and waits until it did.
+func evaluate(t *testing.T, d *Driver, o schema.Object) {
+	t.Helper()
+	id, ns := splitName(o.Key.Name)
+	eval, _, err := d.api.Jobs().EvaluateWithOpts(id, api.EvalOptions{}, writing(t.Context(), ns))
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the evaluation ends", func() bool {
+		e, _, err := d.api.Evaluations().Info(eval, query(t.Context(), ns))
+		return err == nil && e.Status != "pending"
+	})
+	time.Sleep(200 * time.Millisecond) // a deployment's news travel in batches of that length
+}
