@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"locktide.dev/drivers"
+	"locktide.dev/drivers/access"
 	"locktide.dev/schema"
 )
 
@@ -42,12 +42,13 @@ type Config struct {
 	Address     string   `json:"address"`               // host:port or URL
 	Datacenter  string   `json:"datacenter,omitempty"`  // of Consul; default: the agent's own
 	Datacenters []string `json:"datacenters,omitempty"` // of the fleet that it serves; none: all
-	TokenFile   string   `json:"token_file,omitempty"`  // ACL token, read again for every request
+	TokenFile   string   `json:"token_file,omitempty"`  // ACL token, read again when the file changes
 	CAFile      string   `json:"ca_file,omitempty"`
 	CertFile    string   `json:"cert_file,omitempty"`
 	KeyFile     string   `json:"key_file,omitempty"`
-	Prefix      string   `json:"prefix,omitempty"` // KV folder; default schema.DefaultConfigPrefix
-	Owner       string   `json:"owner"`            // id of the fleet; marks what is ours
+	ServerName  string   `json:"server_name,omitempty"` // expected in the server's certificate, server.<datacenter>.consul
+	Prefix      string   `json:"prefix,omitempty"`      // KV folder; default schema.DefaultConfigPrefix
+	Owner       string   `json:"owner"`                 // id of the fleet; marks what is ours
 }
 
 // Driver is one opened Consul datacenter.
@@ -86,17 +87,9 @@ func (c Config) Open(context.Context) (*Driver, error) {
 	} else if c.CAFile != "" || c.CertFile != "" {
 		scheme = "https"
 	}
-	tls, err := api.SetupTLSConfig(&api.TLSConfig{CAFile: c.CAFile, CertFile: c.CertFile, KeyFile: c.KeyFile})
+	trip, err := access.Files{CA: c.CAFile, Cert: c.CertFile, Key: c.KeyFile, ServerName: c.ServerName, Token: c.TokenFile}.Transport(transport, "X-Consul-Token")
 	if err != nil {
-		return nil, fmt.Errorf("consul instance %s: cannot read the TLS files: %w", c.Name, err)
-	}
-	transport.TLSClientConfig = tls
-	var trip http.RoundTripper = transport
-	if c.TokenFile != "" {
-		if _, err := os.Stat(c.TokenFile); err != nil {
-			return nil, fmt.Errorf("consul instance %s: cannot read the token file: %w", c.Name, err)
-		}
-		trip = tokenTrip{file: c.TokenFile, next: transport}
+		return nil, fmt.Errorf("consul instance %s: %w", c.Name, err)
 	}
 	client, err := api.NewClient(&api.Config{Address: strings.TrimRight(address, "/"), Scheme: scheme,
 		Datacenter: c.Datacenter, HttpClient: &http.Client{Transport: trip}})
@@ -104,23 +97,6 @@ func (c Config) Open(context.Context) (*Driver, error) {
 		return nil, fmt.Errorf("consul instance %s: cannot make a client for %s: %w", c.Name, c.Address, err)
 	}
 	return &Driver{config: c, client: client, now: time.Now}, nil
-}
-
-// tokenTrip sends the token that the file holds now, so that it can be rotated.
-type tokenTrip struct {
-	file string
-	next http.RoundTripper
-}
-
-// RoundTrip implements http.RoundTripper.
-func (t tokenTrip) RoundTrip(r *http.Request) (*http.Response, error) {
-	token, err := os.ReadFile(t.file)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the Consul token: %w", err)
-	}
-	r = r.Clone(r.Context())
-	r.Header.Set("X-Consul-Token", strings.TrimSpace(string(token)))
-	return t.next.RoundTrip(r)
 }
 
 // Name implements drivers.Driver.

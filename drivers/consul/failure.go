@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"locktide.dev/drivers/access"
 	"locktide.dev/schema"
 )
 
@@ -50,6 +51,9 @@ func failure(what schema.Key, err error) *schema.Failure {
 	case errors.As(err, &op) && op.Op == "dial", errors.Is(err, errNoLeader):
 		f.Kind = schema.FailUnavailable
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	}
+	if message, next, ok := access.Explain(err); ok {
+		f.Kind, f.Message, f.Next = schema.FailUnavailable, fmt.Sprintf("cannot reach Consul for %s: %s", what, message), next
 	}
 	var before unread
 	if errors.As(err, &before) && f.Kind == schema.FailUnclear {

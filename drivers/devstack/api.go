@@ -12,6 +12,7 @@ import (
 
 // api is the HTTP API of one server, as far as starting it needs.
 type api struct {
+	client  *http.Client
 	address string
 	header  string // X-Consul-Token or X-Nomad-Token
 	token   string // may be empty
@@ -35,7 +36,7 @@ func (a api) call(ctx context.Context, method, path string, in, out any) error {
 	if a.token != "" {
 		req.Header.Set(a.header, a.token)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := a.client.Do(req)
 	if err != nil {
 		return err
 	}

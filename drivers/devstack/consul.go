@@ -10,11 +10,12 @@ import (
 
 // ConsulOptions says which Consul to start.
 type ConsulOptions struct {
-	Dir        string   // empty: a temporary one, removed by Stop
-	Datacenter string   // empty: dc1
-	Agents     []string // names of client agents; give one to each Nomad client
-	ACL        bool     // deny by default
-	Extra      string   // more HCL for every agent, such as tls
+	Dir        string     // empty: a temporary one, removed by Stop
+	Datacenter string     // empty: dc1
+	Agents     []string   // names of client agents; give one to each Nomad client
+	ACL        bool       // deny by default
+	TLS        *Authority // HTTPS, and a client certificate for every caller
+	Extra      string     // more HCL for every agent
 }
 
 // ConsulCluster is one Consul server and its client agents.
@@ -23,7 +24,9 @@ type ConsulCluster struct {
 	Agents map[string]*Server // by name
 	Token  string             // management token; empty without ACLs
 
-	stack stack
+	stack     stack
+	client    *http.Client
+	clientTLS string // lines of a Nomad agent's consul block
 }
 
 // consulAgent is what the configuration file of an agent says.
@@ -31,6 +34,7 @@ type consulAgent struct {
 	name, datacenter string
 	join             string // serf address of the server; empty for the server itself
 	token            string
+	tls              string // block of the configuration; empty: HTTP in the clear
 	http, rpc, serf  int
 }
 
@@ -63,16 +67,23 @@ func Consul(ctx context.Context, o ConsulOptions) (_ *ConsulCluster, err error) 
 		o.Datacenter = "dc1"
 	}
 
-	agent := consulAgent{name: "consul", datacenter: o.Datacenter, token: c.Token, http: ports[0], serf: ports[1], rpc: ports[2]}
-	c.Server = c.newServer(program, agent)
+	if c.client, err = o.TLS.client(); err != nil {
+		return nil, err
+	}
+	var tls string
+	if tls, c.clientTLS, err = o.TLS.consulBlocks(o.Datacenter); err != nil {
+		return nil, err
+	}
+	agent := consulAgent{name: "consul", datacenter: o.Datacenter, token: c.Token, tls: tls, http: ports[0], serf: ports[1], rpc: ports[2]}
+	c.Server = newConsul(program, o.TLS.scheme(), agent)
 	c.Server.ready = func(ctx context.Context) error { return c.isMember(ctx, c.Server) }
 	if err := c.stack.add(ctx, c.Server, agent.hcl(), o.Extra); err != nil {
 		return nil, err
 	}
 	join := loopback(agent.serf)
 	for i, name := range o.Agents {
-		agent := consulAgent{name: name, datacenter: o.Datacenter, join: join, token: c.Token, http: ports[3+2*i], serf: ports[4+2*i]}
-		srv := c.newServer(program, agent)
+		agent := consulAgent{name: name, datacenter: o.Datacenter, join: join, token: c.Token, tls: tls, http: ports[3+2*i], serf: ports[4+2*i]}
+		srv := newConsul(program, o.TLS.scheme(), agent)
 		srv.ready = func(ctx context.Context) error { return c.isMember(ctx, srv) }
 		if err := c.stack.add(ctx, srv, agent.hcl(), o.Extra); err != nil {
 			return nil, err
@@ -85,10 +96,10 @@ func Consul(ctx context.Context, o ConsulOptions) (_ *ConsulCluster, err error) 
 // Stop ends all agents and waits until they are gone.
 func (c *ConsulCluster) Stop() error { return c.stack.stop() }
 
-func (c *ConsulCluster) newServer(program string, a consulAgent) *Server {
+func newConsul(program, scheme string, a consulAgent) *Server {
 	return &Server{
 		Name:    a.name,
-		Address: "http://" + loopback(a.http),
+		Address: scheme + loopback(a.http),
 		program: program,
 		args:    []string{"agent", "-config-file=agent.hcl", "-config-file=extra.hcl"},
 	}
@@ -98,7 +109,7 @@ func (c *ConsulCluster) newServer(program string, a consulAgent) *Server {
 // a leader is elected and the agent reaches it.
 func (c *ConsulCluster) isMember(ctx context.Context, srv *Server) error {
 	var checks []struct{ CheckID, Status string }
-	agent := api{srv.Address, "X-Consul-Token", c.Token}
+	agent := api{c.client, srv.Address, "X-Consul-Token", c.Token}
 	if err := agent.call(ctx, http.MethodGet, "/v1/health/node/"+url.PathEscape(srv.Name), nil, &checks); err != nil {
 		return err
 	}
@@ -120,8 +131,7 @@ client_addr          = "127.0.0.1"
 disable_update_check = true
 leave_on_terminate   = false
 ports {
-  http     = %d
-  serf_lan = %d
+%s  serf_lan = %d
   serf_wan = -1
   dns      = -1
   grpc     = -1
@@ -136,7 +146,7 @@ gossip_lan {
   probe_timeout  = "4s"
 }
 performance { raft_multiplier = 1 }
-`, a.name, a.datacenter, a.http, a.serf, a.serverPort())
+`, a.name, a.datacenter, a.httpPort(), a.serf, a.serverPort()) + a.tls
 	if a.join == "" {
 		text += "server = true\nbootstrap_expect = 1\n"
 	} else {
@@ -153,6 +163,25 @@ performance { raft_multiplier = 1 }
 `, a.token, a.managementToken())
 	}
 	return text
+}
+
+func (a consulAgent) httpPort() string {
+	if a.tls != "" {
+		return fmt.Sprintf("  http     = -1\n  https    = %d\n", a.http)
+	}
+	return fmt.Sprintf("  http     = %d\n", a.http)
+}
+
+// consulBlocks issues the certificate of a datacenter's agents and gives
+// their tls block, and what Nomad's agents need to reach them.
+func (a *Authority) consulBlocks(datacenter string) (agent, client string, err error) {
+	if a == nil {
+		return "", "", nil
+	}
+	cert, key, err := a.Issue("consul-"+datacenter, "server."+datacenter+".consul")
+	files := fmt.Sprintf("  ca_file   = %q\n  cert_file = %q\n  key_file  = %q\n", a.CAFile, cert, key)
+	agent = fmt.Sprintf("tls {\n defaults {\n%s  verify_incoming = true\n  verify_outgoing = true\n }\n internal_rpc { verify_server_hostname = true }\n}\n", files)
+	return agent, "  ssl       = true\n" + files, err
 }
 
 func (a consulAgent) serverPort() string {

@@ -18,7 +18,8 @@ type NomadOptions struct {
 	Clients []NomadClient  // hosts for tasks
 	Consul  *ConsulCluster // an agent named like each client; nil: without Consul
 	ACL     bool
-	Extra   string // more HCL for every agent, such as tls or host volumes
+	TLS     *Authority // HTTPS, and a client certificate for every caller
+	Extra   string     // more HCL for every agent, such as host volumes
 }
 
 // NomadClient is one host for tasks, with raw_exec, exec, docker where there is
@@ -37,6 +38,7 @@ type NomadCluster struct {
 	Token   string             // management token; empty without ACLs
 
 	stack  stack
+	client *http.Client
 	claims []net.Listener // of the clients' ranges of task ports
 }
 
@@ -46,6 +48,7 @@ type nomadAgent struct {
 	server                   string // RPC address of the server; empty for the server itself
 	http, rpc, serf          int
 	consul, consulToken      string // address of the agent's own Consul; empty: none
+	consulTLS, tls           string // blocks of the configuration
 	acl                      bool
 	client                   NomadClient
 	firstPort, lastPort      int // of tasks
@@ -77,11 +80,18 @@ func Nomad(ctx context.Context, o NomadOptions) (_ *NomadCluster, err error) {
 	if o.Region == "" {
 		o.Region = "global"
 	}
-	agent := nomadAgent{name: "nomad", region: o.Region, datacenter: "dc1", acl: o.ACL, http: ports[0], rpc: ports[1], serf: ports[2]}
-	if o.Consul != nil {
-		agent.consul, agent.consulToken = o.Consul.Server.Address, o.Consul.Token
+	if n.client, err = o.TLS.client(); err != nil {
+		return nil, err
 	}
-	n.Server = newNomad(program, agent)
+	tls, err := o.TLS.nomadBlock(o.Region)
+	if err != nil {
+		return nil, err
+	}
+	agent := nomadAgent{name: "nomad", region: o.Region, datacenter: "dc1", acl: o.ACL, tls: tls, http: ports[0], rpc: ports[1], serf: ports[2]}
+	if o.Consul != nil {
+		agent.consul, agent.consulToken, agent.consulTLS = o.Consul.Server.Address, o.Consul.Token, o.Consul.clientTLS
+	}
+	n.Server = newNomad(program, o.TLS.scheme(), agent)
 	n.Server.ready = func(ctx context.Context) error { return n.serves(ctx, o.ACL) }
 	if err := n.stack.add(ctx, n.Server, agent.hcl(), o.Extra); err != nil {
 		return nil, err
@@ -89,7 +99,7 @@ func Nomad(ctx context.Context, o NomadOptions) (_ *NomadCluster, err error) {
 	for i, client := range o.Clients {
 		agent := nomadAgent{
 			name: client.Name, region: o.Region, datacenter: client.Datacenter, server: loopback(agent.rpc),
-			http: ports[3+2*i], rpc: ports[4+2*i], acl: o.ACL, client: client,
+			http: ports[3+2*i], rpc: ports[4+2*i], acl: o.ACL, tls: tls, client: client,
 		}
 		if agent.datacenter == "" {
 			agent.datacenter = "dc1"
@@ -99,9 +109,9 @@ func Nomad(ctx context.Context, o NomadOptions) (_ *NomadCluster, err error) {
 			if !ok {
 				return nil, fmt.Errorf("devstack: Nomad client %s has no Consul agent of its own: name it in ConsulOptions.Agents", client.Name)
 			}
-			agent.consul, agent.consulToken = own.Address, o.Consul.Token
+			agent.consul, agent.consulToken, agent.consulTLS = own.Address, o.Consul.Token, o.Consul.clientTLS
 		}
-		if err := n.addClient(ctx, program, agent, o.Extra); err != nil {
+		if err := n.addClient(ctx, newNomad(program, o.TLS.scheme(), agent), agent, o.Extra); err != nil {
 			return nil, err
 		}
 	}
@@ -118,14 +128,13 @@ func (n *NomadCluster) Stop() error {
 	return errors.Join(errs...)
 }
 
-func (n *NomadCluster) addClient(ctx context.Context, program string, agent nomadAgent, extra string) error {
+func (n *NomadCluster) addClient(ctx context.Context, srv *Server, agent nomadAgent, extra string) error {
 	first, last, claim, err := claimTaskPorts()
 	if err != nil {
 		return err
 	}
 	n.claims = append(n.claims, claim)
 	agent.firstPort, agent.lastPort = first, last
-	srv := newNomad(program, agent)
 	srv.ready = func(ctx context.Context) error { return n.hasNode(ctx, agent) }
 	if err := n.stack.add(ctx, srv, agent.hcl(), extra); err != nil {
 		return err
@@ -134,16 +143,16 @@ func (n *NomadCluster) addClient(ctx context.Context, program string, agent noma
 	return nil
 }
 
-func newNomad(program string, a nomadAgent) *Server {
+func newNomad(program, scheme string, a nomadAgent) *Server {
 	return &Server{
 		Name:    a.name,
-		Address: "http://" + loopback(a.http),
+		Address: scheme + loopback(a.http),
 		program: program,
 		args:    []string{"agent", "-config=agent.hcl", "-config=extra.hcl"},
 	}
 }
 
-func (n *NomadCluster) api() api { return api{n.Server.Address, "X-Nomad-Token", n.Token} }
+func (n *NomadCluster) api() api { return api{n.client, n.Server.Address, "X-Nomad-Token", n.Token} }
 
 // serves is nil when the server is the leader, has its keyring and, with ACLs,
 // the management token.
@@ -238,15 +247,40 @@ acl { enabled = %t }
 consul {
   address          = %q
   token            = %q
-  auto_advertise   = false
+%s  auto_advertise   = false
   server_auto_join = false
   client_auto_join = false
 }
-`, a.name, a.region, a.datacenter, a.http, a.rpc, a.serfPort(), a.acl, strings.TrimPrefix(a.consul, "http://"), a.consulToken)
+%s`, a.name, a.region, a.datacenter, a.http, a.rpc, a.serfPort(), a.acl, hostOf(a.consul), a.consulToken, a.consulTLS, a.tls)
 	if a.server == "" {
 		return text + "server {\n  enabled          = true\n  bootstrap_expect = 1\n  raft_multiplier  = 1\n}\n"
 	}
 	return text + a.clientBlock()
+}
+
+// hostOf strips the scheme of an address.
+func hostOf(address string) string {
+	_, host, _ := strings.Cut(address, "://")
+	return host
+}
+
+// nomadBlock issues the certificate of a region's agents and gives their
+// tls block; empty without an authority.
+func (a *Authority) nomadBlock(region string) (string, error) {
+	if a == nil {
+		return "", nil
+	}
+	cert, key, err := a.Issue("nomad-"+region, "server."+region+".nomad", "client."+region+".nomad")
+	return fmt.Sprintf(`tls {
+  http                   = true
+  rpc                    = true
+  ca_file                = %q
+  cert_file              = %q
+  key_file               = %q
+  verify_server_hostname = true
+  verify_https_client    = true
+}
+`, a.CAFile, cert, key), err
 }
 
 func (a nomadAgent) serfPort() string {

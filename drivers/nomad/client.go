@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/hashicorp/nomad/api"
 
+	"locktide.dev/drivers/access"
 	"locktide.dev/schema"
 )
 
@@ -22,75 +22,15 @@ const (
 	callTimeout = 30 * time.Second // of one call
 )
 
-// tokenFile reads an ACL token again when its file changes. The token never
-// appears in an error.
-type tokenFile struct {
-	path string
-	mu   sync.Mutex
-	mod  time.Time
-	text string
-}
-
-func (t *tokenFile) get() (string, error) {
-	if t.path == "" {
-		return "", nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	info, err := os.Stat(t.path)
-	if err != nil {
-		return t.text, fmt.Errorf("could not read token_file: %w", err)
-	}
-	if t.text != "" && info.ModTime().Equal(t.mod) {
-		return t.text, nil
-	}
-	raw, err := os.ReadFile(t.path)
-	if err != nil {
-		return t.text, fmt.Errorf("could not read token_file: %w", err)
-	}
-	t.text, t.mod = strings.TrimSpace(string(raw)), info.ModTime()
-	if t.text == "" {
-		return "", fmt.Errorf("token_file %s is empty", t.path)
-	}
-	return t.text, nil
-}
-
-func (t *tokenFile) forget() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.mod = time.Time{}
-}
-
-// authorized puts the token on every request and reads the file again after a
-// refusal.
-type authorized struct {
-	next  http.RoundTripper
-	token *tokenFile
-}
-
-// RoundTrip implements http.RoundTripper.
-func (a *authorized) RoundTrip(r *http.Request) (*http.Response, error) {
-	token, err := a.token.get()
-	if err != nil && token == "" {
-		return nil, err
-	}
-	if token != "" {
-		r = r.Clone(r.Context())
-		r.Header.Set("X-Nomad-Token", token)
-	}
-	resp, err := a.next.RoundTrip(r)
-	if err == nil && resp.StatusCode == http.StatusForbidden {
-		a.token.forget()
-	}
-	return resp, err
-}
-
 // failureOf says what an error means for the next step. sent: a write that
 // may have had its effect.
 func failureOf(err error, write bool) *schema.Failure {
 	var known *schema.Failure
 	if errors.As(err, &known) {
 		return known
+	}
+	if message, next, ok := access.Explain(err); ok {
+		return &schema.Failure{Kind: schema.FailUnavailable, Message: message, Next: next}
 	}
 	var unexpected api.UnexpectedResponseError
 	if errors.As(err, &unexpected) && unexpected.HasStatusCode() {
@@ -125,6 +65,12 @@ func answered(status int, body string) *schema.Failure {
 		f.Kind = schema.FailThrottled
 	case status == http.StatusConflict:
 		f.Kind = schema.FailConflict
+	case strings.Contains(body, "No path to region"):
+		f.Kind, f.Next = schema.FailUnavailable, "set region to the servers' own, or leave it out"
+	case strings.Contains(body, "in nonexistent namespace"):
+		f.Next = "create it: nomad namespace apply NAME"
+	case strings.Contains(body, "in nonexistent node pool"):
+		f.Next = "create it: nomad node pool init, nomad node pool apply; or start a client in it"
 	case status >= 500 && refusal(body):
 	case status >= 500:
 		f.Kind = schema.FailUnavailable
@@ -177,7 +123,7 @@ func (d *Driver) checkVersion(ctx context.Context) error {
 	}
 	var members api.ServerMembers
 	if _, err := d.api.Raw().Query("/v1/agent/members", &members, query(ctx, "")); err != nil {
-		return fmt.Errorf("nomad %s: could not ask %s for its version: %w", d.config.Name, d.config.Address, err)
+		return fmt.Errorf("nomad %s: could not ask %s for its version: %w", d.config.Name, d.config.Address, failureOf(err, false))
 	}
 	oldest := ""
 	for _, m := range members.Members {

@@ -6,8 +6,6 @@ package nomad
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -22,6 +20,7 @@ import (
 	"github.com/hashicorp/nomad/api"
 
 	"locktide.dev/drivers"
+	"locktide.dev/drivers/access"
 	"locktide.dev/schema"
 )
 
@@ -63,7 +62,6 @@ type Options struct {
 type Driver struct {
 	config Config
 	api    *api.Client
-	token  *tokenFile
 	log    *slog.Logger
 	now    func() time.Time
 	slots  chan struct{} // one for each call under way
@@ -97,8 +95,6 @@ func (c Config) Validate() error {
 		return fmt.Errorf("nomad %s: address %q: want for example https://nomad.example:4646", c.Name, c.Address)
 	case !ownerForm.MatchString(c.Owner):
 		return fmt.Errorf("nomad %s: owner %q: want letters, digits, - and _, at most 64", c.Name, c.Owner)
-	case (c.CertFile == "") != (c.KeyFile == ""):
-		return fmt.Errorf("nomad %s: cert_file and key_file go together", c.Name)
 	case c.LeaseTTL != 0 && c.LeaseTTL.Std() < 5*time.Second:
 		return fmt.Errorf("nomad %s: lease_ttl %s: want at least 5s", c.Name, c.LeaseTTL.Std())
 	}
@@ -127,17 +123,14 @@ func (c Config) Open(ctx context.Context, o Options) (*Driver, error) {
 		}
 		c.LeaseHolder = fmt.Sprintf("%s/%d", host, os.Getpid())
 	}
-	d := &Driver{config: c, log: o.Logger.With("driver", "nomad", "instance", c.Name), now: o.Now, slots: make(chan struct{}, inFlight), token: &tokenFile{path: c.TokenFile}}
-	transport, err := c.transport()
+	d := &Driver{config: c, log: o.Logger.With("driver", "nomad", "instance", c.Name), now: o.Now, slots: make(chan struct{}, inFlight)}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = inFlight + 2
+	trip, err := access.Files{CA: c.CAFile, Cert: c.CertFile, Key: c.KeyFile, ServerName: c.ServerName, Token: c.TokenFile}.Transport(transport, "X-Nomad-Token")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("nomad %s: %w", c.Name, err)
 	}
-	if c.TokenFile != "" {
-		if _, err := d.token.get(); err != nil {
-			return nil, fmt.Errorf("nomad %s: %w", c.Name, err)
-		}
-	}
-	var trip http.RoundTripper = &authorized{next: transport, token: d.token}
+	trip = explained{trip}
 	if o.Wrap != nil {
 		trip = o.Wrap(trip)
 	}
@@ -154,31 +147,6 @@ func (c Config) Open(ctx context.Context, o Options) (*Driver, error) {
 		d.log.Warn("version not checked yet", "error", err)
 	}
 	return d, nil
-}
-
-func (c Config) transport() (http.RoundTripper, error) {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConnsPerHost = inFlight + 2
-	t.ForceAttemptHTTP2 = false
-	t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("nomad %s: ca_file: %w", c.Name, err)
-		}
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("nomad %s: ca_file %s holds no PEM certificate", c.Name, c.CAFile)
-		}
-	}
-	if c.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("nomad %s: cert_file: %w", c.Name, err)
-		}
-		t.TLSClientConfig.Certificates = []tls.Certificate{pair}
-	}
-	return t, nil
 }
 
 // Name implements drivers.Driver.

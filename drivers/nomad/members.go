@@ -20,6 +20,9 @@ func (d *Driver) readMembers(ctx context.Context, stubs map[schema.Key]*api.JobL
 	if err != nil {
 		return err
 	}
+	if err := d.unreadable(ctx, stubs, allocs); err != nil {
+		return err
+	}
 	nodes, err := d.lists.nodes.read(ctx, d.now(), d.api.Nodes().List)
 	if err != nil {
 		return err

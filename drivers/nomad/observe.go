@@ -118,6 +118,14 @@ func (d *Driver) compareAll(ctx context.Context, wants []drivers.Want, stubs map
 	return nil
 }
 
+// unread is an object of which err leaves nothing known; it makes the reading
+// incomplete.
+func unread(key schema.Key, err error, live *schema.Live) schema.LiveObject {
+	f := failureOf(err, false)
+	live.Complete, live.Missing = false, fmt.Sprintf("%s: %s", key, f.Message)
+	return schema.LiveObject{Key: key, State: schema.StateUnknown, Reason: f.Message}
+}
+
 // known gives an object's state if the list, a receipt or an earlier
 // comparison tells it.
 func (d *Driver) known(w drivers.Want, stub *api.JobListStub) (schema.LiveObject, proof, bool) {

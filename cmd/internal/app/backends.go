@@ -40,7 +40,7 @@ func opened(ctx context.Context, cfg config.Config, log *slog.Logger, proxy func
 	for _, name := range names(cfg.Consul) {
 		c := cfg.Consul[name]
 		d, err := consul.Config{Name: name, Address: c.Address, Datacenter: c.Datacenter, Datacenters: c.Datacenters, TokenFile: c.TokenFile,
-			CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, Prefix: c.Prefix, Owner: cfg.Owner}.Open(ctx)
+			CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, ServerName: c.TLS.ServerName, Prefix: c.Prefix, Owner: cfg.Owner}.Open(ctx)
 		if err != nil {
 			return nil, err
 		}
