@@ -268,8 +268,8 @@ func (r *resolver) group(full string, p place, d definition, to *resolved) (sche
 		to.deny(d.unit, "type", ref, from.node.At, "%v", err)
 		return schema.Group{}, false
 	}
-	if !r.gates(ref, from, n, group.Body) {
-		return false
+	if !gates(ref, from, n, group.Body, to) {
+		return schema.Group{}, false
 	}
 	group.App, group.Stage, group.Datacenter = p.app, p.stage, dc
 	to.outputs = append(to.outputs, output{ref, from.node.At, from.unit, n, func(f *schema.Fleet) { f.Groups[full] = group }})
@@ -277,7 +277,7 @@ func (r *resolver) group(full string, p place, d definition, to *resolved) (sche
 }
 
 // gates reports gates that cannot be asked, where they were written.
-func (r *resolver) gates(ref schema.Ref, from definition, n *tree.Node, body schema.Body) bool {
+func gates(ref schema.Ref, from definition, n *tree.Node, body schema.Body, to *resolved) bool {
 	good := true
 	for _, name := range slices.Sorted(maps.Keys(body.Rollout.Gates)) {
 		for _, p := range body.Rollout.Gates[name].Problems(body) {
@@ -287,7 +287,7 @@ func (r *resolver) gates(ref schema.Ref, from definition, n *tree.Node, body sch
 			}
 			f := deny("gate", ref, at.At, "gate %s: %s", name, p.Message)
 			f.Field = "rollout.gates." + name + "." + p.Field
-			r.report(from.unit, f)
+			to.found = append(to.found, unitFinding{from.unit, f})
 			good = false
 		}
 	}
