@@ -101,6 +101,9 @@ type Lease interface {
 	// Acquire takes or renews the lease and gives its epoch, which never goes
 	// down for one fleet. held is false while another holder has it.
 	Acquire(ctx context.Context) (epoch uint64, held bool, holder string, err error)
+	// Before is the epoch of the reign before the one that this handle took
+	// last, whoever's it was; 0: there was none, or nothing is known of it.
+	Before() uint64
 	// Release gives it up.
 	Release(ctx context.Context) error
 	// TTL is how long it holds without renewal.

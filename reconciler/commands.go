@@ -20,8 +20,8 @@ func (l *Loop) Do(ctx context.Context, c schema.Command) schema.Answer {
 	answer := make(chan schema.Answer, 1)
 	l.post(func() {
 		l.command(ctx, c, func(a schema.Answer) {
-			if !c.Preview {
-				l.audit(ctx, c, a)
+			if !c.Preview && !l.audit(ctx, c, a) && a.OK {
+				a.Message += "; it is not journaled yet, so that a restart would forget it: " + l.st.appendErr
 			}
 			a.Standing = l.standing()
 			answer <- a
@@ -38,8 +38,9 @@ func (l *Loop) Do(ctx context.Context, c schema.Command) schema.Answer {
 }
 
 // audit keeps what was asked for and what became of it. Only the leader has a
-// journal to keep it in; the log has it everywhere.
-func (l *Loop) audit(ctx context.Context, c schema.Command, a schema.Answer) {
+// journal to keep it in; the log has it everywhere. Durable is false when the
+// journal could not be written.
+func (l *Loop) audit(ctx context.Context, c schema.Command, a schema.Answer) (durable bool) {
 	h := schema.HistoryEntry{At: time.Now(), Writer: "operator " + orElse(c.By, "unknown"), What: strings.Join(strings.Fields(c.Verb+" "+c.Target+" "+c.Value), " "),
 		Reason: c.Reason, Outcome: a.Message, From: c.From}
 	if !a.OK {
@@ -53,10 +54,10 @@ func (l *Loop) audit(ctx context.Context, c schema.Command, a schema.Answer) {
 	}
 	if !l.st.leading {
 		l.tell(Event{Kind: "command", HistoryEntry: h})
-		return
+		return true
 	}
 	l.note(h)
-	l.persist(ctx)
+	return l.persist(ctx)
 }
 
 func refuse(format string, args ...any) schema.Answer {

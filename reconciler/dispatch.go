@@ -33,6 +33,7 @@ func newQueue(d drivers.Driver) *queue {
 // that is not journaled.
 func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Time) {
 	st := &l.st
+	l.recall(now)
 	asked := st.extra
 	for _, a := range asked {
 		delete(st.refusals, a.Key)
@@ -166,6 +167,44 @@ func (l *Loop) enqueue(a schema.Action, partition string, now time.Time) {
 	q.waiting = append(q.waiting, a)
 }
 
+// recall takes back what waits in line and may not be sent any more, because
+// the lease or a brake came in between: it is decided anew.
+func (l *Loop) recall(now time.Time) {
+	st := &l.st
+	var env ledger.Env
+	for _, name := range sortedKeys(st.queues) {
+		q := st.queues[name]
+		if len(q.waiting) > 0 && env.Rollouts == nil {
+			env = l.env(now)
+		}
+		q.waiting = slices.DeleteFunc(q.waiting, func(a schema.Action) bool {
+			_, braked := st.ledger.Braked(env.Rollouts[a.Rollout], a)
+			stopped := ledger.Disruptive(a) && (braked || l.braked() != "")
+			if l.mayWrite(now) && !stopped {
+				return false
+			}
+			st.news[st.owners[a.ID]] = true
+			delete(st.inflight, a.ID)
+			delete(st.owners, a.ID)
+			return true
+		})
+	}
+}
+
+// outlive gives a context that ends at limit, or once the loop is over, but
+// not as soon as it is told to end: writes under way may finish meanwhile.
+func (l *Loop) outlive(ctx context.Context, limit time.Time) (context.Context, context.CancelFunc) {
+	call, cancel := context.WithDeadline(context.WithoutCancel(ctx), limit)
+	l.work(func() {
+		select {
+		case <-l.stopping:
+			cancel()
+		case <-call.Done():
+		}
+	})
+	return call, cancel
+}
+
 // flush sends what a driver may get now: one Apply at a time for drivers with
 // a window (the next batch gathers meanwhile), up to four for others.
 func (l *Loop) flush(ctx context.Context, name string, now time.Time) {
@@ -198,7 +237,7 @@ func (l *Loop) apply(ctx context.Context, q *queue, name string, batch []schema.
 		limit = l.st.leaseUntil
 	}
 	l.work(func() {
-		call, cancel := context.WithDeadline(context.WithoutCancel(ctx), limit)
+		call, cancel := l.outlive(ctx, limit)
 		defer cancel()
 		out := q.driver.Apply(call, batch)
 		l.post(func() { l.applied(q, name, batch, out, now) })

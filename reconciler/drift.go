@@ -99,7 +99,7 @@ func (l *Loop) repairDrift(now time.Time) {
 		}
 		apps[id] = o.Apps[:min(1, len(o.Apps))]
 		byPartition[id] = append(byPartition[id], schema.Item{Key: k, Verb: verb, From: entry, To: entry, Layer: o.Layer, Rank: o.Rank,
-			Step: o.Step, Group: o.Group, Reason: schema.Reason{Code: schema.ReasonDrifted, Message: st.live[k].Reason}})
+			Step: o.Step, Group: o.Group, Reason: schema.Reason{Code: schema.ReasonDrifted, Message: strings.TrimSpace(string(st.live[k].State) + " " + st.live[k].Reason)}})
 		delete(st.waits, k)
 	}
 	for _, id := range sortedKeys(byPartition) {

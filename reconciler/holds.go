@@ -156,7 +156,7 @@ func (l *Loop) drainNode(ctx context.Context, c schema.Command, reply func(schem
 	left, failed := len(asked), 0
 	for name, dr := range asked {
 		l.work(func() {
-			call, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.cfg.Timeout)
+			call, cancel := l.outlive(ctx, time.Now().Add(l.cfg.Timeout))
 			defer cancel()
 			err := dr.Drain(call, node, on, c.For)
 			l.post(func() {

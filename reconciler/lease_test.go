@@ -106,6 +106,7 @@ func pair(t *testing.T, f func(a, b *world, sa, sb *seat, r *referee)) {
 				c.Drivers = []drivers.Driver{signed{w.back, who, r}}
 			})
 		}
+		a.again, b.again = func() { begin(a, "a") }, func() { begin(b, "b") }
 		a.git.commit(fleet(one("1"), 4))
 		begin(a, "a")
 		a.until(time.Minute, "a leads", func() bool { return a.loop.Report().Leading })

@@ -111,6 +111,7 @@ type world struct {
 	lease *memory.LeaseServer
 	loop  *reconciler.Loop
 	stop  func()
+	again func()    // starts it as it was started
 	bad   *sync.Map // release -> memory.Behaviour
 }
 
@@ -301,7 +302,6 @@ func TestCrashAtEveryAppend(t *testing.T) {
 			w.stop()
 			w.store.Break(nil)
 			w.store.OnAppend(nil)
-			w.lease = &memory.LeaseServer{}
 			w.start()
 			defer func() { w.stop() }()
 			w.until(15*time.Minute, fmt.Sprintf("after a crash at append %d", at), w.onCommit("c2"))

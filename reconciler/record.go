@@ -48,6 +48,8 @@ type meta struct {
 	Serial     uint64              `json:"serial"`             // of history entries
 	// Backup is when the journal was last exported.
 	Backup time.Time `json:"backup,omitzero"`
+	// Epoch of the last reign of this journal's daemon.
+	Epoch uint64 `json:"epoch,omitempty"`
 	// Learned names the backends whose marks the journal knows.
 	Learned map[string]bool `json:"learned,omitempty"`
 }

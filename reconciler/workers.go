@@ -89,6 +89,12 @@ func (l *Loop) leased(ctx context.Context, began time.Time, epoch uint64, held b
 	case !held:
 		l.deposed()
 	default:
+		if epoch != st.meta.Epoch {
+			if st.meta.Epoch != l.cfg.Lease.Before() {
+				l.deposed() // somebody else led since, or nobody knows
+			}
+			st.meta.Epoch = epoch
+		}
 		if !st.leading || epoch != st.epoch {
 			st.planDue = true
 			for p := range st.rollouts {

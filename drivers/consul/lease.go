@@ -29,6 +29,7 @@ type Lease struct {
 	holder  string
 	mu      sync.Mutex
 	session string
+	before  uint64
 }
 
 // leaseValue is what the lease's key holds; it stays after a release, so that
@@ -89,6 +90,7 @@ func (l *Lease) take(ctx context.Context, pair *api.KVPair, was leaseValue) (uin
 		return 0, false, "", fmt.Errorf("cannot take the lease %s: %w", l.key(), err)
 	}
 	if ok {
+		l.before = was.Epoch
 		return next.Epoch, true, l.holder, nil
 	}
 	var own *refusal
@@ -96,6 +98,13 @@ func (l *Lease) take(ctx context.Context, pair *api.KVPair, was leaseValue) (uin
 		return 0, false, "", fmt.Errorf("cannot take the lease %s: %w", l.key(), refused)
 	}
 	return was.Epoch, false, was.Holder, nil // somebody was faster, or the lock delay runs
+}
+
+// Before implements drivers.Lease.
+func (l *Lease) Before() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.before
 }
 
 // keepSession renews the session, or makes one when there is none any more.

@@ -107,8 +107,8 @@ func TestLeasePassesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	next, held, _, err := two.Acquire(t.Context())
-	if err != nil || !held || next <= epoch {
-		t.Fatalf("after release: %d %v %v, before it was %d", next, held, err, epoch)
+	if err != nil || !held || next <= epoch || two.Before() != epoch {
+		t.Fatalf("after release: %d %v %v, before it was %d (said: %d)", next, held, err, epoch, two.Before())
 	}
 	// The holder dies: its session is gone, the lock is free after the delay.
 	sessions, _, err := client.Session().List(nil)

@@ -22,6 +22,9 @@ type Lease struct {
 	Holder string
 	Now    func() time.Time
 	Length time.Duration
+
+	held   bool
+	before uint64
 }
 
 // SetAway makes the server unreachable.
@@ -40,15 +43,23 @@ func (l *Lease) Acquire(context.Context) (epoch uint64, held bool, holder string
 		return 0, false, "", context.DeadlineExceeded
 	}
 	now := l.Now()
-	if s.holder != l.Holder {
-		if s.holder != "" && now.Before(s.until) {
-			return s.epoch, false, s.holder, nil
-		}
-		s.holder = l.Holder
+	if s.holder != l.Holder && s.holder != "" && now.Before(s.until) {
+		l.held = false
+		return s.epoch, false, s.holder, nil
+	}
+	if s.holder != l.Holder || !l.held { // a new reign, also after our own restart
+		s.holder, l.held, l.before = l.Holder, true, s.epoch
 		s.epoch++
 	}
 	s.until = now.Add(l.TTL())
 	return s.epoch, true, s.holder, nil
+}
+
+// Before implements drivers.Lease.
+func (l *Lease) Before() uint64 {
+	l.Server.mu.Lock()
+	defer l.Server.mu.Unlock()
+	return l.before
 }
 
 // Release implements drivers.Lease.
@@ -56,7 +67,7 @@ func (l *Lease) Release(context.Context) error {
 	l.Server.mu.Lock()
 	defer l.Server.mu.Unlock()
 	if l.Server.holder == l.Holder {
-		l.Server.holder = ""
+		l.Server.holder, l.held = "", false
 	}
 	return nil
 }

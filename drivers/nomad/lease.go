@@ -22,6 +22,8 @@ type lease struct {
 	index uint64    // of the variable when it was last seen to change
 	seen  time.Time // when that was
 	held  bool
+
+	before uint64
 }
 
 func (d *Driver) leasePath() string { return "locktide/" + d.config.Owner + "/lease" }
@@ -57,7 +59,9 @@ func (d *Driver) Acquire(ctx context.Context) (epoch uint64, held bool, holder s
 		d.lease.held = false
 		return epoch, false, holder, nil
 	}
+	before := d.lease.before
 	if !mine || !d.lease.held { // a new reign, also after our own restart
+		before = epoch
 		epoch = max(epoch+1, uint64(max(now.Unix(), 0)))
 	}
 	beat, err := strconv.ParseUint(v.Items["beat"], 10, 64)
@@ -77,8 +81,15 @@ func (d *Driver) Acquire(ctx context.Context) (epoch uint64, held bool, holder s
 	if err != nil {
 		return 0, false, "", d.leaseError("write", err)
 	}
-	d.lease.index, d.lease.seen, d.lease.held = written.ModifyIndex, now, true
+	d.lease.index, d.lease.seen, d.lease.held, d.lease.before = written.ModifyIndex, now, true, before
 	return epoch, true, d.config.LeaseHolder, nil
+}
+
+// Before implements drivers.Lease.
+func (d *Driver) Before() uint64 {
+	d.lease.mu.Lock()
+	defer d.lease.mu.Unlock()
+	return d.lease.before
 }
 
 func (d *Driver) putVariable(ctx context.Context, v *api.Variable) (*api.Variable, error) {

@@ -517,8 +517,8 @@ func TestLease(t *testing.T) {
 		}
 		return held
 	})
-	if next <= first {
-		t.Fatalf("epoch %d after %d", next, first)
+	if next <= first || b.Before() != first || a.Before() != 0 {
+		t.Fatalf("epoch %d after %d, said to be after %d, which was after %d", next, first, b.Before(), a.Before())
 	}
 	if _, held, holder, err := a.Acquire(t.Context()); err != nil || held || holder != "b" {
 		t.Fatalf("the old holder: held %v, holder %q, error %v", held, holder, err)

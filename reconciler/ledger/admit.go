@@ -52,20 +52,22 @@ func rank(a schema.Action, env Env) int {
 		return 3
 	case env.Rollouts[a.Rollout].Back:
 		return 0
-	case !disruptive(a):
+	case !Disruptive(a):
 		return 1
 	}
 	return 2
 }
 
-func disruptive(a schema.Action) bool {
+// Disruptive says whether an action may hurt: it takes members, opens a
+// disruptive rollout or deletes.
+func Disruptive(a schema.Action) bool {
 	return a.Charge.Members > 0 || a.Charge.Opens || a.Charge.Deletes
 }
 
 func (l *Ledger) admit(a schema.Action, env Env, now time.Time, g guards) (schema.Reason, bool) {
 	info := env.Rollouts[a.Rollout]
 	lim := env.Limits.filled()
-	if !disruptive(a) {
+	if !Disruptive(a) {
 		// Creations take no slot, but a commit that proved bad makes no more of them.
 		if a.Verb == schema.VerbStage && !info.Back && !info.Begun && !g.noCommit {
 			return l.commit(info, env, lim)
