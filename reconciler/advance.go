@@ -121,6 +121,7 @@ func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen) rollout.Seen {
 			s.Objects[it.Key] = o
 		}
 	}
+	s.Override = l.aside(r)
 	for _, b := range st.ledger.Brakes {
 		if l.covers(b.Scope, r) {
 			s.Braked = fmt.Sprintf("%s by %s: %s", b.Scope, b.By, b.Reason)

@@ -187,7 +187,7 @@ func counted(items []schema.Item) string {
 
 // standing says what stands between Git and what runs, for every page.
 func (l *Loop) standing() []string {
-	r := schema.Report{Brakes: l.brakes(), Pins: l.pinned(), Observe: l.observing(), At: time.Now()}
+	r := schema.Report{Brakes: l.brakes(), Pins: l.pinned(), Overrides: l.setAside(), Observe: l.observing(), At: time.Now()}
 	return r.Standing()
 }
 

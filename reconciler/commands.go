@@ -46,6 +46,9 @@ func (l *Loop) audit(ctx context.Context, c schema.Command, a schema.Answer) (du
 	if !a.OK {
 		h.Outcome = "refused: " + a.Message
 	}
+	if c.For > 0 {
+		h.What += " for " + c.For.String()
+	}
 	if c.Number > 0 {
 		h.What += " " + strconv.Itoa(c.Number)
 	}
@@ -125,6 +128,8 @@ func (l *Loop) atOnce(c schema.Command) schema.Answer {
 		return l.brake(c)
 	case "resume":
 		return l.resume(c)
+	case "override-gates":
+		return l.breakGlass(c)
 	case "rollback", "pin", "scale":
 		return l.pin(c)
 	case "unpin":

@@ -148,6 +148,7 @@ func (l *Loop) changes() (out []Entry, taken []func()) {
 	})
 	out = l.small(out, tableHolds, anyMap(st.operator))
 	out = l.small(out, tablePins, anyMap(st.pins))
+	out = l.small(out, tableOverrides, anyMap(st.overrides))
 	out = l.small(out, tableRefused, anyMap(st.refused))
 	quarantine := map[string]any{}
 	for d, v := range st.quarantine {

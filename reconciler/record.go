@@ -22,6 +22,7 @@ const (
 	tableRollouts   = "rollouts"   // partition -> rollout
 	tableReceipts   = "receipts"   // key -> receipt
 	tableHolds      = "holds"      // scope -> bit
+	tableOverrides  = "overrides"  // scope -> break-glass that sets gates aside for a time
 	tablePins       = "pins"       // app or group -> pin
 	tableQuarantine = "quarantine" // release digest -> verdict
 	tableRefused    = "refused"    // partition -> refused set
@@ -90,6 +91,7 @@ type state struct {
 	receipts   map[schema.Key]schema.Receipt
 	operator   map[string]schema.Bit // scope -> bit
 	pins       map[string]schema.Pin
+	overrides  map[string]schema.Override // scope -> waits and gates set aside
 	quarantine map[schema.Digest]schema.Verdict
 	refused    map[string]refused
 	ledger     ledger.Ledger
@@ -154,7 +156,7 @@ func newState() state {
 	return state{head: map[schema.Key]planner.Wanted{}, target: schema.Snapshot{}, goods: map[string][]good{},
 		bodies: map[schema.Digest]schema.Object{}, unsaved: map[schema.Digest][]byte{}, snapshots: map[string]schema.Snapshot{}, rollouts: map[string]rollout.Rollout{},
 		steps: map[string]rollout.Step{}, news: map[string]bool{}, receipts: map[schema.Key]schema.Receipt{},
-		operator: map[string]schema.Bit{}, pins: map[string]schema.Pin{}, quarantine: map[schema.Digest]schema.Verdict{},
+		operator: map[string]schema.Bit{}, pins: map[string]schema.Pin{}, overrides: map[string]schema.Override{}, quarantine: map[schema.Digest]schema.Verdict{},
 		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{}, compared: map[schema.Key]schema.Digest{},
 		drift: map[schema.Key]time.Time{}, repair: map[schema.Key]bool{}, inflight: map[schema.Digest]schema.Action{},
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
@@ -183,7 +185,7 @@ func (l *Loop) load(ctx context.Context) error {
 		readOne(tables, tableMeta, "state", &st.meta), readOne(tables, tableLedger, "ledger", &st.ledger),
 		readKeys(tables, tableHead, head), readKeys(tables, tableTarget, st.target), readKeys(tables, tableReceipts, st.receipts),
 		readAll(tables, tableGoods, st.goods), readAll(tables, tableRollouts, st.rollouts), readAll(tables, tableHolds, st.operator),
-		readAll(tables, tablePins, st.pins), readAll(tables, tableRefused, st.refused),
+		readAll(tables, tablePins, st.pins), readAll(tables, tableOverrides, st.overrides), readAll(tables, tableRefused, st.refused),
 	} {
 		if err != nil {
 			return err

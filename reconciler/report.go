@@ -19,7 +19,7 @@ func (l *Loop) publish(now time.Time) {
 	m := l.members()
 	r := &schema.Report{At: now, Owner: l.cfg.Owner, Head: st.newest, InForce: st.meta.InForce, Fetched: st.fetched, FetchError: st.fetchErr,
 		Turn: now, Epoch: st.epoch, Holder: st.holder, Version: l.cfg.Version, Leading: st.leading, Observe: l.observing(), Findings: st.findings, Frozen: st.frozen,
-		Awaits: st.lastPlan.Awaits, Quarantine: map[schema.Digest]schema.Verdict{}, Brakes: l.brakes(), Pins: l.pinned(), NoWayBack: st.noWayBack,
+		Awaits: st.lastPlan.Awaits, Quarantine: map[schema.Digest]schema.Verdict{}, Brakes: l.brakes(), Pins: l.pinned(), Overrides: l.setAside(), NoWayBack: st.noWayBack,
 		Journal: schema.JournalReport{AppendAt: st.appended, Took: st.appendTook, Backup: st.meta.Backup, Error: st.appendErr}}
 	if e, ok := l.cfg.Store.(Exporter); ok {
 		r.Journal.Bytes = e.Size()

@@ -58,6 +58,7 @@ type Report struct {
 	Frozen     []Ref              `json:"frozen,omitempty"`
 	Brakes     []Brake            `json:"brakes,omitempty"`
 	Pins       []Pin              `json:"pins,omitempty"`
+	Overrides  []Override         `json:"overrides,omitempty"`
 	Holds      []HoldReport       `json:"holds,omitempty"`
 	Awaits     []Await            `json:"awaits,omitempty"`
 	Partitions []PartitionReport  `json:"partitions"` // not yet done, braked or failed
@@ -124,6 +125,15 @@ type Pin struct {
 	Until   time.Time `json:"until,omitzero"`    // alerts, never flips
 	Commit  string    `json:"commit,omitempty"`  // in force when it was set
 	Waiting string    `json:"waiting,omitempty"` // newer commit, which waits
+}
+
+// Override sets the waits and gates of a scope's rollouts aside until a time.
+type Override struct {
+	Scope  string    `json:"scope"` // app:X, group:X
+	Reason string    `json:"reason"`
+	By     string    `json:"by"`
+	At     time.Time `json:"at"`
+	Until  time.Time `json:"until"`
 }
 
 // HoldReport is one bit that is down.
@@ -263,7 +273,7 @@ type Timeline struct {
 
 // Command is what an operator asks for, through the API or the CLI.
 type Command struct {
-	Verb   string        `json:"verb"` // approve adopt retry continue abort hold unhold brake resume rollback pin unpin scale drain undrain repair sync
+	Verb   string        `json:"verb"` // approve adopt retry continue abort override-gates hold unhold brake resume rollback pin unpin scale drain undrain repair sync
 	Target string        `json:"target,omitempty"`
 	Value  string        `json:"value,omitempty"`
 	Number int           `json:"number,omitempty"`
@@ -298,6 +308,9 @@ func (r *Report) Standing() []string {
 	}
 	if r.Observe {
 		out = append(out, "observing: nothing is written until locktide resume --all")
+	}
+	for _, o := range r.Overrides {
+		out = append(out, fmt.Sprintf("gates of %s are set aside until %s by %s: %s", o.Scope, o.Until.UTC().Format(time.RFC3339), o.By, o.Reason))
 	}
 	if n := len(r.Pins); n > 0 {
 		names := make([]string, n)

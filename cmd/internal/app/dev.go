@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"locktide.dev/cmd/internal/cli"
+	"locktide.dev/cmd/internal/config"
 	"locktide.dev/reconciler"
 	"locktide.dev/reconciler/gitsource"
 	"locktide.dev/reconciler/journal"
@@ -130,6 +131,9 @@ func (f *localFleet) daemon(ctx context.Context, listen, version string) error {
 	}
 	cfg := reconciler.Config{Owner: devOwner, Drivers: f.servers.drivers, Lease: f.servers.lease, Source: source, Store: f.store,
 		Renderer: &renderer{onError: render.Refuse}, Version: version, Resume: true, Poll: time.Second, Busy: 500 * time.Millisecond, Idle: 2 * time.Second}
+	if f.servers.edge != nil {
+		cfg.Gates = gates(config.Config{Nginx: map[string]config.Nginx{devEdge: {Dir: f.servers.edgeDir}}})
+	}
 	ctx, f.cancel = context.WithCancel(ctx)
 	f.ended = make(chan error, 1)
 	started := make(chan struct{})

@@ -26,6 +26,8 @@ type localServers struct {
 	consul *devstack.ConsulCluster
 	nomads []*devstack.NomadCluster
 	edge   *nginx.Driver
+
+	edgeDir string // of the nginx; "" when simulated
 }
 
 // simulated gives two datacenters and a proxy in memory.
@@ -97,7 +99,8 @@ func startServers(ctx context.Context, dir, keep, proxy string, n *narrator) (_ 
 		}
 		proxy = fmt.Sprintf("127.0.0.1:%d", port)
 	}
-	edge, err := nginx.Config{Name: devEdge, Dir: filepath.Join(dir, "nginx"), Listen: proxy, Owner: devOwner, Workers: 1}.Open(ctx)
+	s.edgeDir = filepath.Join(dir, "nginx")
+	edge, err := nginx.Config{Name: devEdge, Dir: s.edgeDir, Listen: proxy, Owner: devOwner, Workers: 1}.Open(ctx)
 	if err != nil {
 		return nil, err
 	}

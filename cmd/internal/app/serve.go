@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"locktide.dev/cmd/internal/cli"
@@ -16,6 +18,8 @@ import (
 	"locktide.dev/cmd/internal/telemetry"
 	"locktide.dev/policy"
 	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/gate"
+	"locktide.dev/reconciler/gate/accesslog"
 	"locktide.dev/reconciler/gitsource"
 	"locktide.dev/reconciler/journal"
 	"locktide.dev/reconciler/ledger"
@@ -75,8 +79,28 @@ func loopConfig(cfg config.Config, b *backends, version string) reconciler.Confi
 		Limits: ledger.Limits{Fleet: cfg.Limits.Rollouts, Datacenter: cfg.Limits.PerDatacenter, SlowStart: cfg.Limits.SlowStart,
 			BrakeMin: cfg.Limits.CommitBrakeFailures, BrakeShare: cfg.Limits.CommitBrakePercent,
 			DeleteMax: cfg.Limits.DeletionsPerHour, DeleteShare: cfg.Limits.DeletionsPercent},
+		Gates:   gates(cfg),
 		Version: version, Observe: cfg.Mode == "observe", BrakeFile: cfg.BrakeFile,
 	}
+}
+
+// gates gives what answers gates: Prometheus and the proxies' access logs.
+func gates(cfg config.Config) *gate.Evaluator {
+	var c gate.Config
+	for _, name := range names(cfg.Prometheus) {
+		p := cfg.Prometheus[name]
+		c.Prometheus = append(c.Prometheus, gate.Prometheus{Replicas: p.Replicas, Datacenters: p.Datacenters, TokenFile: p.TokenFile})
+	}
+	logs := slices.Clone(cfg.AccessLogs)
+	for _, name := range names(cfg.Nginx) {
+		if n := cfg.Nginx[name]; !n.External {
+			logs = append(logs, filepath.Join(n.Dir, "access.log"))
+		}
+	}
+	if len(logs) > 0 {
+		c.Log = accesslog.New(logs)
+	}
+	return gate.New(c)
 }
 
 // daemon is what the process around a loop needs to know.

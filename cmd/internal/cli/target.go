@@ -13,7 +13,7 @@ import (
 // the keys of its objects that can be adopted.
 func (s *shared) targets(ctx context.Context, verb, name string) ([]string, error) {
 	switch verb {
-	case "hold", "unhold", "brake", "resume", "adopt":
+	case "hold", "unhold", "brake", "resume", "override-gates", "adopt":
 	default:
 		return []string{name}, nil
 	}

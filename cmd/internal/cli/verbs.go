@@ -42,6 +42,8 @@ var verbs = []verb{
 		example: `brake --all --reason "errors at checkout"` + "\n" + `brake --team payments --reason "incident 42"`},
 	{name: "resume", args: "[APP|GROUP]", about: "Release a brake, or leave observe mode; shows first what will start", scope: true, previews: true,
 		example: "resume --all"},
+	{name: "override-gates", args: "APP|GROUP", about: "Break-glass: set waits and gates aside for a time, never capacity, holds, caps or the lease", reason: true,
+		lasts: "how long, at most 4h", example: `override-gates shop.web --for 30m --reason "the fix for incident 42"`},
 	{name: "rollback", args: "APP|GROUP", about: "Go back to a good release now, without Git, and pin it", previews: true, example: "rollback shop.web --to 2"},
 	{name: "pin", args: "APP|GROUP RELEASE", about: "Run a release without Git; newer commits wait until unpin", value: true,
 		lasts: "remind after this time; it never flips by itself", example: `pin shop.web 1.4.2 --for 4h --reason "hotfix"`},
@@ -64,7 +66,7 @@ func (s *shared) verbCommands() []*cobra.Command {
 }
 
 func (s *shared) verbCommand(v verb) *cobra.Command {
-	var all, direct, fast, only, yes bool
+	var all, direct, fast, only, yes, end bool
 	var to int
 	var config, dc, team string
 	ask := schema.Command{Verb: v.name}
@@ -86,7 +88,10 @@ func (s *shared) verbCommand(v verb) *cobra.Command {
 		if len(args) > 0 {
 			ask.Target = args[0]
 		}
-		if v.reason && ask.Reason == "" {
+		if end {
+			ask.Value = "end"
+		}
+		if v.reason && ask.Reason == "" && !end {
 			return Fail("say why with --reason \"...\": it stands on every page", "%s needs a reason", v.name)
 		}
 		if v.scope {
@@ -158,6 +163,8 @@ func (s *shared) verbCommand(v verb) *cobra.Command {
 		f.DurationVar(&ask.For, name, time.Duration(0), v.lasts)
 	}
 	switch v.name {
+	case "override-gates":
+		f.BoolVar(&end, "end", false, "let them hold again now")
 	case "rollback":
 		f.IntVar(&to, "to", 1, "which good release: 1 is the last, up to 3")
 		f.BoolVar(&fast, "fast", false, "surge where there is room, half of the members at once elsewhere")

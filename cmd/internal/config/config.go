@@ -36,6 +36,16 @@ type Config struct {
 	Mode      string            `yaml:"mode"`     // repair (default) or observe
 	Limits    Limits            `yaml:"limits"`
 	Policy    Policy            `yaml:"policy"`
+
+	Prometheus map[string]Prometheus `yaml:"prometheus"`  // that gates may ask
+	AccessLogs []string              `yaml:"access_logs"` // of proxies that other hands run; absolute
+}
+
+// Prometheus is one server, or replicas that scrape the same.
+type Prometheus struct {
+	Replicas    []string `yaml:"replicas"`    // base URLs
+	Datacenters []string `yaml:"datacenters"` // that it watches; none: all
+	TokenFile   string   `yaml:"token_file"`
 }
 
 // Git is the definitions repository.
@@ -185,7 +195,7 @@ func (c *Config) validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen: %q is not host:port", c.Listen)
 	}
-	for _, check := range []func() error{c.backends, c.lease, c.limits, c.severities} {
+	for _, check := range []func() error{c.backends, c.lease, c.limits, c.severities, c.gates} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -266,6 +276,28 @@ func (c *Config) severities() error {
 	for _, code := range sorted(c.Policy.Severity) {
 		if v := c.Policy.Severity[code]; v != "deny" && v != "warn" && v != "off" {
 			return fmt.Errorf("policy.severity.%s: want deny, warn or off, not %q", code, v)
+		}
+	}
+	return nil
+}
+
+// gates checks where gates get their data from.
+func (c *Config) gates() error {
+	for _, name := range sorted(c.Prometheus) {
+		p := c.Prometheus[name]
+		if len(p.Replicas) == 0 {
+			return fmt.Errorf("prometheus.%s.replicas: missing: the URLs of one server, or of a pair", name)
+		}
+		for _, raw := range p.Replicas {
+			u, err := url.Parse(raw)
+			if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.RawQuery != "" || u.User != nil {
+				return fmt.Errorf("prometheus.%s.replicas: %q is not http://host:port or https://host:port", name, raw)
+			}
+		}
+	}
+	for _, path := range c.AccessLogs {
+		if !strings.HasPrefix(path, "/") {
+			return fmt.Errorf("access_logs: %q is not an absolute path", path)
 		}
 	}
 	return nil

@@ -45,6 +45,10 @@ func TestErrorsNameTheField(t *testing.T) {
 		{"listen", good + "listen: here\n", "listen"},
 		{"limit", good + "limits: {deletions_percent: 101}\n", "limits.deletions_percent"},
 		{"severity", good + "policy: {severity: {x: fatal}}\n", "policy.severity.x"},
+		{"prometheus", good + "prometheus: {main: {}}\n", "prometheus.main.replicas: missing"},
+		{"prometheus address", good + "prometheus: {main: {replicas: [\"prom:9090\"]}}\n", "prometheus.main.replicas"},
+		{"prometheus password", good + "prometheus: {main: {replicas: [\"http://u:p@prom:9090\"]}}\n", "prometheus.main.replicas"},
+		{"access log", good + "access_logs: [access.log]\n", "access_logs"},
 		{"nginx", good + "nginx: {edge: {listen: \":80\"}}\n", "nginx.edge.dir"},
 	}
 	for _, c := range cases {
