@@ -101,7 +101,9 @@ func newConsul(program, scheme string, a consulAgent) *Server {
 		Name:    a.name,
 		Address: scheme + loopback(a.http),
 		program: program,
-		args:    []string{"agent", "-config-file=agent.hcl", "-config-file=extra.hcl"},
+		args: func(data string) []string {
+			return []string{"agent", "-config-file=agent.hcl", "-config-file=extra.hcl", "-data-dir=" + data}
+		},
 	}
 }
 

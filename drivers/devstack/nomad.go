@@ -148,7 +148,9 @@ func newNomad(program, scheme string, a nomadAgent) *Server {
 		Name:    a.name,
 		Address: scheme + loopback(a.http),
 		program: program,
-		args:    []string{"agent", "-config=agent.hcl", "-config=extra.hcl"},
+		args: func(data string) []string {
+			return []string{"agent", "-config=agent.hcl", "-config=extra.hcl", "-data-dir=" + data}
+		},
 	}
 }
 

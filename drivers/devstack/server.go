@@ -26,7 +26,7 @@ type Server struct {
 	Dir     string // agent.hcl, extra.hcl, data/, log
 
 	program string
-	args    []string
+	args    func(data string) []string // for a data directory
 	stack   string
 	ready   func(context.Context) error // nil when the server does its work
 
@@ -81,7 +81,7 @@ func (s *Server) launch() (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(s.program, append(s.args[:len(s.args):len(s.args)], "-data-dir="+s.DataDir())...)
+	cmd := exec.Command(s.program, s.args(s.DataDir())...)
 	cmd.Dir = s.Dir
 	cmd.Env = agentEnv(s.stack)
 	cmd.Stdout, cmd.Stderr = log, log
