@@ -67,6 +67,7 @@ func (l *Loop) roster() members {
 			}
 		}
 	}
+	well := map[string]time.Time{}
 	for _, name := range sortedKeys(st.readings) {
 		r := st.readings[name]
 		if !paced(r.driver) {
@@ -89,9 +90,19 @@ func (l *Loop) roster() members {
 				}
 				older(x.Group, healthAt[x.ID])
 			}
+			if fit(x) {
+				well[x.ID] = r.at
+				if since, ok := st.well[x.ID]; ok {
+					well[x.ID] = since
+				}
+				if x.Approved == nil || !*x.Approved { // its soak counts from when it was seen to pass
+					x.Since = later(x.Since, well[x.ID])
+				}
+			}
 			m.groups[x.Group] = append(m.groups[x.Group], x)
 		}
 	}
+	st.well = well
 	m.unproven = l.unproven(m)
 	for g := range m.unproven {
 		m.at[g] = time.Time{}
@@ -124,6 +135,18 @@ func (l *Loop) blind(m members) map[string]string {
 		}
 	}
 	return out
+}
+
+// fit says whether a member runs and, as far as is known, passes.
+func fit(x schema.Member) bool {
+	return x.Running && !x.Failed && (x.Passing == nil || *x.Passing)
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // unproven gives the groups whose members have checks of which nothing is
@@ -164,7 +187,7 @@ func fillServing(m members) {
 		fleets := m.routed[g]
 		for i := range list {
 			x := &list[i]
-			x.Serving = x.Running && !x.Failed && (x.Passing == nil || *x.Passing)
+			x.Serving = fit(*x)
 			for _, f := range fleets {
 				x.Serving = x.Serving && f.err == "" && slices.Contains(f.serving[g], x.ID)
 			}

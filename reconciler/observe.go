@@ -81,10 +81,10 @@ func (l *Loop) nextReading(now time.Time) time.Duration {
 	for _, r := range l.st.readings {
 		switch {
 		case r.running:
+		case r.failures > 0: // whoever asks: not before its back-off is over
+			wait = min(wait, time.Second)
 		case r.due:
 			wait = min(wait, max(0, r.pause()-now.Sub(r.ended)))
-		case r.failures > 0:
-			wait = min(wait, time.Second)
 		case l.busy():
 			wait = min(wait, max(0, l.cfg.Busy-now.Sub(r.ended)))
 		default:

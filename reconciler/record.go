@@ -147,6 +147,7 @@ type state struct {
 	byApp      map[string][]schema.Key // the target by owning app, in this turn; nil: to be made
 	membership schema.Membership
 	suspects   map[string]map[string]time.Time // group -> member -> without health since
+	well       map[string]time.Time            // member -> seen to run and pass since
 	feeds      map[string]*feed
 	stored     map[string]map[string]string // what the journal holds, of small tables and of rollouts
 	saved      saved                        // what it holds of tables with a row per object
