@@ -53,7 +53,7 @@ func (r Result) Usable(o OnError) bool {
 }
 
 // MaxTime is the longest that a render may take.
-const MaxTime = 90 * time.Second
+const MaxTime = 3 * time.Minute
 
 // Render renders one tree, see Session.Render.
 func Render(ctx context.Context, fsys fs.FS, opts Options) (Result, error) {
@@ -76,6 +76,7 @@ func (s *Session) Render(ctx context.Context, fsys fs.FS, opts Options) (Result,
 	ctx, cancel := context.WithTimeout(ctx, MaxTime)
 	defer cancel()
 	done := make(chan outcome, 1)
+	run := &Session{types: s.types, eval: s.eval, state: s.state} // it may outlive this call
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
@@ -83,7 +84,7 @@ func (s *Session) Render(ctx context.Context, fsys fs.FS, opts Options) (Result,
 				done <- outcome{result: Result{Findings: []schema.Finding{f}}}
 			}
 		}()
-		r, next, err := s.render(ctx, fsys, opts)
+		r, next, err := run.render(ctx, fsys, opts)
 		done <- outcome{r, next, err}
 	}()
 	select {

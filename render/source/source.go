@@ -39,12 +39,8 @@ func Read(fsys fs.FS, name string) ([]byte, *tree.Error) {
 	fail := func(line int, code, message string) *tree.Error {
 		return &tree.Error{At: schema.Position{File: name, Line: line}, Code: code, Message: message}
 	}
-	f, err := fsys.Open(name)
+	src, err := Head(fsys, name)
 	if err != nil {
-		return nil, fail(0, "unreadable", "cannot be read: "+err.Error())
-	}
-	src, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
-	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, fail(0, "unreadable", "cannot be read: "+err.Error())
 	}
 	if len(src) > MaxFile {
@@ -57,6 +53,17 @@ func Read(fsys fs.FS, name string) ([]byte, *tree.Error) {
 		return nil, fail(line, "too-deep", "brackets or operators nested too deep")
 	}
 	return src, nil
+}
+
+// Head gives the beginning of a file: all of it, if it is at most MaxFile long,
+// else one byte more.
+func Head(fsys fs.FS, name string) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	src, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+	return src, errors.Join(err, f.Close())
 }
 
 // Nesting gives the line where brackets, or a run of operators without any

@@ -12,15 +12,30 @@ import (
 	"locktide.dev/cmd/internal/cli"
 	"locktide.dev/cmd/internal/config"
 	"locktide.dev/reconciler/journal"
+	"locktide.dev/render"
+	"locktide.dev/render/worker"
 )
 
 // Main runs one command line and gives its exit code.
 func Main(ctx context.Context, args []string, in io.Reader, out, errs io.Writer, version string) int {
-	return cli.Main(ctx, args, cli.Streams{In: in, Out: out, Err: errs}, version, &engine{version: version})
+	if len(args) == 1 && args[0] == worker.Command { // a child that evaluates definitions
+		if err := worker.Serve(in, out); err != nil {
+			fmt.Fprintln(errs, "locktide:", err)
+			return cli.ExitError
+		}
+		return cli.ExitOK
+	}
+	// Children start when definitions are evaluated.
+	children := worker.New(worker.Config{Program: selfPath()})
+	defer children.Close()
+	return cli.Main(ctx, args, cli.Streams{In: in, Out: out, Err: errs}, version, &engine{version: version, evaluator: children})
 }
 
 // engine implements cli.Engine.
-type engine struct{ version string }
+type engine struct {
+	version   string
+	evaluator render.Evaluator // of definitions; nil: in this process
+}
 
 var _ cli.Engine = (*engine)(nil)
 

@@ -38,7 +38,7 @@ func (e *engine) Dev(ctx context.Context, o cli.DevOptions) error {
 	if o.Listen == "" {
 		o.Listen = cli.DefaultListen
 	}
-	f, err := startFleet(ctx, o, n, e.version, os.DirFS(o.Folder))
+	f, err := e.startFleet(ctx, o, n, os.DirFS(o.Folder))
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ type localFleet struct {
 }
 
 // startFleet starts everything, with files as the first commit.
-func startFleet(ctx context.Context, o cli.DevOptions, n *narrator, version string, files fs.FS) (_ *localFleet, err error) {
+func (e *engine) startFleet(ctx context.Context, o cli.DevOptions, n *narrator, files fs.FS) (_ *localFleet, err error) {
 	f := &localFleet{narrator: n, dir: o.State, program: selfPath()}
 	keep := ""
 	if f.dir == "" {
@@ -103,7 +103,7 @@ func startFleet(ctx context.Context, o cli.DevOptions, n *narrator, version stri
 	if _, err := f.commit(ctx, files, "the starting point"); err != nil {
 		return nil, err
 	}
-	if err := f.daemon(ctx, o.Listen, version); err != nil {
+	if err := f.daemon(ctx, o.Listen, e); err != nil {
 		return nil, err
 	}
 	if f.servers.proxy != "" {
@@ -113,7 +113,7 @@ func startFleet(ctx context.Context, o cli.DevOptions, n *narrator, version stri
 }
 
 // daemon starts the loop and its API on the fleet's servers.
-func (f *localFleet) daemon(ctx context.Context, listen, version string) error {
+func (f *localFleet) daemon(ctx context.Context, listen string, e *engine) error {
 	token, err := writeToken()
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (f *localFleet) daemon(ctx context.Context, listen, version string) error {
 		return fmt.Errorf("cannot write the log: %w", err)
 	}
 	cfg := reconciler.Config{Owner: devOwner, Drivers: f.servers.drivers, Lease: f.servers.lease, Source: source, Store: f.store,
-		Renderer: &renderer{onError: render.Refuse}, Version: version, Resume: true, Poll: time.Second, Busy: 500 * time.Millisecond, Idle: 2 * time.Second}
+		Renderer: e.renderer(render.Refuse), Version: e.version, Resume: true, Poll: time.Second, Busy: 500 * time.Millisecond, Idle: 2 * time.Second}
 	if f.servers.edge != nil {
 		cfg.Gates = gates(config.Config{Nginx: map[string]config.Nginx{devEdge: {Dir: f.servers.edgeDir}}})
 	}
@@ -138,7 +138,7 @@ func (f *localFleet) daemon(ctx context.Context, listen, version string) error {
 	f.ended = make(chan error, 1)
 	started := make(chan struct{})
 	go func() {
-		err := runDaemon(ctx, cfg, daemon{listen: listen, tokenFile: token, log: newLog(logFile, slog.LevelDebug), version: version, ready: func(l *reconciler.Loop, addr string) {
+		err := runDaemon(ctx, cfg, daemon{listen: listen, tokenFile: token, log: newLog(logFile, slog.LevelDebug), version: e.version, ready: func(l *reconciler.Loop, addr string) {
 			f.loop, f.api = l, addr
 			close(started)
 		}})

@@ -42,7 +42,7 @@ func (e *engine) demo(ctx context.Context, o cli.DevOptions, n *narrator) error 
 		return fmt.Errorf("cannot read the starter fleet: %w", err)
 	}
 	n.say("--- 1. a commit becomes a served route")
-	f, err := startFleet(ctx, o, n, e.version, v1)
+	f, err := e.startFleet(ctx, o, n, v1)
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func (e *engine) Render(ctx context.Context, folder, path string) (cli.Rendered,
 		return cli.Rendered{}, cli.Fail("`locktide init "+folder+"` writes a starter fleet", "there is no folder %s", folder)
 	}
 	tree := os.DirFS(folder)
-	r := &renderer{onError: render.Refuse}
+	r := e.renderer(render.Refuse)
 	means, err := r.Render(ctx, tree)
 	if err != nil {
 		return cli.Rendered{}, err
@@ -47,7 +47,7 @@ func (e *engine) Render(ctx context.Context, folder, path string) (cli.Rendered,
 		if err != nil {
 			return out, err
 		}
-		rules = loopConfig(cfg, b, e.version).Policy
+		rules = e.loopConfig(cfg, b).Policy
 		var found []schema.Finding
 		out.Objects, found = compile(b.drivers, &means.Fleet)
 		means.Place(found)
@@ -114,7 +114,7 @@ func (e *engine) Plan(ctx context.Context, folder, path string) (schema.Plan, er
 	if err != nil {
 		return schema.Plan{}, err
 	}
-	c := loopConfig(cfg, b, e.version)
+	c := e.loopConfig(cfg, b)
 	c.Observe, c.Lease = true, nil
 	c.Source, c.Store = folderSource{folder}, journal.NewMemory()
 	return planOnce(ctx, c)
@@ -220,7 +220,7 @@ func (e *engine) Apply(ctx context.Context, folder, path string, timeout time.Du
 	if err != nil {
 		return err
 	}
-	c := loopConfig(cfg, b, e.version)
+	c := e.loopConfig(cfg, b)
 	c.Source, c.Store, c.Resume, c.Observer = folderSource{folder}, store, true, telemetry.New(log, e.version)
 	loop, err := reconciler.New(c)
 	if err != nil {

@@ -16,20 +16,26 @@ import (
 // renderer gives the loop what a tree of files means: definitions, and the
 // users' own rules in its policy folder.
 type renderer struct {
-	onError render.OnError
-	session *render.Session // made by the first render
-	last    *render.Result  // newest whole render: what freeze falls back on
+	onError   render.OnError
+	evaluator render.Evaluator // nil: in this process
+	session   *render.Session  // made by the first render
+	last      *render.Result   // newest whole render: what freeze falls back on
 
 	rules  []policy.Rule // of the folder with this digest, so that a rule that did not change stays the same value
 	broken []schema.Finding
 	folder string
 }
 
+// renderer gives a renderer that evaluates in child processes of this program.
+func (e *engine) renderer(onError render.OnError) *renderer {
+	return &renderer{onError: onError, evaluator: e.evaluator}
+}
+
 // Render implements reconciler.Renderer. It is called by one goroutine.
 func (r *renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered, error) {
 	var err error
 	if r.session == nil {
-		if r.session, err = render.NewSession(nil); err != nil {
+		if r.session, err = render.NewSession(r.evaluator); err != nil {
 			return reconciler.Rendered{}, err
 		}
 	}

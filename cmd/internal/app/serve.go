@@ -47,7 +47,7 @@ func (e *engine) Serve(ctx context.Context, path string, logTo io.Writer) (err e
 	if err != nil {
 		return err
 	}
-	loop := loopConfig(cfg, b, e.version)
+	loop := e.loopConfig(cfg, b)
 	loop.Source, loop.Store = source, store
 	loop.Poll = time.Duration(cfg.Git.Poll)
 	doctor := func(ctx context.Context) []schema.Diagnosis {
@@ -67,20 +67,20 @@ func gitConfig(g config.Git) gitsource.Config {
 }
 
 // loopConfig is what configuration says to the loop; source and store are missing.
-func loopConfig(cfg config.Config, b *backends, version string) reconciler.Config {
+func (e *engine) loopConfig(cfg config.Config, b *backends) reconciler.Config {
 	rules := policy.Config{RawExec: cfg.Policy.RawExec, Severity: map[string]schema.Severity{}}
 	for code, s := range cfg.Policy.Severity {
 		rules.Severity[code] = schema.Severity(s)
 	}
 	return reconciler.Config{
 		Owner: cfg.Owner, Drivers: b.drivers, Lease: b.lease,
-		Renderer: &renderer{onError: render.OnError(cfg.OnError)},
+		Renderer: e.renderer(render.OnError(cfg.OnError)),
 		Policy:   rules,
 		Limits: ledger.Limits{Fleet: cfg.Limits.Rollouts, Datacenter: cfg.Limits.PerDatacenter, SlowStart: cfg.Limits.SlowStart,
 			BrakeMin: cfg.Limits.CommitBrakeFailures, BrakeShare: cfg.Limits.CommitBrakePercent,
 			DeleteMax: cfg.Limits.DeletionsPerHour, DeleteShare: cfg.Limits.DeletionsPercent},
 		Gates:   gates(cfg),
-		Version: version, Observe: cfg.Mode == "observe", BrakeFile: cfg.BrakeFile,
+		Version: e.version, Observe: cfg.Mode == "observe", BrakeFile: cfg.BrakeFile,
 	}
 }
 
