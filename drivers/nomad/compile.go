@@ -227,16 +227,18 @@ func mergeMeta(into, from map[string]string) map[string]string {
 	return out
 }
 
-// face is what Nomad would change on every member at once.
+// face is what Nomad would change on every member at once, and what of a
+// service replaces members.
 type face struct {
 	Name, Port string
 	Checks     []api.ServiceCheck
+	Connect    *api.ConsulConnect `json:",omitempty"`
 }
 
 func serviceFace(tg *api.TaskGroup) []face {
 	var out []face
 	for _, s := range allServices(tg) {
-		out = append(out, face{s.Name, s.PortLabel, s.Checks})
+		out = append(out, face{s.Name, s.PortLabel, s.Checks, s.Connect})
 	}
 	return out
 }
@@ -375,14 +377,30 @@ func releaseOf(job *api.Job) schema.Digest {
 	r.Name, r.Priority, r.Datacenters, r.NodePool, r.Constraints, r.Affinities, r.Spreads = nil, nil, nil, nil, nil, nil, nil
 	r.UI, r.Reschedule, r.Migrate, r.Periodic = nil, nil, nil, nil
 	for _, tg := range r.TaskGroups {
-		tg.Count, tg.Scaling, tg.RestartPolicy, tg.ReschedulePolicy, tg.Migrate, tg.Update = nil, nil, nil, nil, nil, nil
+		tg.Count, tg.Scaling, tg.ReschedulePolicy, tg.Migrate, tg.Update, tg.Disconnect = nil, nil, nil, nil, nil, nil
 		tg.Constraints, tg.Affinities, tg.Spreads, tg.ShutdownDelay, tg.Services = nil, nil, nil, nil, nil
+		tg.RestartPolicy = replacing(tg.RestartPolicy)
 		for _, t := range tg.Tasks {
-			t.Services, t.Constraints, t.Affinities, t.RestartPolicy, t.KillTimeout, t.LogConfig = nil, nil, nil, nil, nil, nil
-			t.ScalingPolicies, t.ShutdownDelay = nil, 0
+			t.Services, t.Constraints, t.Affinities, t.KillTimeout, t.Lifecycle, t.Actions = nil, nil, nil, nil, nil, nil
+			t.ScalingPolicies, t.ShutdownDelay, t.KillSignal, t.Leader = nil, 0, "", false
+			t.RestartPolicy = replacing(t.RestartPolicy)
+			if t.LogConfig != nil && deref(t.LogConfig.Disabled) {
+				t.LogConfig = &api.LogConfig{Disabled: ptr(true)}
+			} else {
+				t.LogConfig = nil
+			}
 		}
 	}
 	return schema.DigestOf(specOf(r))
+}
+
+// replacing is the one setting of a restart policy whose change replaces
+// members.
+func replacing(p *api.RestartPolicy) *api.RestartPolicy {
+	if p == nil || !deref(p.RenderTemplates) {
+		return nil
+	}
+	return &api.RestartPolicy{RenderTemplates: p.RenderTemplates}
 }
 
 // tree gives v as plain JSON values.
