@@ -57,6 +57,9 @@ type Driver struct {
 	client *api.Client
 	now    func() time.Time
 
+	versionMu sync.Mutex
+	version   string // of the oldest server, once one answered
+
 	membersMu sync.Mutex
 	membersAt string // indexes of the tables that known was read from
 	known     []schema.Member
@@ -64,9 +67,10 @@ type Driver struct {
 
 var ownerPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// Open checks the configuration and makes a client. It does not contact the
-// server: a Consul that is away stops only what needs it.
-func (c Config) Open(context.Context) (*Driver, error) {
+// Open checks the configuration and connects. A server that is too old is an
+// error; one that does not answer is not: it stops only what needs it, and
+// every reading asks again.
+func (c Config) Open(ctx context.Context) (*Driver, error) {
 	switch {
 	case c.Name == "" || strings.Contains(c.Name, ":"):
 		return nil, fmt.Errorf("consul instance: name %q: want a name without a colon", c.Name)
@@ -96,20 +100,17 @@ func (c Config) Open(context.Context) (*Driver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consul instance %s: cannot make a client for %s: %w", c.Name, c.Address, err)
 	}
-	return &Driver{config: c, client: client, now: time.Now}, nil
+	d := &Driver{config: c, client: client, now: time.Now}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := d.checkVersion(ctx); err != nil {
+		return nil, err
+	}
+	return d, nil
 }
 
 // Name implements drivers.Driver.
 func (d *Driver) Name() (driver, instance string) { return "consul", d.config.Name }
-
-// Version gives the server's version.
-func (d *Driver) Version(ctx context.Context) (string, error) {
-	var self struct{ Config struct{ Version string } }
-	if _, err := d.client.Raw().Query("/v1/agent/self", &self, d.read(ctx)); err != nil {
-		return "", fmt.Errorf("cannot ask Consul %s for its version: %w", d.config.Name, err)
-	}
-	return self.Config.Version, nil
-}
 
 // Kinds implements drivers.Driver. Order is what Consul enforces: defaults,
 // resolver, then splitter and router; deletion goes the other way.
@@ -156,11 +157,17 @@ func (d *Driver) write(ctx context.Context) *api.WriteOptions {
 
 var errNoLeader = errors.New("no leader in Consul")
 
-// led turns an answer that was given without a leader into an error: it may
-// be empty though the data is there.
+// led turns an answer that may lack what is there into an error: one that was
+// given without a leader, or from which Consul left out, without a word, what
+// the token may not read.
 func led(meta *api.QueryMeta, err error) error {
-	if err == nil && meta != nil && !meta.KnownLeader {
+	switch {
+	case err != nil || meta == nil:
+		return err
+	case !meta.KnownLeader:
 		return errNoLeader
+	case meta.ResultsFilteredByACLs:
+		return &refusal{kind: schema.FailDenied, message: "the token may not read all of it, Consul left some out", next: permissionsNext}
 	}
-	return err
+	return nil
 }

@@ -13,6 +13,8 @@ import (
 	"locktide.dev/schema"
 )
 
+const permissionsNext = "give the token of this instance the rights that docs/permissions.md lists"
+
 // refusal is an error of which we know what it means for the next step.
 type refusal struct {
 	kind    schema.FailureKind
@@ -60,9 +62,17 @@ func failure(what schema.Key, err error) *schema.Failure {
 		f.Kind = schema.FailUnavailable
 	}
 	if f.Kind == schema.FailDenied {
-		f.Next = "give the token of this instance the rights that docs/proxy.md and the operating guide list"
+		f.Next = permissionsNext
 	}
 	return f
+}
+
+// explained puts what a failed connection is about before its error.
+func explained(err error) error {
+	if message, next, ok := access.Explain(err); ok {
+		return fmt.Errorf("%s; %s: %w", message, next, err)
+	}
+	return err
 }
 
 // kindOf reads an HTTP status and its text. Consul answers 500 for validation

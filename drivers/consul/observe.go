@@ -71,6 +71,9 @@ func (d *Driver) load(ctx context.Context, kinds []schema.Kind) reading {
 // Observe implements drivers.Driver: one list call per kind that is asked
 // for, whatever the number of objects.
 func (d *Driver) Observe(ctx context.Context, q drivers.Query) (schema.Live, error) {
+	if err := d.checkVersion(ctx); err != nil {
+		return schema.Live{}, err
+	}
 	live := schema.Live{At: d.now(), Complete: true}
 	var kinds []schema.Kind
 	for _, s := range d.Kinds() {
@@ -101,7 +104,7 @@ func (d *Driver) Observe(ctx context.Context, q drivers.Query) (schema.Live, err
 		live.Members = members
 	}
 	if len(errs) > 0 && len(errs) >= len(kinds) && len(live.Members) == 0 {
-		return schema.Live{}, errors.Join(errs...)
+		return schema.Live{}, explained(errors.Join(errs...))
 	}
 	return live, nil
 }

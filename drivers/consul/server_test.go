@@ -144,11 +144,16 @@ func TestLeasePassesOn(t *testing.T) {
 	}
 }
 
-// TestRightsAndWipes has a server of its own, with ACLs: a token without
-// rights is refused, a rotated one is used at once, and a server that lost
-// its data shows everything as absent.
+// TestRightsAndWipes has a server of its own, with ACLs and TLS on both
+// sides: the documented rules are enough and not too much, a rotated token is
+// used at once, and a server that lost its data shows everything as absent.
 func TestRightsAndWipes(t *testing.T) {
-	server, err := devstack.Consul(t.Context(), devstack.ConsulOptions{ACL: true})
+	dir := t.TempDir()
+	ca, err := devstack.NewAuthority(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := devstack.Consul(t.Context(), devstack.ConsulOptions{ACL: true, TLS: ca})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,26 +162,50 @@ func TestRightsAndWipes(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	root, err := api.NewClient(&api.Config{Address: server.Server.Address, Token: server.Token})
+	cert, key, err := ca.Issue("locktide")
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy, _, err := root.ACL().PolicyCreate(&api.ACLPolicy{Name: "readonly", Rules: `key_prefix "" { policy = "read" } service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }`}, nil)
+	root, err := api.NewClient(&api.Config{Address: server.Server.Address, Token: server.Token, TLSConfig: api.TLSConfig{CAFile: ca.CAFile, CertFile: cert, KeyFile: key}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	token, _, err := root.ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil)
-	if err != nil {
-		t.Fatal(err)
+	file := filepath.Join(dir, "token")
+	grant := func(rules string) {
+		t.Helper()
+		policy, _, err := root.ACL().PolicyCreate(&api.ACLPolicy{Name: schema.DigestOf([]byte(rules)).Short() + fmt.Sprint(time.Now().UnixNano()), Rules: rules}, nil)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, rules)
+		}
+		token, _, err := root.ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(token.SecretID+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	file := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(file, []byte(token.SecretID+"\n"), 0o600); err != nil {
-		t.Fatal(err)
+	reach := func(c *consul.Config) {
+		c.Address, c.TokenFile, c.Prefix = server.Server.Address, file, ""
+		c.CAFile, c.CertFile, c.KeyFile, c.ServerName = ca.CAFile, cert, key, "server.dc1.consul"
 	}
-	d, _ := open(t, func(c *consul.Config) { c.Address, c.TokenFile, c.Prefix = server.Server.Address, file, "" })
+	grant(`key_prefix "" { policy = "read" } service_prefix "" { policy = "read" } node_prefix "" { policy = "read" }`)
+	d, _ := open(t, reach)
 	o := config("shop.cart/d1", map[string]string{"a": "1"})
 	refused(t, d, act(schema.VerbCreate, o, ""), schema.FailDenied)
 	refused(t, d, act(schema.VerbCreate, compile(t, d, fleet(""), "groups/shop.cart/prod.dc1")[consul.KindDefaults], ""), schema.FailDenied)
+	for want, change := range map[string]func(*consul.Config){
+		"ca_file":     func(c *consul.Config) { c.CAFile = "" },
+		"cert_file":   func(c *consul.Config) { c.CertFile, c.KeyFile = "", "" },
+		"server_name": func(c *consul.Config) { c.ServerName = "server.dc9.consul" },
+		"https://":    func(c *consul.Config) { c.Address = strings.Replace(c.Address, "https", "http", 1) },
+	} {
+		wrong, _ := open(t, func(c *consul.Config) { reach(c); change(c) })
+		if _, err := wrong.Observe(t.Context(), drivers.Query{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want an error that names %s: %v", want, err)
+		}
+	}
+
 	// From here on it has exactly the rights that the docs name.
 	docs, err := os.ReadFile("../../docs/proxy.md")
 	if err != nil {
@@ -184,23 +213,39 @@ func TestRightsAndWipes(t *testing.T) {
 	}
 	_, rules, _ := strings.Cut(string(docs), "```hcl\n")
 	rules, _, _ = strings.Cut(rules, "```")
-	if policy, _, err = root.ACL().PolicyCreate(&api.ACLPolicy{Name: "documented", Rules: rules}, nil); err != nil {
-		t.Fatal(err)
-	}
-	if token, _, err = root.ACL().TokenCreate(&api.ACLToken{Policies: []*api.ACLTokenPolicyLink{{ID: policy.ID}}}, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(token.SecretID), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	grant(rules)
 	apply(t, d, act(schema.VerbCreate, o, ""))
 	if live, err := d.Observe(t.Context(), drivers.Query{Members: true}); err != nil || !live.Complete || len(live.Objects) != 1 {
 		t.Fatalf("with the documented rights: %+v, error %v", live, err)
+	}
+	if d.Version() != consul.TestedVersion {
+		t.Errorf("the server's version is %q, tested is %s", d.Version(), consul.TestedVersion)
 	}
 	before, held, _, err := d.Lease("me").Acquire(t.Context())
 	if err != nil || !held {
 		t.Fatalf("lease: %v %v", held, err)
 	}
+	for _, line := range strings.Split(strings.TrimSpace(rules), "\n") {
+		grant(strings.Replace(rules, line, "", 1))
+		live, err := d.Observe(t.Context(), drivers.Query{Want: []drivers.Want{{Object: o}}, Members: true})
+		_, _, _, noLease := d.Lease("you").Acquire(t.Context())
+		switch subject, _, _ := strings.Cut(line, " "); subject {
+		case "session_prefix":
+			if noLease == nil {
+				t.Errorf("without %s a lease was taken", line)
+			}
+		case "key_prefix":
+			if err == nil && (live.Complete || live.Objects[0].State != schema.StateUnknown) {
+				t.Errorf("without %s: %+v", line, live.Objects)
+			}
+			refused(t, d, act(schema.VerbUpdate, o, "x"), schema.FailDenied)
+		default:
+			if err == nil && live.Complete {
+				t.Errorf("without %s the members were read: %+v", line, live)
+			}
+		}
+	}
+	grant(rules)
 
 	if err := server.Server.Stop(); err != nil {
 		t.Fatal(err)

@@ -127,46 +127,21 @@ func (d *Driver) checkVersion(ctx context.Context) error {
 	}
 	oldest := ""
 	for _, m := range members.Members {
-		if v := m.Tags["build"]; v != "" && (oldest == "" || older(v, oldest)) {
+		if v := m.Tags["build"]; v != "" && (oldest == "" || access.Older(v, oldest)) {
 			oldest = v
 		}
 	}
 	if oldest == "" {
 		return fmt.Errorf("nomad %s: %s named no server version", d.config.Name, d.config.Address)
 	}
-	if older(oldest, MinVersion) {
+	if access.Older(oldest, MinVersion) {
 		return &schema.Failure{Kind: schema.FailInvalid, Message: fmt.Sprintf("nomad %s: a server runs Nomad %s, at least %s is needed", d.config.Name, oldest, MinVersion), Next: "upgrade the servers"}
 	}
-	if minor(oldest) != minor(TestedVersion) {
+	if !access.SameMinor(oldest, TestedVersion) {
 		d.log.Warn("Locktide was tested with another Nomad", "running", oldest, "tested", TestedVersion)
 	}
 	d.version = oldest
 	return nil
-}
-
-func minor(v string) [2]int { p := parts(v); return [2]int{p[0], p[1]} }
-
-func older(a, b string) bool {
-	pa, pb := parts(a), parts(b)
-	for i := range pa {
-		if pa[i] != pb[i] {
-			return pa[i] < pb[i]
-		}
-	}
-	return false
-}
-
-func parts(v string) (p [3]int) {
-	v, _, _ = strings.Cut(strings.TrimPrefix(v, "v"), "-")
-	v, _, _ = strings.Cut(v, "+")
-	for i, s := range strings.SplitN(v, ".", 3) {
-		n, err := strconv.Atoi(s)
-		if err != nil {
-			return p
-		}
-		p[i] = n
-	}
-	return p
 }
 
 // each runs f for 0..n-1, inFlight at once in the whole driver. F must not
