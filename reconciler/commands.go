@@ -165,9 +165,11 @@ func (l *Loop) approve(digest string) schema.Answer {
 			return done("approved %s (%s)", plural(len(a.Items), "change"), a.Rule)
 		}
 	}
-	if digest != "" && strings.HasPrefix(st.meta.InForce, digest) {
-		st.meta.Approved = append(st.meta.Approved, []string{st.meta.InForce})
-		return done("approved the rest of commit %s past its commit brake", digest)
+	for id := range st.ledger.Commits { // not only the one in force: an older one may still spread
+		if id == digest || (len(digest) >= 7 && strings.HasPrefix(id, digest)) {
+			st.meta.Approved = append(st.meta.Approved, []string{id})
+			return done("approved the rest of commit %s past its commit brake", digest)
+		}
 	}
 	a := refuse("nothing with digest %q awaits approval", digest)
 	a.Next = "locktide status lists what does"

@@ -163,7 +163,7 @@ func (l *Loop) takePacing() {
 // cloneFleet copies a fleet as deep as pins change it.
 func cloneFleet(f *schema.Fleet) *schema.Fleet {
 	out := *f
-	out.Groups = maps.Clone(f.Groups)
+	out.Groups, out.Apps, out.Routes = maps.Clone(f.Groups), maps.Clone(f.Apps), maps.Clone(f.Routes)
 	return &out
 }
 

@@ -1,7 +1,11 @@
 package reconciler
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +28,7 @@ const (
 
 // override applies release and count pins to a rendered fleet.
 func (l *Loop) override(f *schema.Fleet) {
+	l.freeze(f)
 	for _, key := range sortedKeys(l.st.pins) {
 		p := l.st.pins[key]
 		for name, g := range f.Groups {
@@ -39,6 +44,83 @@ func (l *Loop) override(f *schema.Fleet) {
 			f.Groups[name] = g
 		}
 	}
+}
+
+// freeze gives what pins cover the definitions that it had when they were set:
+// newer commits to it wait. The oldest pin of a group counts.
+func (l *Loop) freeze(f *schema.Fleet) {
+	pins := slices.SortedFunc(maps.Values(l.st.pins), func(a, b schema.Pin) int { return a.At.Compare(b.At) })
+	frozen := map[string]bool{}
+	for _, p := range pins {
+		base := l.storedFleet(p.Fleet)
+		if p.What == pinRollback || base == nil {
+			continue
+		}
+		waits := func(name string, g schema.Group) bool { return pinCovers(p, name, g.App) && !frozen[name] }
+		maps.DeleteFunc(f.Groups, waits)
+		for name, g := range base.Groups {
+			if waits(name, g) {
+				f.Groups[name] = g
+			}
+		}
+		for name, g := range base.Groups {
+			frozen[name] = frozen[name] || pinCovers(p, name, g.App)
+		}
+		if app, ok := base.Apps[p.App]; ok {
+			f.Apps[p.App] = app
+		}
+		for name, r := range base.Routes {
+			if slices.ContainsFunc(r.To, func(t schema.Target) bool {
+				return t.App == p.App || (t.Group != "" && pinCovers(p, t.Group, base.Groups[t.Group].App))
+			}) {
+				f.Routes[name] = r
+			}
+		}
+	}
+}
+
+func pinCovers(p schema.Pin, group, app string) bool {
+	return group == p.Group || (p.Group == "" && app == p.App)
+}
+
+// storedFleet gives definitions that are kept by their digest, or nil.
+func (l *Loop) storedFleet(d schema.Digest) *schema.Fleet {
+	raw := l.st.unsaved[d]
+	if raw == nil && d != "" {
+		var err error
+		if raw, err = l.cfg.Store.Get(context.Background(), d); err != nil {
+			return nil
+		}
+	}
+	f := &schema.Fleet{}
+	if raw == nil || json.Unmarshal(raw, f) != nil {
+		return nil
+	}
+	return f
+}
+
+// byHand gives the objects that pins cover: an operator asked for what changes
+// of them, so that nobody else has to.
+func (l *Loop) byHand() map[schema.Key]bool {
+	st := &l.st
+	out := map[schema.Key]bool{}
+	add := func(k schema.Key, o schema.Object) {
+		for _, p := range st.pins {
+			out[k] = out[k] || (len(o.Apps) > 0 && pinCovers(p, orElse(o.Group, p.App), o.Apps[0]))
+		}
+	}
+	if len(st.pins) == 0 {
+		return out
+	}
+	for k, e := range st.target {
+		if o, ok := l.body(e.Body); ok {
+			add(k, o)
+		}
+	}
+	for k, w := range st.head {
+		add(k, w.Object)
+	}
+	return out
 }
 
 // pinHead puts pinned snapshots in the place of what Git says of their apps.
@@ -99,7 +181,7 @@ func (l *Loop) repin(name string, p *schema.Pin) string {
 	st := &l.st
 	before, had := st.pins[name]
 	if p != nil {
-		p.Commit = st.meta.InForce
+		p.Commit, p.Fleet = st.meta.InForce, schema.Digest(st.meta.Fleet)
 		st.pins[name] = *p
 	} else {
 		delete(st.pins, name)

@@ -58,6 +58,9 @@ func (l *Loop) referred() map[schema.Digest]bool {
 			snapshot(g.Snapshot)
 		}
 	}
+	for _, p := range st.pins {
+		keep[p.Fleet] = true
+	}
 	items := func(list []rollout.Item) {
 		for _, it := range list {
 			keep[it.From.Body], keep[it.To.Body] = true, true

@@ -103,6 +103,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	if st.fleet != nil {
 		in = in.WithFleet(st.fleet)
 	}
+	in.ByHand = l.byHand()
 	in.Before = l.snapshot(st.meta.Before)
 	return in
 }

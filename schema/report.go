@@ -124,6 +124,7 @@ type Pin struct {
 	At      time.Time `json:"at"`
 	Until   time.Time `json:"until,omitzero"`    // alerts, never flips
 	Commit  string    `json:"commit,omitempty"`  // in force when it was set
+	Fleet   Digest    `json:"fleet,omitempty"`   // stored definitions of that commit: what it covers stays as they say
 	Waiting string    `json:"waiting,omitempty"` // newer commit, which waits
 }
 

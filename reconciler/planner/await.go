@@ -72,11 +72,19 @@ func byPartition(cs []*change) [][]*change {
 	return out
 }
 
+// judged gives the partitions that somebody may have to approve: not those
+// that an operator asked for.
+func (s *state) judged() [][]*change {
+	return slices.DeleteFunc(byPartition(s.live()), func(cs []*change) bool {
+		return !slices.ContainsFunc(cs, func(c *change) bool { return !s.in.ByHand[c.Key] })
+	})
+}
+
 // holdAll holds every partition that touches one of keys and is not approved.
 func (s *state) holdAll(rule, why string, keys map[schema.Key]bool) {
 	var held []*change
 	deletions, replaced := 0, 0
-	for _, cs := range byPartition(s.live()) {
+	for _, cs := range s.judged() {
 		if s.approved(cs) || !slices.ContainsFunc(cs, func(c *change) bool { return keys[c.Key] }) {
 			continue
 		}
@@ -99,7 +107,7 @@ func (s *state) holdStages() {
 			continue
 		}
 		var held []*change
-		for _, cs := range byPartition(s.live()) {
+		for _, cs := range s.judged() {
 			cs = slices.DeleteFunc(cs, func(c *change) bool { return !c.inStage(stage) })
 			if !s.approved(cs) {
 				held = append(held, cs...)
@@ -202,7 +210,7 @@ func (s *state) holdBlast() {
 	var judged [][]*change
 	groups := 0
 	replaced := map[string]int{}
-	for _, cs := range byPartition(s.live()) {
+	for _, cs := range s.judged() {
 		if s.approved(cs) {
 			continue
 		}

@@ -68,6 +68,9 @@ type Input struct {
 	// the one before it; NotFastForward names the two, "old..new".
 	Forced         map[schema.Key]bool
 	NotFastForward string
+	// ByHand are objects that an operator set by a pin: a partition of such
+	// objects only waits for no other approval than that of deletions.
+	ByHand map[schema.Key]bool
 	// Before is the snapshot that was in force before Target became it. When
 	// Head equals it as a whole, the commit is a proven way back, and deleting
 	// what the reverted commit created is not charged. Nil or empty: unknown.
