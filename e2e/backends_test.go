@@ -2,30 +2,43 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// call sends in as JSON, unless nil.
-func call(t *testing.T, method, url string, in any) (status int, body []byte) {
+// backend is the HTTP API of Nomad or Consul.
+type backend struct{ address, token string }
+
+// call sends in as JSON, unless it is text already or nil.
+func (b backend) call(t *testing.T, method, path string, in any) (status int, body []byte) {
 	t.Helper()
-	raw, err := json.Marshal(in)
-	must(t, err)
-	if text, ok := in.(string); ok {
-		raw = []byte(text)
+	var raw []byte
+	var err error
+	switch v := in.(type) {
+	case nil:
+	case string:
+		raw = []byte(v)
+	default:
+		raw, err = json.Marshal(in)
+		must(t, err)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(raw))
-	if t.Context().Err() != nil { // in a cleanup
-		req, err = http.NewRequest(method, url, bytes.NewReader(raw))
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second) // the test's own is over in its cleanup
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, b.address+path, bytes.NewReader(raw))
 	must(t, err)
-	res, err := (&http.Client{Timeout: 30 * time.Second}).Do(req)
+	req.Header.Set("X-Nomad-Token", b.token)
+	req.Header.Set("X-Consul-Token", b.token)
+	res, err := http.DefaultClient.Do(req)
 	must(t, err)
 	defer res.Body.Close()
 	body, err = io.ReadAll(res.Body)
@@ -33,12 +46,20 @@ func call(t *testing.T, method, url string, in any) (status int, body []byte) {
 	return res.StatusCode, body
 }
 
-// get decodes an answer of Nomad or Consul.
-func get[T any](t *testing.T, url string) T {
+// put wants the call to succeed.
+func (b backend) put(t *testing.T, method, path string, in any) {
 	t.Helper()
-	status, body := call(t, http.MethodGet, url, nil)
+	if status, body := b.call(t, method, path, in); status != http.StatusOK {
+		t.Fatalf("%s %s: %d %s", method, path, status, body)
+	}
+}
+
+// get decodes an answer of Nomad or Consul.
+func get[T any](t *testing.T, b backend, path string) T {
+	t.Helper()
+	status, body := b.call(t, http.MethodGet, path, nil)
 	if status != http.StatusOK {
-		t.Fatalf("GET %s: %d %s", url, status, body)
+		t.Fatalf("GET %s: %d %s", path, status, body)
 	}
 	var out T
 	must(t, json.Unmarshal(body, &out))
@@ -49,33 +70,109 @@ func get[T any](t *testing.T, url string) T {
 func (f *fleet) jobs() []string {
 	f.t.Helper()
 	var ids []string
-	for _, j := range get[[]struct{ ID string }](f.t, world.nomad.Server.Address+"/v1/jobs?prefix="+f.owner+"--") {
+	for _, j := range get[[]struct{ ID string }](f.t, f.nomad, "/v1/jobs?prefix="+f.owner+"--") {
 		ids = append(ids, j.ID)
 	}
 	return ids
 }
 
+// content is what a fleet's managed objects read back as on every backend, of
+// Nomad's jobs those that run; all that counts writes is left out.
+type content struct {
+	Jobs    map[string]map[string]any
+	KV      map[string]string
+	Entries map[string]map[string]any // Consul's config entries, by kind and name
+	Routes  string                    // nginx' generation without its members
+}
+
+func (f *fleet) content() content {
+	f.t.Helper()
+	c := content{Jobs: map[string]map[string]any{}, KV: f.kv(), Entries: map[string]map[string]any{}, Routes: f.routes()}
+	for _, job := range f.jobs() {
+		if spec := f.spec(job); spec["Stop"] != true {
+			c.Jobs[job] = spec
+		}
+	}
+	for _, kind := range []string{"service-intentions", "service-defaults"} {
+		for _, e := range get[[]map[string]any](f.t, f.consul, "/v1/config/"+kind) {
+			if name := fmt.Sprint(e["Name"]); strings.HasPrefix(name, f.owner+"--") {
+				without(e, "CreateIndex", "ModifyIndex", "Hash")
+				c.Entries[kind+"/"+name] = e
+			}
+		}
+	}
+	return c
+}
+
 // spec is a job as Nomad has it, without what counts its registrations.
 func (f *fleet) spec(job string) map[string]any {
 	f.t.Helper()
-	spec := get[map[string]any](f.t, world.nomad.Server.Address+"/v1/job/"+job)
-	for _, field := range []string{"Version", "JobModifyIndex", "ModifyIndex", "CreateIndex", "SubmitTime", "Stable", "Status", "VersionTag"} {
-		delete(spec, field)
+	return without(get[map[string]any](f.t, f.nomad, "/v1/job/"+job),
+		"Version", "JobModifyIndex", "ModifyIndex", "CreateIndex", "SubmitTime", "Stable", "Status", "VersionTag")
+}
+
+func without(m map[string]any, fields ...string) map[string]any {
+	for _, field := range fields {
+		delete(m, field)
 	}
-	return spec
+	return m
+}
+
+// writes is what every write, restart or reload moves.
+type writes struct {
+	Versions    map[string]int             // of jobs
+	Allocations map[string]map[string]bool // running, by job
+	Indexes     map[string]int             // of Consul's keys and entries
+	Generation  string                     // of nginx
+	Processes   string                     // of nginx
+}
+
+func (f *fleet) writes() writes {
+	f.t.Helper()
+	w := writes{Versions: map[string]int{}, Allocations: map[string]map[string]bool{}, Indexes: map[string]int{}}
+	for _, job := range f.jobs() {
+		w.Versions[job], w.Allocations[job] = f.version(job), f.running(job)
+	}
+	for _, e := range f.entries() {
+		w.Indexes[e.Key] = e.ModifyIndex
+	}
+	for _, e := range get[[]struct {
+		Name        string
+		ModifyIndex int
+	}](f.t, f.consul, "/v1/config/service-intentions") {
+		if strings.HasPrefix(e.Name, f.owner+"--") {
+			w.Indexes[e.Name] = e.ModifyIndex
+		}
+	}
+	var err error
+	w.Generation, err = filepath.EvalSymlinks(f.file("nginx/current"))
+	must(f.t, err)
+	pid := strings.TrimSpace(f.read("nginx/nginx.pid"))
+	children, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
+	must(f.t, err)
+	w.Processes = pid + ": " + string(children)
+	return w
+}
+
+// version is a job's newest version.
+func (f *fleet) version(job string) int {
+	f.t.Helper()
+	return get[struct{ Version int }](f.t, f.nomad, "/v1/job/"+job).Version
 }
 
 // alloc is one allocation of a job.
 type alloc struct {
-	ID, ClientStatus, DesiredStatus string
-	JobVersion                      int
+	ID, Name, NodeName          string
+	ClientStatus, DesiredStatus string
+	JobVersion                  int
+	CreateTime                  int64 // ns
 }
 
 func (a alloc) runs() bool { return a.DesiredStatus == "run" && a.ClientStatus == "running" }
 
 func (f *fleet) allocs(job string) []alloc {
 	f.t.Helper()
-	return get[[]alloc](f.t, world.nomad.Server.Address+"/v1/job/"+job+"/allocations")
+	return get[[]alloc](f.t, f.nomad, "/v1/job/"+job+"/allocations")
 }
 
 // running are the ids of a job's running allocations, each once.
@@ -90,37 +187,81 @@ func (f *fleet) running(job string) map[string]bool {
 	return ids
 }
 
+// created are the allocations that a job got beyond those before, oldest first.
+func (f *fleet) created(job string, before map[string]bool) []alloc {
+	f.t.Helper()
+	list := slices.DeleteFunc(f.allocs(job), func(a alloc) bool { return before[a.ID] })
+	slices.SortFunc(list, func(a, b alloc) int { return cmp.Compare(a.CreateTime, b.CreateTime) })
+	return list
+}
+
+// wantReplaced wants that each of a job's members was replaced exactly once, in
+// batches no larger than allowed: between two batches lies at least the soak
+// time. Nomad's own record of its allocations is the judge.
+func (f *fleet) wantReplaced(job string, before map[string]bool, allowed int) {
+	f.t.Helper()
+	list := f.created(job, before)
+	names := map[string]int{}
+	for i, a := range list {
+		names[a.Name]++
+		batch := 0
+		for _, b := range list[i:] {
+			if time.Duration(b.CreateTime-a.CreateTime) < soak {
+				batch++
+			}
+		}
+		if batch > allowed {
+			f.t.Errorf("%s: %d members replaced within %s, %d allowed: %+v", job, batch, soak, allowed, list)
+		}
+	}
+	for name, n := range names {
+		if n > 1 {
+			f.t.Errorf("%s was replaced %d times", name, n)
+		}
+	}
+	if len(names) != len(before) || len(f.running(job)) != len(before) {
+		f.t.Errorf("%s: %d of %d members replaced, %d run", job, len(names), len(before), len(f.running(job)))
+	}
+}
+
 // passing are the allocations of an app whose checks pass in Consul.
 func (f *fleet) passing(label string) map[string]bool {
 	f.t.Helper()
 	ids := map[string]bool{}
-	url := world.consul.Server.Address + "/v1/health/service/" + f.owner + "--" + label + "?passing"
+	path := "/v1/health/service/" + f.owner + "--" + label + "?passing"
 	for _, s := range get[[]struct {
 		Service struct{ Meta map[string]string }
-	}](f.t, url) {
+	}](f.t, f.consul, path) {
 		ids[s.Service.Meta["alloc"]] = true
 	}
 	return ids
 }
 
-// kv is all that stands under the fleet's prefix in Consul, by path, apart from
-// its lease.
+// entry is one key in Consul.
+type entry struct {
+	Key         string
+	Value       []byte
+	ModifyIndex int
+}
+
+// entries are all that stand under the fleet's prefix in Consul, apart from its lease.
+func (f *fleet) entries() []entry {
+	f.t.Helper()
+	status, body := f.consul.call(f.t, http.MethodGet, "/v1/kv/"+f.owner+"/?recurse", nil)
+	if status == http.StatusNotFound {
+		return nil
+	}
+	var all []entry
+	must(f.t, json.Unmarshal(body, &all))
+	return slices.DeleteFunc(all, func(e entry) bool { return strings.Contains(e.Key, "/_lease/") || strings.Contains(e.Key, "/_brake/") })
+}
+
+// kv is the published configuration by path.
 func (f *fleet) kv() map[string]string {
 	f.t.Helper()
-	status, body := call(f.t, http.MethodGet, world.consul.Server.Address+"/v1/kv/"+f.owner+"/?recurse", nil)
-	if status == http.StatusNotFound {
-		return map[string]string{}
-	}
-	var entries []struct {
-		Key   string
-		Value []byte
-	}
-	must(f.t, json.Unmarshal(body, &entries))
 	values := map[string]string{}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Key, f.owner+"/_lease/") {
-			values[e.Key] = string(e.Value)
-		}
+	for _, e := range f.entries() {
+		values[e.Key] = string(e.Value)
 	}
 	return values
 }
@@ -141,7 +282,11 @@ func (f *fleet) read(name string) string {
 
 // ask makes one request to the fleet's route on a connection of its own.
 func (f *fleet) ask() (string, error) {
-	client := http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	return f.askVia(&http.Transport{DisableKeepAlives: true})
+}
+
+func (f *fleet) askVia(transport *http.Transport) (string, error) {
+	client := http.Client{Timeout: 20 * time.Second, Transport: transport}
 	req, err := http.NewRequest(http.MethodGet, "http://"+f.proxy+"/", nil)
 	if err != nil {
 		return "", err

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -8,14 +9,21 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
-// app is one application in dc1 and dc2, of the program's own hello command.
+// soak is the pause between the batches of every fleet.
+const soak = time.Second
+
+// app is one application in every datacenter of its fleet, of the program's own
+// hello command.
 type app struct {
 	label   string // the last one of its name
 	version string
 	count   int      // in each datacenter
 	args    []string // more of hello
+	shell   string   // instead of hello, with $LOCKTIDE for the program
+	check   string   // path of the check; empty: /healthz
 	body    string   // more fields, as lines of YAML
 }
 
@@ -29,16 +37,21 @@ func (f *fleet) job(label, dc string) string { return f.owner + "--" + label + "
 // files are the definitions of a fleet with these apps; the first one has the route.
 func (f *fleet) files(apps ...app) map[string]string {
 	files := map[string]string{"platform/fleet.yaml": fmt.Sprintf(`
-stages: {prod: {order: 1, datacenters: [dc1, dc2]}}
+stages: {prod: {order: 1, datacenters: [%[2]s]}}
 teams: {team: {paths: [apps], apps: ["%[1]s.*"], domains: ["*.localhost"], namespaces: [default], may: [raw_exec], contact: "#team"}}
 defaults:
   fleet:
     placement: {pool: default}
-    rollout: {soak: 1s, start_timeout: 1m, max_unavailable: 34%%, repair_after: 1h}
+    rollout: {soak: %[3]s, start_timeout: 1m, max_unavailable: 34%%, repair_after: 1h}
     stop: {delay: 2s}
     resources: {cpu_mhz: 20, memory_mib: 64}
-`, f.owner)}
+`, f.owner, strings.Join(f.places, ", "), soak)}
+	cells := strings.Join(f.places, ": {}, ") + ": {}"
 	for i, a := range apps {
+		command, args := world.binary, append([]string{"hello", "--name", a.label}, a.args...)
+		if a.shell != "" {
+			command, args = "/bin/sh", []string{"-c", fmt.Sprintf("%q", strings.ReplaceAll(a.shell, "$LOCKTIDE", world.binary))}
+		}
 		text := fmt.Sprintf(`
 apps:
   %s:
@@ -47,10 +60,11 @@ apps:
     env: {VERSION: %q}
     tasks: {main: {driver: raw_exec, command: %q, args: [%s]}}
     ports: {http: {}}
-    services: {main: {port: http, checks: {ready: {http: /healthz, every: 1s, timeout: 5s}}}}
+    services: {main: {port: http, checks: {ready: {http: %s, every: 1s, timeout: 5s}}}}
     ignite: {http: /healthz}
-    stages: {prod: {count: %d, groups: {dc1: {}, dc2: {}}}}
-`, f.app(a.label), a.version, a.version, world.binary, strings.Join(append([]string{"hello", "--name", a.label}, a.args...), ", "), a.count)
+    stages: {prod: {count: %d, groups: {%s}}}
+`, f.app(a.label), a.version, a.version, command, strings.Join(args, ", "),
+			cmp.Or(a.check, "/healthz"), a.count, cells)
 		for line := range strings.Lines(a.body) {
 			text += "    " + line
 		}

@@ -7,220 +7,228 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"syscall"
+	"strings"
 	"testing"
 	"time"
 
 	"locktide.dev/schema"
 )
 
-func TestDrift(t *testing.T) {
-	f := newFleet(t, "drf")
-	nomad, consul := world.nomad.Server.Address, world.consul.Server.Address
-	foreign := map[string]any{"Job": map[string]any{"ID": "drf--foreign", "Name": "drf--foreign", "Datacenters": []string{"dc1"},
-		"TaskGroups": []any{map[string]any{"Name": "main", "Tasks": []any{map[string]any{"Name": "main", "Driver": "raw_exec",
-			"Config": map[string]any{"command": "/bin/sleep", "args": []string{"3600"}}}}}}}}
-	if status, body := call(t, http.MethodPut, nomad+"/v1/jobs", foreign); status != http.StatusOK {
-		t.Fatalf("register the foreign job: %d %s", status, body)
-	}
-	first := f.git.push("v1", f.files(app{label: "web", version: "v1", count: 1, body: "config: {GREETING: hello}"}))
-	f.begin()
-	f.converged(first)
-	theirs := f.spec("drf--foreign")
-	theirAllocs := f.running("drf--foreign")
+// seenWithin is how soon a change by others has to show: 2 s, on a machine that
+// runs nothing else.
+const seenWithin = 4 * 2 * time.Second
 
-	// A stopped job is a decision of somebody: shown at once, undone on demand.
-	job := f.job("web", "dc1")
-	if status, body := call(t, http.MethodDelete, nomad+"/v1/job/"+job, nil); status != http.StatusOK {
-		t.Fatalf("stop %s: %d %s", job, status, body)
-	}
-	f.await("the stopped job reported", func() error {
+// seen makes a change and waits until the report shows the object as drifted,
+// with its age and a reason.
+func (f *fleet) seen(what, object string, change func()) {
+	f.t.Helper()
+	f.showsDrift(what, object, change, func(o schema.ObjectReport) bool { return len(o.Why) > 0 && !o.Since.IsZero() })
+}
+
+func (f *fleet) showsDrift(what, object string, change func(), ok func(schema.ObjectReport) bool) {
+	f.t.Helper()
+	change()
+	began := time.Now()
+	f.await(what+" seen", func() error {
 		r, err := f.report()
 		if err != nil {
 			return err
 		}
 		for _, o := range r.Objects {
-			if o.Key.Name == job && o.State != schema.StateSame && !o.Since.IsZero() && len(o.Why) > 0 {
+			if strings.Contains(o.Key.String(), object) && o.State != schema.StateSame && ok(o) {
 				return nil
 			}
 		}
-		return fmt.Errorf("%s is not shown as drifted, %s", job, r.Health)
+		return fmt.Errorf("%s is not shown as drifted, %s %v", object, r.Health, r.Because)
 	})
+	took := time.Since(began)
+	f.t.Logf("%s: seen after %s", what, took.Round(10*time.Millisecond))
+	if took > seenWithin {
+		f.t.Errorf("%s was seen after %s, want %s", what, took, seenWithin)
+	}
+}
+
+// restored makes a change to what nobody else may write and waits until it is
+// taken back.
+func (f *fleet) restored(what string, change func() error) {
+	f.t.Helper()
+	before := f.content()
+	must(f.t, change())
+	began := time.Now()
+	f.await(what+" restored", func() error {
+		if now := f.content(); !reflect.DeepEqual(now, before) {
+			return fmt.Errorf("%+v, want %+v", now, before)
+		}
+		return nil
+	})
+	f.t.Logf("%s: seen and restored after %s", what, time.Since(began).Round(10*time.Millisecond))
+}
+
+func (f *fleet) scale(job string, count int) {
+	f.t.Helper()
+	f.nomad.put(f.t, http.MethodPost, "/v1/job/"+job+"/scale", map[string]any{
+		"Count": count, "Target": map[string]string{"Group": f.taskGroup(job)}, "Message": "by hand"})
+}
+
+func (f *fleet) taskGroup(job string) string {
+	f.t.Helper()
+	return get[struct{ TaskGroups []struct{ Name string } }](f.t, f.nomad, "/v1/job/"+job).TaskGroups[0].Name
+}
+
+func (f *fleet) stopJob(job string) {
+	f.t.Helper()
+	f.nomad.put(f.t, http.MethodDelete, "/v1/job/"+job, nil)
+}
+
+// editNginx edits the configuration in force by hand.
+func (f *fleet) editNginx() error {
+	file, err := filepath.EvalSymlinks(f.file("nginx/current/routes.conf"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte("# edited by hand\n"+f.routes()), 0o644)
+}
+
+func TestDrift(t *testing.T) {
+	f := newFleet(t, "drf")
+	foreign := map[string]any{"Job": map[string]any{"ID": "drf--foreign", "Name": "drf--foreign", "Datacenters": []string{"dc1"},
+		"TaskGroups": []any{map[string]any{"Name": "main", "Tasks": []any{map[string]any{"Name": "main", "Driver": "raw_exec",
+			"Config": map[string]any{"command": "/bin/sleep", "args": []string{"3600"}}}}}}}}
+	f.nomad.put(t, http.MethodPut, "/v1/jobs", foreign)
+	f.consul.put(t, http.MethodPut, "/v1/kv/drf/foreign/key", "theirs")
+	web := app{label: "web", version: "v1", count: 1, body: "config: {GREETING: hello}"}
+	first := f.git.push("v1", f.files(web))
+	f.begin()
+	f.converged(first)
+	f.await("the foreign job to run", func() error {
+		if n := len(f.running("drf--foreign")); n != 1 {
+			return fmt.Errorf("%d allocations", n)
+		}
+		return nil
+	})
+	theirs, theirAllocs := f.spec("drf--foreign"), f.running("drf--foreign")
+
+	// What people do to a job is a decision of somebody: shown at once, undone on demand.
+	group, job := f.group("web", "dc1"), f.job("web", "dc1")
+	f.seen("a stopped job", job, func() { f.stopJob(job) })
 	if n := len(f.running(job)); n != 0 {
 		t.Errorf("%d allocations of the stopped job run before anybody asked for the repair", n)
 	}
-	f.do("repair", f.group("web", "dc1"), "--reason", "stopped by mistake")
+	f.do("repair", group, "--reason", "stopped by mistake")
+	f.converged(first)
+	f.answers("v1")
+	f.seen("an edited count", job, func() { f.scale(job, 3) })
+	f.await("the three to run", func() error {
+		if n := len(f.running(job)); n != 3 {
+			return fmt.Errorf("%d allocations run", n)
+		}
+		return nil
+	})
+	f.do("repair", group, "--reason", "counted by mistake")
 	f.converged(first)
 	if n := len(f.running(job)); n != 1 {
 		t.Errorf("%d allocations of the repaired job run, want 1", n)
 	}
-	f.answers("v1")
 
 	// Configuration and routes are nobody else's: repaired by themselves.
-	kv := f.kv()
-	for key := range kv {
-		if status, body := call(t, http.MethodDelete, consul+"/v1/kv/"+key, nil); status != http.StatusOK {
-			t.Fatalf("delete %s: %d %s", key, status, body)
-		}
-	}
-	routes := f.routes()
-	edited, err := filepath.EvalSymlinks(f.file("nginx/current/routes.conf"))
-	must(t, err)
-	must(t, os.WriteFile(edited, []byte("# edited by hand\n"+routes), 0o644))
-	f.await("KV and routes as before", func() error {
-		if now := f.kv(); len(kv) == 0 || !maps.Equal(now, kv) {
-			return fmt.Errorf("Consul KV: %v, want %v", now, kv)
-		}
-		if now := f.routes(); now != routes {
-			return fmt.Errorf("routes:\n%s", now)
+	f.restored("a deleted key", func() error {
+		for key := range f.kv() {
+			if !strings.Contains(key, "/foreign/") {
+				f.consul.put(t, http.MethodDelete, "/v1/kv/"+key, nil)
+			}
 		}
 		return nil
 	})
+	f.restored("an nginx file edited by hand", f.editNginx)
 	f.converged(first)
 	f.answers("v1")
+
+	// Past repair_after it is undone without anybody's word.
+	web.body += "\nrollout: {repair_after: 3s}"
+	second := f.git.push("impatient", f.files(web))
+	f.converged(second)
+	f.stopJob(job)
+	f.await("the stopped job back by itself", func() error {
+		if n := len(f.running(job)); n != 1 {
+			return fmt.Errorf("%d allocations run", n)
+		}
+		return nil
+	})
+	f.converged(second)
+
 	if now := f.spec("drf--foreign"); !reflect.DeepEqual(now, theirs) {
 		t.Errorf("the foreign job was changed:\n%v\nbefore:\n%v", now, theirs)
 	}
-	if now := f.running("drf--foreign"); !maps.Equal(now, theirAllocs) || len(now) != 1 {
+	if now := f.running("drf--foreign"); !maps.Equal(now, theirAllocs) {
 		t.Errorf("allocations of the foreign job: %v, before: %v", now, theirAllocs)
 	}
+	if v := f.kv()["drf/foreign/key"]; v != "theirs" {
+		t.Errorf("the foreign key is %q", v)
+	}
 }
 
-func TestKillNine(t *testing.T) {
-	f := newFleet(t, "kil")
-	first := f.git.push("v1", f.files(app{label: "web", version: "v1", count: 3}))
+// A fleet that is only observed shows everything and writes nothing.
+func TestObserveMode(t *testing.T) {
+	f := newFleet(t, "obs")
+	first := f.git.push("v1", f.files(app{label: "web", version: "v1", count: 1, body: "config: {GREETING: hello}\nrollout: {repair_after: 1s}"}))
 	f.begin()
 	f.converged(first)
-	load := f.load()
-	second := f.git.push("v2", f.files(app{label: "web", version: "v2", count: 3}))
-	job := f.job("web", "dc1")
-	old := f.running(job)
-	f.await("the middle of the rollout", func() error {
-		replaced := 0
-		for id := range f.running(job) {
-			if !old[id] {
-				replaced++
-			}
-		}
-		if replaced == 0 {
-			return fmt.Errorf("no new allocation runs")
-		}
-		return nil
-	})
-	f.stop(os.Kill)
+	f.stop(os.Interrupt)
+	f.configure("brake_file:", "mode: observe\nbrake_file:")
 	f.start()
-	f.converged(second)
-	f.answers("v2")
-	load.end()
-	for _, dc := range []string{"dc1", "dc2"} {
-		if n := len(f.running(f.job("web", dc))); n != 3 {
-			t.Errorf("%d allocations in %s run, want 3", n, dc)
-		}
-	}
-}
-
-func TestApprovals(t *testing.T) {
-	f := newFleet(t, "app")
-	var all []app
-	for _, label := range []string{"web", "one", "two"} {
-		all = append(all, app{label: label, version: "v1", count: 1})
-	}
-	f.git.push("three apps", f.files(all...))
-	f.begin()
-	f.converged(f.git.head())
-	before := f.jobs()
-	if len(before) != 6 {
-		t.Fatalf("jobs %v, want 6", before)
-	}
-
-	fewer := f.git.push("two apps removed", f.files(all[0]))
-	digest := f.awaits(fewer, "deletions")
-	if now := f.jobs(); !reflect.DeepEqual(now, before) || len(f.passing("one")) != 2 {
-		t.Errorf("before the approval: jobs %v, %d of one pass; want %v and 2", now, len(f.passing("one")), before)
-	}
-	f.do("approve", digest, "--reason", "meant so")
-	f.await("the removed apps gone", func() error {
-		for _, label := range []string{"one", "two"} {
-			for _, dc := range []string{"dc1", "dc2"} {
-				if n := len(f.running(f.job(label, dc))); n > 0 {
-					return fmt.Errorf("%d allocations of %s run in %s", n, label, dc)
-				}
-			}
-		}
-		return nil
-	})
-	f.converged(fewer)
-	f.answers("v1")
-
-	// An unrelated history is somebody's mistake until somebody says otherwise.
-	kept := f.running(f.job("web", "dc1"))
-	f.git.git("checkout", "--quiet", "--orphan", "other")
-	forced := f.git.push("another history", f.files(app{label: "web", version: "v2", count: 1}))
-	digest = f.awaits(forced, "not-fast-forward")
-	if now := f.running(f.job("web", "dc1")); !maps.Equal(now, kept) {
-		t.Errorf("allocations before the approval: %v, want %v", now, kept)
-	}
-	f.answers("v1")
-	f.do("approve", digest, "--reason", "moved on purpose")
-	f.converged(forced)
-	f.answers("v2")
-}
-
-// awaits waits until a commit's changes need an approval and gives its digest.
-func (f *fleet) awaits(commit, rule string) (digest string) {
-	f.t.Helper()
-	f.await("an approval because of "+rule, func() error {
+	f.await("the observed fleet read", func() error {
 		r, err := f.report()
-		if err != nil {
-			return err
-		}
-		for _, a := range r.Awaits {
-			if r.InForce == commit && a.Rule == rule {
-				digest = a.Digest.Short()
-				return nil
-			}
-		}
-		return fmt.Errorf("%.8s in force, %s, awaits %v", r.InForce, r.Health, r.Awaits)
-	})
-	return digest
-}
-
-func TestOutage(t *testing.T) {
-	f := newFleet(t, "out")
-	first := f.git.push("v1", f.files(app{label: "web", version: "v1", count: 2}))
-	f.begin()
-	f.converged(first)
-	load := f.load()
-	jobs := map[string]map[string]bool{}
-	for _, job := range f.jobs() {
-		jobs[job] = f.running(job)
-	}
-
-	must(t, world.nomad.Server.Signal(syscall.SIGSTOP))
-	thawed := false
-	thaw := func() {
-		if !thawed {
-			thawed = true
-			must(t, world.nomad.Server.Signal(syscall.SIGCONT))
-		}
-	}
-	defer thaw()
-	second := f.git.push("v2", f.files(app{label: "web", version: "v2", count: 2}))
-	frozen := time.Now()
-	f.await("20 s of outage with the commit in force", func() error {
-		r, err := f.report()
-		if err == nil && (r.InForce != second || time.Since(frozen) < 20*time.Second) {
-			err = fmt.Errorf("%.8s in force after %s", r.InForce, time.Since(frozen))
+		if err == nil && (r.Health != "OBSERVING" || len(r.Because) != 1) {
+			err = fmt.Errorf("%s %v", r.Health, r.Because)
 		}
 		return err
 	})
-	thaw()
-	f.converged(second)
-	f.answers("v2")
-	load.end()
-	for job, old := range jobs {
-		if now := f.running(job); len(now) != 2 || maps.Equal(now, old) {
-			t.Errorf("%s runs %v, want two new allocations instead of %v", job, now, old)
+	job := f.job("web", "dc1")
+	f.seen("a stopped job", job, func() { f.stopJob(job) })
+	f.seen("a deleted key", "consul.kv", func() { f.consul.put(t, http.MethodDelete, "/v1/kv/"+f.entries()[0].Key, nil) })
+	f.seen("an nginx file edited by hand", "nginx", func() { must(t, f.editNginx()) })
+	left := f.writes()
+	second := f.git.push("v2", f.files(app{label: "web", version: "v2", count: 1}))
+	f.await("the commit shown as planned", func() error {
+		out, err := f.locktide("plan")
+		if !strings.Contains(out, f.job("web", "dc2")) || !strings.Contains(fmt.Sprint(err), "exit status 2") {
+			return fmt.Errorf("plan: %v %s", err, out)
+		}
+		r, err := f.report()
+		if err == nil && r.InForce != second {
+			err = fmt.Errorf("%.8s is in force", r.InForce)
+		}
+		return err
+	})
+	if now := f.writes(); !reflect.DeepEqual(now, left) {
+		t.Errorf("an observed fleet was written:\n%+v\nbefore:\n%+v", now, left)
+	}
+}
+
+// At rest nothing is written, restarted or reloaded, nor a byte of the journal.
+func TestQuietAtRest(t *testing.T) {
+	f := newFleet(t, "qui")
+	web := app{label: "web", version: "v1", count: 2, body: "config: {GREETING: hello}\nuses: {qui.two: {}}"}
+	first := f.git.push("v1", f.files(web, app{label: "two", version: "v1", count: 1}))
+	f.begin()
+	f.converged(first)
+	f.answers("v1")
+	type rest struct {
+		writes  writes
+		journal string
+	}
+	state := func() rest { return rest{f.writes(), string(schema.DigestOf([]byte(f.read("journal.db"))))} }
+	// The last park's deployment ends by itself.
+	before, since := state(), time.Now()
+	deadline := since.Add(patience)
+	for time.Since(since) < time.Minute {
+		time.Sleep(time.Second)
+		if now := state(); !reflect.DeepEqual(now, before) {
+			if time.Now().After(deadline) {
+				t.Fatalf("not at rest: %+v\nbefore: %+v", now, before)
+			}
+			before, since = now, time.Now()
 		}
 	}
+	f.converged(first)
 }

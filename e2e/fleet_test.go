@@ -26,27 +26,43 @@ const patience = 120 * time.Second
 
 // fleet is one test's own fleet: repository, daemon and nginx.
 type fleet struct {
-	t     *testing.T
-	owner string // also the first label of its apps and the only label of its domain
-	dir   string
-	api   string // host:port
-	proxy string // host:port
-	git   *repository
+	t      *testing.T
+	owner  string // also the first label of its apps and the only label of its domain
+	dir    string
+	places []string // datacenters of its apps
+	api    string   // host:port
+	proxy  string   // host:port
+	nomad  backend
+	consul backend
+	git    *repository
 
-	daemon *exec.Cmd
-	ended  chan struct{}
+	program string // the daemon's binary
+	config  string // its configuration
+	log     string
+	daemon  *exec.Cmd
+	ended   chan struct{}
 }
 
-// newFleet makes a fleet with an empty repository; start starts its daemon.
+// newFleet makes a fleet on the shared servers, with an empty repository; start
+// starts its daemon. Fleets run beside each other.
 func newFleet(t *testing.T, owner string) *fleet {
 	t.Helper()
-	f := &fleet{t: t, owner: owner, dir: filepath.Join(world.root, owner)}
+	t.Parallel()
+	return newFleetOn(t, world.shared, owner)
+}
+
+// newFleetOn makes a fleet on servers of the test's own.
+func newFleetOn(t *testing.T, s *servers, owner string) *fleet {
+	t.Helper()
+	f := &fleet{t: t, owner: owner, dir: filepath.Join(world.root, owner), places: []string{"dc1", "dc2"}, program: world.binary,
+		nomad: backend{s.nomad.Server.Address, s.nomad.Token}, consul: backend{s.consul.Server.Address, s.consul.Token}}
+	f.config, f.log = f.file("locktide.yaml"), f.file("log")
 	must(t, os.Mkdir(f.dir, 0o755))
 	ports, err := devstack.FreePorts(2)
 	must(t, err)
 	f.api, f.proxy = fmt.Sprintf("127.0.0.1:%d", ports[0]), fmt.Sprintf("127.0.0.1:%d", ports[1])
 	must(t, os.WriteFile(f.file("token"), []byte("secret-of-"+owner), 0o600))
-	must(t, os.WriteFile(f.file("locktide.yaml"), fmt.Appendf(nil, `
+	must(t, os.WriteFile(f.config, fmt.Appendf(nil, `
 owner: %s
 git: {url: %s, poll: 1s}
 listen: %s
@@ -54,13 +70,13 @@ token_file: %s
 journal: %s
 brake_file: %s
 nomad:
-  main: {address: "%s", datacenters: [dc1, dc2]}
+  main: {address: "%s", datacenters: [dc1, dc2, dc3]}
 consul:
-  main: {address: "%s", datacenters: [dc1, dc2], prefix: %s}
+  main: {address: "%s", datacenters: [dc1, dc2, dc3], prefix: %s}
 nginx:
   edge: {dir: %s, listen: "%s"}
-`, owner, f.file("fleet.git"), f.api, f.file("token"), f.file("journal.db"), f.file("BRAKE"), world.nomad.Server.Address,
-		world.consul.Server.Address, owner, f.file("nginx"), f.proxy), 0o600))
+`, owner, f.file("fleet.git"), f.api, f.file("token"), f.file("journal.db"), f.file("BRAKE"), f.nomad.address,
+		f.consul.address, owner, f.file("nginx"), f.proxy), 0o600))
 	f.git = newRepository(t, f.file("fleet.git"), f.file("work"))
 	t.Cleanup(f.end)
 	return f
@@ -68,13 +84,24 @@ nginx:
 
 func (f *fleet) file(name string) string { return filepath.Join(f.dir, name) }
 
+// configure changes the daemon's configuration; it holds from the next start.
+func (f *fleet) configure(old, new string) {
+	f.t.Helper()
+	raw, err := os.ReadFile(f.config)
+	must(f.t, err)
+	if !strings.Contains(string(raw), old) {
+		f.t.Fatalf("the configuration has no %q:\n%s", old, raw)
+	}
+	must(f.t, os.WriteFile(f.config, []byte(strings.Replace(string(raw), old, new, 1)), 0o600))
+}
+
 // start runs the daemon. The kernel ends it when the test process is killed.
 func (f *fleet) start() {
 	f.t.Helper()
-	log, err := os.OpenFile(f.file("log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, err := os.OpenFile(f.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	must(f.t, err)
 	defer func() { must(f.t, log.Close()) }()
-	f.daemon = exec.Command(world.binary, "serve", "--config", f.file("locktide.yaml"))
+	f.daemon = exec.Command(f.program, "serve", "--config", f.config)
 	f.daemon.Stdout, f.daemon.Stderr = log, log
 	f.daemon.SysProcAttr = diesWithUs()
 	f.ended = make(chan struct{})
@@ -121,13 +148,9 @@ func (f *fleet) end() {
 	f.stop(syscall.SIGTERM)
 	f.stopNginx()
 	for _, id := range f.jobs() {
-		if status, body := call(f.t, http.MethodDelete, world.nomad.Server.Address+"/v1/job/"+id+"?purge=true", nil); status != http.StatusOK {
-			f.t.Errorf("purge %s: %d %s", id, status, body)
-		}
+		f.nomad.put(f.t, http.MethodDelete, "/v1/job/"+id, nil) // no purge: right after a register it ends the leader
 	}
-	if status, body := call(f.t, http.MethodDelete, world.consul.Server.Address+"/v1/kv/"+f.owner+"/?recurse", nil); status != http.StatusOK {
-		f.t.Errorf("delete the configuration of %s: %d %s", f.owner, status, body)
-	}
+	f.consul.put(f.t, http.MethodDelete, "/v1/kv/"+f.owner+"/?recurse", nil)
 	if err := os.RemoveAll(f.dir); err != nil {
 		f.t.Error(err)
 	}
@@ -157,11 +180,11 @@ func zombie(pid int) bool {
 }
 
 func (f *fleet) inquest() {
-	if log, err := os.ReadFile(f.file("log")); err == nil {
+	if log, err := os.ReadFile(f.log); err == nil {
 		lines := strings.Split(strings.TrimSpace(string(log)), "\n")
 		f.t.Logf("daemon's log:\n%s", strings.Join(lines[max(0, len(lines)-60):], "\n"))
 	}
-	for _, args := range [][]string{{"status"}, {"explain", "apps/" + f.app("web")}, {"changes"}, {"status", "-o", "json"}} {
+	for _, args := range [][]string{{"status"}, {"explain", "apps/" + f.app("web")}, {"history"}, {"status", "-o", "json"}} {
 		out, err := f.locktide(args...)
 		f.t.Logf("locktide %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
@@ -209,28 +232,30 @@ func (f *fleet) begin() {
 // converged waits until a commit is carried out whole.
 func (f *fleet) converged(commit string) {
 	f.t.Helper()
-	f.await("commit "+commit[:8]+" carried out", func() error {
-		r, err := f.report()
-		switch {
-		case err != nil:
-			return err
-		case r.InForce != commit:
-			return fmt.Errorf("%.8s is in force, fetched %.8s %s", r.InForce, r.Head, r.FetchError)
-		case r.Health != "HEALTHY" || len(r.Objects) == 0:
-			return fmt.Errorf("%d objects, %s %v", len(r.Objects), r.Health, r.Because)
+	f.await("commit "+commit[:8]+" carried out", func() error { return f.isConverged(commit) })
+}
+
+func (f *fleet) isConverged(commit string) error {
+	r, err := f.report()
+	switch {
+	case err != nil:
+		return err
+	case r.InForce != commit:
+		return fmt.Errorf("%.8s is in force, fetched %.8s %s", r.InForce, r.Head, r.FetchError)
+	case r.Health != "HEALTHY" || len(r.Objects) == 0:
+		return fmt.Errorf("%d objects, %s %v", len(r.Objects), r.Health, r.Because)
+	}
+	for _, o := range r.Objects {
+		if o.State != schema.StateSame || o.Target != o.Head {
+			return fmt.Errorf("%s is %s: %v", o.Key, o.State, o.Why)
 		}
-		for _, o := range r.Objects {
-			if o.State != schema.StateSame || o.Target != o.Head {
-				return fmt.Errorf("%s is %s: %v", o.Key, o.State, o.Why)
-			}
+	}
+	for _, g := range r.Groups {
+		if g.Serving != g.Desired {
+			return fmt.Errorf("%s: %d of %d serve", g.Name, g.Serving, g.Desired)
 		}
-		for _, g := range r.Groups {
-			if g.Serving != g.Desired {
-				return fmt.Errorf("%s: %d of %d serve", g.Name, g.Serving, g.Desired)
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // await polls until ok gives no error.

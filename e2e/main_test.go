@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,9 +18,32 @@ import (
 var world struct {
 	root   string // parent of every fleet's directory
 	binary string // the program under test
+	shared *servers
+}
+
+// servers are a Consul and a Nomad with clients in the datacenters dc1 and dc2,
+// and two in dc3, whose fleet may drain them.
+type servers struct {
 	consul *devstack.ConsulCluster
 	nomad  *devstack.NomadCluster
 }
+
+func startServers(ctx context.Context, acl bool, clients ...devstack.NomadClient) (s *servers, err error) {
+	s = &servers{}
+	var agents []string
+	for _, c := range clients {
+		agents = append(agents, c.Name)
+	}
+	if s.consul, err = devstack.Consul(ctx, devstack.ConsulOptions{Agents: agents, ACL: acl}); err != nil {
+		return nil, err
+	}
+	if s.nomad, err = devstack.Nomad(ctx, devstack.NomadOptions{Consul: s.consul, ACL: acl, Clients: clients}); err != nil {
+		return nil, errors.Join(err, s.consul.Stop())
+	}
+	return s, nil
+}
+
+func (s *servers) stop() error { return errors.Join(s.nomad.Stop(), s.consul.Stop()) }
 
 func TestMain(m *testing.M) {
 	code, err := run(m)
@@ -41,21 +65,30 @@ func run(m *testing.M) (code int, err error) {
 	}
 	defer func() { err = errors.Join(err, reap()) }()
 	world.binary = filepath.Join(world.root, "locktide")
-	if out, err := exec.Command("go", "build", "-o", world.binary, "locktide.dev/cmd/locktide").CombinedOutput(); err != nil {
-		return 1, fmt.Errorf("cannot build the binary: %w\n%s", err, out)
-	}
-	ctx := context.Background()
-	if world.consul, err = devstack.Consul(ctx, devstack.ConsulOptions{Agents: []string{"node1", "node2"}}); err != nil {
+	if err := buildBinary(world.binary, "e2e"); err != nil {
 		return 1, err
 	}
-	defer func() { err = errors.Join(err, world.consul.Stop()) }()
-	world.nomad, err = devstack.Nomad(ctx, devstack.NomadOptions{Consul: world.consul,
-		Clients: []devstack.NomadClient{{Name: "node1", Datacenter: "dc1"}, {Name: "node2", Datacenter: "dc2"}}})
+	world.shared, err = startServers(context.Background(), false, devstack.NomadClient{Name: "node1", Datacenter: "dc1"},
+		devstack.NomadClient{Name: "node2", Datacenter: "dc2"}, devstack.NomadClient{Name: "node3", Datacenter: "dc3"},
+		devstack.NomadClient{Name: "node4", Datacenter: "dc3"})
 	if err != nil {
 		return 1, err
 	}
-	defer func() { err = errors.Join(err, world.nomad.Stop()) }()
+	defer func() { err = errors.Join(err, world.shared.stop()) }()
+	// Fleets wait most of their time: more of them fit than there are cores.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		return 1, err
+	}
 	return m.Run(), nil
+}
+
+// buildBinary builds the program under test; a version is also that of its compilers.
+func buildBinary(path, version string) error {
+	out, err := exec.Command("go", "build", "-ldflags", "-X main.version="+version, "-o", path, "locktide.dev/cmd/locktide").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("cannot build the binary: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // startReaper runs a shell that waits until the test process is gone or calls

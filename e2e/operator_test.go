@@ -1,11 +1,15 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"os/exec"
+	"reflect"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func TestRollbackWithoutGit(t *testing.T) {
@@ -34,6 +38,17 @@ func TestRollbackWithoutGit(t *testing.T) {
 	load.end()
 }
 
+// inNginx waits until nginx has so many members.
+func (f *fleet) inNginx(want int) {
+	f.t.Helper()
+	f.await(fmt.Sprintf("%d members in nginx", want), func() error {
+		if text := f.read("nginx/current/upstreams.conf"); strings.Count(text, "server 127.0.0.1:") != want {
+			return fmt.Errorf("nginx' upstreams:\n%s", text)
+		}
+		return nil
+	})
+}
+
 func TestHold(t *testing.T) {
 	f := newFleet(t, "hld")
 	first := f.git.push("v1", f.files(app{label: "web", version: "v1", count: 2}))
@@ -41,22 +56,13 @@ func TestHold(t *testing.T) {
 	f.converged(first)
 	f.answers("v1")
 	before := f.running(f.job("web", "dc1"))
-	inNginx := func(want int) {
-		t.Helper()
-		f.await(fmt.Sprintf("%d members in nginx", want), func() error {
-			if text := f.read("nginx/current/upstreams.conf"); strings.Count(text, "server 127.0.0.1:") != want {
-				return fmt.Errorf("nginx' upstreams:\n%s", text)
-			}
-			return nil
-		})
-	}
-	inNginx(4)
+	f.inNginx(4)
 	var member string
 	for id := range before {
 		member = id
 	}
 	f.do("hold", "member:"+member, "--reason", "looking into it")
-	inNginx(3)
+	f.inNginx(3)
 	out, err := f.locktide("out")
 	must(t, err)
 	if !strings.Contains(out, "looking into it") {
@@ -64,36 +70,167 @@ func TestHold(t *testing.T) {
 	}
 	f.answers("v1")
 	f.do("unhold", "member:"+member, "--reason", "it is fine")
-	inNginx(4)
+	f.inNginx(4)
 	if now := f.running(f.job("web", "dc1")); !maps.Equal(now, before) {
 		t.Errorf("a hold changed allocations: %v, before: %v", now, before)
 	}
-}
 
-func TestEject(t *testing.T) {
-	f := newFleet(t, "ejc")
-	first := f.git.push("v1", f.files(app{label: "web", version: "v1", count: 1}))
-	f.begin()
-	f.converged(first)
-	group, job := f.group("web", "dc1"), f.job("web", "dc1")
-	before := f.running(job)
-	f.do("eject", group, "--owner", f.owner, "--nomad", world.nomad.Server.Address)
-	second := f.git.push("v2", f.files(app{label: "web", version: "v2", count: 1}))
-	f.await("v2 in dc2 alone", func() error {
-		out, err := f.locktide("explain", "groups/"+group)
-		if err == nil && !strings.Contains(out, "Ejected") {
-			err = errors.New("it does not say Ejected")
-		}
-		if err != nil {
-			return fmt.Errorf("explain: %w: %s", err, out)
+	// A host that is held stays out through a rollout, and so do its new members.
+	node := f.allocs(f.job("web", "dc1"))[0].NodeName
+	f.do("hold", node, "--force", "--reason", "a technician is inside")
+	f.inNginx(2)
+	load := f.load()
+	second := f.git.push("v2", f.files(app{label: "web", version: "v2", count: 2}))
+	f.await("v2 rolled out", func() error {
+		if text := f.read("nginx/current/upstreams.conf"); strings.Count(text, "server 127.0.0.1:") > 2 {
+			t.Errorf("a member of the held host serves:\n%s", text)
 		}
 		r, err := f.report()
-		if err == nil && r.InForce != second {
-			err = fmt.Errorf("%.8s is in force", r.InForce)
+		if err == nil && (r.InForce != second || len(r.Partitions) > 0) {
+			err = fmt.Errorf("%.8s in force, %s %v", r.InForce, r.Health, r.Because)
 		}
 		return err
 	})
-	if now := f.running(job); !maps.Equal(now, before) {
-		t.Errorf("allocations of the ejected job: %v, before: %v", now, before)
+	f.answers("v2")
+	f.wantReplaced(f.job("web", "dc1"), before, 2)
+	f.inNginx(2)
+	f.do("unhold", node, "--reason", "he left")
+	f.inNginx(4)
+	f.converged(second)
+	load.end()
+}
+
+// A pin sets the target without Git; newer commits to it wait and are named.
+func TestPins(t *testing.T) {
+	f := newFleet(t, "pin")
+	web := app{label: "web", version: "v1", count: 2}
+	f.git.push("v1", f.files(web))
+	f.begin()
+	f.converged(f.git.head())
+	group, job := f.group("web", "dc1"), f.job("web", "dc1")
+	f.do("pin", f.app("web"), "v1", "--for", "4h", "--reason", "the sale")
+	before := f.running(job)
+	web.version = "v2"
+	second := f.git.push("v2", f.files(web))
+	f.await("the pin with the commit that waits for it", func() error {
+		r, err := f.report()
+		if err == nil && (r.InForce != second || len(r.Pins) != 1 || r.Pins[0].Waiting != second || r.Pins[0].Until.IsZero()) {
+			err = fmt.Errorf("%.8s in force, pins %+v", r.InForce, r.Pins)
+		}
+		return err
+	})
+	if out := f.do("status"); !strings.Contains(out, "the sale") {
+		t.Errorf("status does not show the pin and its reason:\n%s", out)
 	}
+	if now := f.running(job); !maps.Equal(now, before) {
+		t.Errorf("allocations of the pinned app: %v, before: %v", now, before)
+	}
+	f.do("unpin", f.app("web"), "--reason", "it is over")
+	f.converged(second)
+	f.answers("v2")
+	f.wantReplaced(job, before, 1)
+
+	counted := func(want int) {
+		t.Helper()
+		f.await(fmt.Sprintf("%d members", want), func() error {
+			if n := len(f.running(job)); n != want || len(f.passing("web")) != want+2 {
+				return fmt.Errorf("%d run, %d of both groups pass", n, len(f.passing("web")))
+			}
+			return nil
+		})
+	}
+	f.do("scale", group, "3", "--for", "1s", "--reason", "more visitors")
+	counted(3)
+	// The time is over long since; a pin reminds and never flips by itself.
+	f.await("a pin past its time", func() error {
+		r, err := f.report()
+		if err == nil && (len(r.Pins) != 1 || time.Now().Before(r.Pins[0].Until)) {
+			err = fmt.Errorf("pins %+v", r.Pins)
+		}
+		return err
+	})
+	counted(3)
+	f.do("unpin", group, "--reason", "fewer visitors")
+	counted(2)
+	f.converged(second)
+}
+
+// A rename grows the new name first and shrinks the old one then, as one.
+func TestRename(t *testing.T) {
+	f := newFleet(t, "ren")
+	first := f.git.push("as old", f.files(app{label: "old", version: "v1", count: 2}))
+	f.begin()
+	f.converged(first)
+	f.answers("v1")
+	load := f.load()
+	files := f.files(app{label: "new", version: "v1", count: 2})
+	files["apps/renamed.yaml"] = `
+groups:
+  ren.new/prod.dc1: {formerly: [ren.old/prod.dc1]}
+  ren.new/prod.dc2: {formerly: [ren.old/prod.dc2]}
+`
+	second := f.git.push("as new", files)
+	f.await("the rename done", func() error {
+		if old, new := len(f.passing("old")), len(f.passing("new")); old < 4 && new < 4 {
+			t.Errorf("%d members of the old and %d of the new name pass: the old shrank before the new had grown", old, new)
+		}
+		return f.isConverged(second)
+	})
+	f.gone("old")
+	f.answers("v1")
+	load.end()
+}
+
+// The brake holds over restarts, stands on every page, and needs no daemon.
+func TestBrake(t *testing.T) {
+	f := newFleet(t, "sto")
+	web := app{label: "web", version: "v1", count: 1}
+	f.git.push("v1", f.files(web))
+	f.begin()
+	f.converged(f.git.head())
+	braked := func(reason string, release func()) {
+		t.Helper()
+		before := f.writes()
+		web.version += "+"
+		commit := f.git.push("braked", f.files(web))
+		f.await("the braked commit explained", func() error {
+			out, err := f.locktide("explain", "groups/"+f.group("web", "dc1"))
+			if err == nil && !strings.Contains(out, reason) {
+				err = fmt.Errorf("explain: %s", out)
+			}
+			if r, e := f.report(); e != nil || r.InForce != commit || r.Health != "BRAKED" {
+				return fmt.Errorf("%w %v: %.8s in force, %s %v", err, e, r.InForce, r.Health, r.Because)
+			}
+			return err
+		})
+		for _, verb := range [][]string{{"status"}, {"get"}, {"diff"}, {"out"}, {"changes"}, {"history"}, {"plan"}, {"explain", "apps/" + f.app("web")}, {"doctor"}} {
+			if out, _ := f.locktide(verb...); !strings.Contains(out, reason) {
+				t.Errorf("locktide %s does not show the brake:\n%s", verb[0], out)
+			}
+		}
+		if now := f.writes(); !reflect.DeepEqual(now, before) {
+			t.Errorf("braked (%s), and still:\n%+v\nbefore:\n%+v", reason, now, before)
+		}
+		release()
+		f.converged(commit)
+		f.answers(web.version)
+	}
+	f.do("brake", "--all", "--reason", "errors at checkout")
+	f.stop(os.Kill)
+	f.start()
+	braked("errors at checkout", func() { f.do("resume", "--all") })
+
+	direct := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command(f.program, append(args, "--all", "--direct", "--config", f.config)...).CombinedOutput(); err != nil {
+			t.Fatalf("locktide %v: %v %s", args, err, out)
+		}
+	}
+	f.stop(syscall.SIGTERM)
+	direct("brake", "--reason", "the daemon is gone")
+	f.start()
+	braked("the daemon is gone", func() { direct("resume") })
+
+	must(t, os.WriteFile(f.file("BRAKE"), nil, 0o600))
+	braked(f.file("BRAKE"), func() { must(t, os.Remove(f.file("BRAKE"))) })
 }

@@ -39,6 +39,7 @@ func (s *shared) helloCommand() *cobra.Command {
 				}
 				fmt.Fprintln(w, "ok")
 			})
+			mux.Handle("GET /missing", http.NotFoundHandler())
 			mux.HandleFunc("GET /", func(w http.ResponseWriter, _ *http.Request) {
 				time.Sleep(slow)
 				fmt.Fprintf(w, "hello from %s, version %s (%s)\n", name, version, firstOf(os.Getenv("NOMAD_DC"), "local"))

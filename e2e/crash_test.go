@@ -1,0 +1,201 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"locktide.dev/drivers/devstack"
+)
+
+// Killed at random points of a rollout over several groups, the daemon ends
+// where it would have ended, and nobody is replaced twice.
+func TestKillNine(t *testing.T) {
+	f := newFleet(t, "kil")
+	apps := []app{{label: "web", version: "v1", count: 3}, {label: "one", version: "v1", count: 2}, {label: "two", version: "v1", count: 2}}
+	first := f.git.push("v1", f.files(apps...))
+	f.begin()
+	f.converged(first)
+	before := map[string]map[string]bool{}
+	for _, job := range f.jobs() {
+		before[job] = f.running(job)
+	}
+	load := f.load()
+	for i := range apps {
+		apps[i].version = "v2"
+	}
+	second := f.git.push("v2", f.files(apps...))
+	least := map[string]int{"dc1": 3, "dc2": 3}
+	// Of 14 replacements; a random moment after the start of one of them.
+	at, total := 0, 14
+	for i, sig := range []os.Signal{os.Kill, os.Kill, syscall.SIGTERM, os.Kill} {
+		at += 1 + rand.IntN(3)
+		later := time.Duration(rand.IntN(1500)) * time.Millisecond
+		f.await(fmt.Sprintf("%d of %d replacements", at, total), func() error {
+			n := 0
+			for job, old := range before {
+				n += len(f.created(job, old))
+			}
+			for dc := range least {
+				if serving, ok := f.serving("web", dc); ok {
+					least[dc] = min(least[dc], serving)
+				}
+			}
+			if n < at {
+				return fmt.Errorf("%d new allocations", n)
+			}
+			return nil
+		})
+		time.Sleep(later)
+		began := time.Now()
+		f.stop(sig)
+		t.Logf("stop %d: %v, %s after replacement %d, ended after %s", i, sig, later, at, time.Since(began).Round(10*time.Millisecond))
+		f.start()
+	}
+	f.converged(second)
+	f.answers("v2")
+	load.end()
+	for job, old := range before {
+		f.wantReplaced(job, old, 1)
+	}
+	for dc, n := range least {
+		if n < 2 {
+			t.Errorf("only %d of 3 members of %s served at one time: one may be out", n, dc)
+		}
+	}
+}
+
+// A lost journal is rebuilt from the marks on the backends, without a write.
+func TestJournalLost(t *testing.T) {
+	f := newFleet(t, "jrn")
+	web := app{label: "web", version: "v1", count: 2, body: "config: {GREETING: hello}\nuses: {jrn.two: {}}"}
+	two := app{label: "two", version: "v1", count: 1}
+	first := f.git.push("v1", f.files(web, two))
+	f.begin()
+	f.converged(first)
+	f.answers("v1")
+	before, content := f.writes(), f.content()
+	f.stop(syscall.SIGTERM)
+	must(t, os.Remove(f.file("journal.db")))
+	f.start()
+	f.await("the fleet known again, and only observed", func() error {
+		r, err := f.report()
+		if err == nil && (r.Health != "OBSERVING" || r.InForce != first || len(r.Because) != 1) {
+			err = fmt.Errorf("%.8s in force, %s %v", r.InForce, r.Health, r.Because)
+		}
+		return err
+	})
+	f.do("resume", "--all")
+	f.converged(first)
+	if now := f.writes(); !reflect.DeepEqual(now, before) {
+		t.Errorf("the journal was rebuilt with writes:\n%+v\nbefore:\n%+v", now, before)
+	}
+	if now := f.content(); !reflect.DeepEqual(now, content) {
+		t.Errorf("after the rebuilding:\n%+v\nbefore:\n%+v", now, content)
+	}
+	// It is ours still: an update rolls, and what a tombstone names goes.
+	web.version, web.body = "v2", ""
+	files := f.files(web)
+	files["remove.yaml"] = "remove: [apps/jrn.two, groups/jrn.two/prod.dc1, groups/jrn.two/prod.dc2]\n"
+	f.converged(f.git.push("v2", files))
+	f.answers("v2")
+	f.gone("two")
+}
+
+// standby is a second daemon of the same fleet, with its own journal and API.
+func (f *fleet) standby() *fleet {
+	f.t.Helper()
+	port, err := devstack.FreePort()
+	must(f.t, err)
+	s := *f
+	s.api, s.config, s.log, s.daemon = fmt.Sprintf("127.0.0.1:%d", port), f.file("standby.yaml"), f.file("standby.log"), nil
+	text := strings.NewReplacer(f.api, s.api, "journal.db", "standby.db").Replace(f.read("locktide.yaml"))
+	must(f.t, os.WriteFile(s.config, []byte(text), 0o600))
+	f.t.Cleanup(func() {
+		if f.t.Failed() {
+			s.inquest()
+		}
+		s.stop(syscall.SIGTERM)
+	})
+	return &s
+}
+
+func TestTwoDaemons(t *testing.T) {
+	f := newFleet(t, "two")
+	web := app{label: "web", version: "v1", count: 2, body: "config: {GREETING: hello}"}
+	first := f.git.push("v1", f.files(web))
+	f.begin()
+	f.converged(first)
+	jobs := []string{f.job("web", "dc1"), f.job("web", "dc2")}
+	members := func() map[string]map[string]bool {
+		m := map[string]map[string]bool{}
+		for _, job := range jobs {
+			m[job] = f.running(job)
+		}
+		return m
+	}
+	once := func(before map[string]map[string]bool) {
+		t.Helper()
+		for job, old := range before {
+			f.wantReplaced(job, old, 1)
+		}
+	}
+	follows := func(d *fleet, commit string) {
+		t.Helper()
+		d.await("a daemon that does not lead", func() error {
+			r, err := d.report()
+			if err == nil && (r.Leading || r.Health != "NOT LEADING" || r.Head != commit) {
+				err = fmt.Errorf("leading %t, %s %v, fetched %.8s", r.Leading, r.Health, r.Because, r.Head)
+			}
+			return err
+		})
+	}
+	s := f.standby()
+	s.start()
+	follows(s, first)
+	if out, err := s.locktide("brake", "--all", "--reason", "by the wrong door"); err == nil || !strings.Contains(out, "lead") {
+		t.Errorf("the standby took a command: %v %s", err, out)
+	}
+	before := members()
+	web.version = "v2"
+	second := f.git.push("v2", f.files(web))
+	f.converged(second)
+	once(before)
+
+	// The leader freezes: the standby takes over from the marks of what runs.
+	before = members()
+	must(t, f.daemon.Process.Signal(syscall.SIGSTOP))
+	web.version = "v3"
+	third := f.git.push("v3", f.files(web))
+	s.do("resume", "--all") // its journal is new
+	s.converged(third)
+	s.answers("v3")
+	once(before)
+
+	// The old leader wakes with a record of its own and has to keep still.
+	left := f.writes()
+	must(t, f.daemon.Process.Signal(syscall.SIGCONT))
+	follows(f, third)
+	if now := f.writes(); !reflect.DeepEqual(now, left) {
+		t.Errorf("the woken daemon wrote:\n%+v\nbefore:\n%+v", now, left)
+	}
+	before = members()
+	web.version = "v4"
+	fourth := f.git.push("v4", f.files(web))
+	s.converged(fourth)
+	follows(f, fourth)
+	once(before)
+
+	// A clean end hands the lease back.
+	left = f.writes()
+	s.stop(syscall.SIGTERM)
+	f.converged(fourth)
+	if now := f.writes(); !reflect.DeepEqual(now, left) {
+		t.Errorf("taking the lease back wrote:\n%+v\nbefore:\n%+v", now, left)
+	}
+}
