@@ -276,14 +276,14 @@ func (l *Loop) serve(ctx context.Context, now time.Time) {
 	for g := range l.gone(m, now) {
 		next[g] = schema.Serving{}
 	}
-	bits := l.bits()
+	bits, checked := l.bits(), l.checked()
 	for g, list := range m.groups {
 		fresh := !m.at[g].IsZero() && now.Sub(m.at[g]) < max(l.cfg.Staleness, 2*l.cfg.Idle)
 		if _, known := next[g]; !known && !fresh {
 			continue // proxies keep what they have of it
 		}
 		lim := l.cfg.Rotation
-		lim.Now = now
+		lim.Now, lim.Checked = now, checked[g]
 		if fresh {
 			st.suspects[g] = rotation.Suspects(st.suspects[g], list, now, lim)
 		}
@@ -296,6 +296,17 @@ func (l *Loop) serve(ctx context.Context, now time.Time) {
 	for _, name := range sortedKeys(st.feeds) {
 		l.push(ctx, st.feeds[name], now)
 	}
+}
+
+// checked are the groups whose members have health checks.
+func (l *Loop) checked() map[string]bool {
+	out := map[string]bool{}
+	for _, e := range l.st.target {
+		if o, ok := l.body(e.Body); ok && o.Paced != nil {
+			out[o.Group] = out[o.Group] || o.Paced.Checked
+		}
+	}
+	return out
 }
 
 // gone gives the groups that have no member any more: every backend that could

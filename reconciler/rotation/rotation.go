@@ -19,7 +19,7 @@ type Limits struct {
 	Confirm   time.Duration        // how long a mass loss must last to be believed; default 10 s
 	Now       time.Time            // of this decision; zero: nothing is ever confirmed
 	Suspect   map[string]time.Time // from Suspects: since when running members lack health; nil: Member.Since says it
-	Checked   bool                 // members have checks: no evidence is not passing
+	Checked   bool                 // members have checks: without evidence nobody is pulled in, and nobody is dropped
 }
 
 const (
@@ -41,6 +41,7 @@ func Decide(group string, members []schema.Member, bits schema.Bits, last schema
 	}
 	var out schema.Serving
 	var lost []schema.Member
+	unknown := 0
 	for _, m := range members {
 		if Held(group, m, bits) {
 			continue
@@ -49,9 +50,15 @@ func Decide(group string, members []schema.Member, bits schema.Bits, last schema
 		switch {
 		case healthy(m, lim):
 			out.Members = append(out.Members, schema.Endpoint{ID: m.ID, Address: m.Address, Ports: m.Ports})
+		case served && m.Running && !m.Failed && m.Passing == nil:
+			out.Members = append(out.Members, before[m.ID]) // no evidence is none against it either
+			unknown++
 		case served && m.Running && !m.Failed:
 			lost = append(lost, m)
 		}
+	}
+	if unknown > 0 {
+		out.Blind = fmt.Sprintf("nothing is known of the health of %d of %d members that run; they are kept", unknown, len(last.Members))
 	}
 	share := cmp.Or(lim.FlipShare, defaultFlipShare)
 	if len(lost) >= 2 && len(lost)*100 > share*len(last.Members) {

@@ -97,6 +97,10 @@ func TestNoEvidenceIsNotPassing(t *testing.T) {
 	if got := Decide(group, []schema.Member{m}, schema.Bits{}, schema.Serving{}, true, Limits{Checked: true}); len(got.Members) != 0 {
 		t.Fatal("a member with checks and no evidence serves")
 	}
+	served := schema.Serving{Members: []schema.Endpoint{{ID: "a"}}}
+	if got := Decide(group, []schema.Member{m}, schema.Bits{}, served, true, Limits{Checked: true}); len(got.Members) != 1 || got.Blind == "" {
+		t.Fatal("a member that serves is dropped because its checks were lost")
+	}
 	if got := Decide(group, []schema.Member{m}, schema.Bits{}, schema.Serving{}, true, Limits{}); len(got.Members) != 1 {
 		t.Fatal("a running member without checks does not serve")
 	}
