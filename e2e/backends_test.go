@@ -49,20 +49,26 @@ func (b backend) call(t *testing.T, method, path string, in any) (status int, bo
 // put wants the call to succeed.
 func (b backend) put(t *testing.T, method, path string, in any) {
 	t.Helper()
-	if status, body := b.call(t, method, path, in); status != http.StatusOK {
+	b.into(t, method, path, in, nil)
+}
+
+// into decodes the answer of a call that has to succeed into out, unless nil.
+func (b backend) into(t *testing.T, method, path string, in, out any) {
+	t.Helper()
+	status, body := b.call(t, method, path, in)
+	if status != http.StatusOK {
 		t.Fatalf("%s %s: %d %s", method, path, status, body)
+	}
+	if out != nil {
+		must(t, json.Unmarshal(body, out))
 	}
 }
 
 // get decodes an answer of Nomad or Consul.
 func get[T any](t *testing.T, b backend, path string) T {
 	t.Helper()
-	status, body := b.call(t, http.MethodGet, path, nil)
-	if status != http.StatusOK {
-		t.Fatalf("GET %s: %d %s", path, status, body)
-	}
 	var out T
-	must(t, json.Unmarshal(body, &out))
+	b.into(t, http.MethodGet, path, nil, &out)
 	return out
 }
 
