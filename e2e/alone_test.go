@@ -41,7 +41,7 @@ func TestDrainAndDeadDaemon(t *testing.T) {
 		}
 		return nil
 	})
-	f.do("drain", "node3", "--deadline", "1m", "--reason", "new kernel")
+	f.do("drain", "node3", "--force", "--deadline", "1m", "--reason", "new kernel")
 	least := f.watch("web", func() bool {
 		r, err := f.report()
 		return err == nil && r.InForce == second && len(r.Partitions) == 0 && on("node3") == 0 && len(f.passing("web")) == 4
