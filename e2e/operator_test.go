@@ -3,8 +3,11 @@ package e2e
 import (
 	"fmt"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"syscall"
@@ -103,15 +106,38 @@ func TestHold(t *testing.T) {
 // A pin sets the target without Git; newer commits to it wait and are named.
 func TestPins(t *testing.T) {
 	f := newFleet(t, "pin")
-	web := app{label: "web", version: "v1", count: 2}
-	f.git.push("v1", f.files(web))
+	releases := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "export VERSION=%s\n", filepath.Base(filepath.Dir(r.URL.Path)))
+	}))
+	t.Cleanup(releases.Close)
+	release := func(version string) map[string]string {
+		files := f.files(app{label: "web", version: version, count: 2, shell: ". local/release.sh; exec $LOCKTIDE hello",
+			body: "artifact: {url: \"" + releases.URL + "/{version}/release.sh\"}"})
+		files["apps/web.yaml"] = strings.Replace(files["apps/web.yaml"], "env: {VERSION: \""+version+"\"}", "env: {}", 1)
+		return files
+	}
+	f.git.push("v1", release("v1"))
 	f.begin()
 	f.converged(f.git.head())
+	f.answers("v1")
 	group, job := f.group("web", "dc1"), f.job("web", "dc1")
-	f.do("pin", f.app("web"), "v1", "--for", "4h", "--reason", "the sale")
 	before := f.running(job)
-	web.version = "v2"
-	second := f.git.push("v2", f.files(web))
+
+	// Git is not needed for it.
+	must(t, os.Rename(f.file("fleet.git"), f.file("away.git")))
+	f.do("pin", f.app("web"), "v0", "--for", "4h", "--reason", "the sale")
+	f.answers("v0")
+	f.await("the pinned release carried out", func() error {
+		r, err := f.report()
+		if err == nil && len(r.Partitions) > 0 {
+			err = fmt.Errorf("%s %v", r.Health, r.Because)
+		}
+		return err
+	})
+	f.wantReplaced(job, before, 1)
+	must(t, os.Rename(f.file("away.git"), f.file("fleet.git")))
+	before = f.running(job)
+	second := f.git.push("v2", release("v2"))
 	f.await("the pin with the commit that waits for it", func() error {
 		r, err := f.report()
 		if err == nil && (r.InForce != second || len(r.Pins) != 1 || r.Pins[0].Waiting != second || r.Pins[0].Until.IsZero()) {
@@ -204,8 +230,9 @@ func TestBrake(t *testing.T) {
 			return err
 		})
 		for _, verb := range [][]string{{"status"}, {"get"}, {"diff"}, {"out"}, {"changes"}, {"history"}, {"plan"}, {"explain", "apps/" + f.app("web")}, {"doctor"}} {
-			if out, _ := f.locktide(verb...); !strings.Contains(out, reason) {
-				t.Errorf("locktide %s does not show the brake:\n%s", verb[0], out)
+			out, err := f.locktide(verb...)
+			if !strings.Contains(out, "braked: all") && !strings.Contains(out, reason) {
+				t.Errorf("locktide %s does not show the brake: %v\n%s", verb[0], err, out)
 			}
 		}
 		if now := f.writes(); !reflect.DeepEqual(now, before) {
