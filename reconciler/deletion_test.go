@@ -141,3 +141,25 @@ func TestShrinkOfManyGroupsCountsAsDeletion(t *testing.T) {
 		}
 	})
 }
+
+// What was deleted and is wanted again is written again, before what reads it:
+// the reading from before its deletion says nothing about it.
+func TestARevertWritesDeletedConfigurationFirst(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.startFleet(groups(1, "1"))
+		w.git.commit(groups(1, "2"))
+		w.until(10*time.Minute, "release 2", w.onCommit("c2"))
+		n := len(w.back.Writes())
+		w.git.commit(groups(1, "1"))
+		w.until(10*time.Minute, "release 1 again", w.onCommit("c3"))
+		first := w.since(n)[0]
+		if first.Key.Kind != memory.KindConfig || first.Verb != schema.VerbCreate {
+			t.Errorf("the revert begins with %s %s, want the configuration created: %s", first.Verb, first.Key, w.verbs(n))
+		}
+		for _, h := range w.loop.History(time.Time{}) {
+			if h.Reason == schema.ReasonDrifted {
+				t.Errorf("%s %s: taken for drift", h.What, h.Key)
+			}
+		}
+	})
+}

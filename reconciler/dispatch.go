@@ -251,6 +251,7 @@ func (l *Loop) applied(q *queue, name string, batch []schema.Action, out []schem
 		o := out[i]
 		delete(st.inflight, a.ID)
 		st.outcomes[a.ID] = o
+		st.written[a.Key] = time.Now()
 		h := schema.HistoryEntry{At: o.At, Writer: "locktide", What: string(a.Verb), Key: &a.Key, Group: a.Charge.Group,
 			Commit: st.meta.InForce, Author: st.meta.Author, Reason: a.Reason.Code, Outcome: "done", Restarts: len(a.Victims)}
 		if r, ok := st.rollouts[st.owners[a.ID]]; ok && r.Commit != st.meta.InForce {
@@ -269,6 +270,7 @@ func (l *Loop) applied(q *queue, name string, batch []schema.Action, out []schem
 		}
 		if a.Verb == schema.VerbDelete && o.Failure == nil {
 			delete(st.receipts, a.Key)
+			delete(st.live, a.Key) // what was read of it is of before
 		}
 		l.note(h)
 		l.tell(Event{Kind: "outcome", HistoryEntry: h, Took: time.Since(began)})

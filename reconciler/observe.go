@@ -161,9 +161,10 @@ func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error
 	}
 	keys := map[schema.Key]bool{} // of which the reading says something new
 	for _, o := range live.Objects {
-		if o.State == schema.StateUnknown {
+		if o.State == schema.StateUnknown || r.began.Before(st.written[o.Key]) {
 			continue
 		}
+		delete(st.written, o.Key)
 		if have, ok := st.live[o.Key]; !ok || st.compared[o.Key] != asked[o.Key] || !sameLive(have, o) {
 			keys[o.Key] = true
 			st.compared[o.Key] = asked[o.Key]
@@ -180,12 +181,27 @@ func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error
 		if r.failures > 0 || r.at.IsZero() || !slices.Equal(r.live.Held, live.Held) {
 			l.everybody()
 		}
+		l.forget(r, asked)
 		groups := l.readMembers(r, live)
 		r.failures, r.err, r.at = 0, "", r.began
 		l.spread(keys, groups)
 	}
 	st.roster = nil
 	l.judgeDrift(time.Now())
+}
+
+// forget drops what is known of a backend's objects that nobody asks for any
+// more: it would be taken for the present when one of them is wanted again.
+func (l *Loop) forget(r *reading, asked map[schema.Key]schema.Digest) {
+	st := &l.st
+	for k := range st.live {
+		if _, still := asked[k]; !still && l.backendOf(k) == r {
+			delete(st.live, k)
+			delete(st.readAt, k)
+			delete(st.compared, k)
+			delete(st.written, k)
+		}
+	}
 }
 
 // readMembers takes a reading's members and names the groups of which it says

@@ -102,6 +102,7 @@ type state struct {
 	live     map[schema.Key]schema.LiveObject
 	readAt   map[schema.Key]time.Time
 	compared map[schema.Key]schema.Digest // what that reading was compared with
+	written  map[schema.Key]time.Time     // our last write to it, until a later reading
 	drift    map[schema.Key]time.Time     // since when
 	repair   map[schema.Key]bool          // asked for by an operator
 	inflight map[schema.Digest]schema.Action
@@ -158,7 +159,7 @@ func newState() state {
 		bodies: map[schema.Digest]schema.Object{}, unsaved: map[schema.Digest][]byte{}, snapshots: map[string]schema.Snapshot{}, rollouts: map[string]rollout.Rollout{},
 		steps: map[string]rollout.Step{}, news: map[string]bool{}, receipts: map[schema.Key]schema.Receipt{},
 		operator: map[string]schema.Bit{}, pins: map[string]schema.Pin{}, overrides: map[string]schema.Override{}, quarantine: map[schema.Digest]schema.Verdict{},
-		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{}, compared: map[schema.Key]schema.Digest{},
+		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{}, compared: map[schema.Key]schema.Digest{}, written: map[schema.Key]time.Time{},
 		drift: map[schema.Key]time.Time{}, repair: map[schema.Key]bool{}, inflight: map[schema.Digest]schema.Action{},
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
 		waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
