@@ -32,11 +32,11 @@ func TestDrainAndDeadDaemon(t *testing.T) {
 		return n
 	}
 	load := f.load()
-	before := f.running(job)
+	update := f.updating(job)
 	web.version = "v2"
 	second := f.git.push("v2", f.files(web))
 	f.await("the middle of the rollout", func() error {
-		if n := len(f.created(job, before)); n < 2 {
+		if n := len(update.created()); n < 2 {
 			return fmt.Errorf("%d new allocations", n)
 		}
 		return nil
@@ -67,14 +67,7 @@ func TestDrainAndDeadDaemon(t *testing.T) {
 		})
 	}
 	for _, count := range []int{5, 6} {
-		f.await(fmt.Sprintf("a scaling to %d taken", count), func() error {
-			status, body := f.nomad.call(t, http.MethodPost, "/v1/job/"+job+"/scale",
-				map[string]any{"Count": count, "Target": map[string]string{"Group": f.taskGroup(job)}})
-			if status != http.StatusOK {
-				return fmt.Errorf("%d %s", status, body)
-			}
-			return nil
-		})
+		f.scale(job, count)
 		passes(fmt.Sprintf("%d members", count), count, func() bool { return true })
 	}
 	f.drainByHand("node4", true)
@@ -118,11 +111,11 @@ func TestEject(t *testing.T) {
 	f.begin()
 	f.converged(first)
 	group, job := f.group("web", "dc1"), f.job("web", "dc1")
-	before := f.running(job)
+	update := f.updating(job)
 	web.version, web.shell = "v2", "test $NOMAD_ALLOC_INDEX != 0 && bad=--fail; exec $LOCKTIDE hello $bad"
 	f.git.push("v2 fails in its second batch", f.files(web))
 	f.await("the second batch", func() error {
-		if n := len(f.created(job, before)); n < 2 {
+		if n := len(update.created()); n < 2 {
 			return fmt.Errorf("%d new allocations", n)
 		}
 		return nil

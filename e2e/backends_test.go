@@ -129,8 +129,7 @@ type writes struct {
 	Versions    map[string]int             // of jobs
 	Allocations map[string]map[string]bool // running, by job
 	Indexes     map[string]int             // of Consul's keys and entries
-	Generation  string                     // of nginx
-	Processes   string                     // of nginx
+	Generation  string                     // of nginx, with its workers
 }
 
 func (f *fleet) writes() writes {
@@ -156,7 +155,7 @@ func (f *fleet) writes() writes {
 	pid := strings.TrimSpace(f.read("nginx/nginx.pid"))
 	children, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/children")
 	must(f.t, err)
-	w.Processes = pid + ": " + string(children)
+	w.Generation += " " + pid + ": " + string(children)
 	return w
 }
 
@@ -193,20 +192,47 @@ func (f *fleet) running(job string) map[string]bool {
 	return ids
 }
 
-// created are the allocations that a job got beyond those before, oldest first.
-func (f *fleet) created(job string, before map[string]bool) []alloc {
+// update is what Nomad records of a job's members from a moment on.
+type update struct {
+	f      *fleet
+	job    string
+	before map[string]bool // all allocations that were there, ended ones too
+	count  int             // of those that ran
+}
+
+func (f *fleet) updating(job string) update {
 	f.t.Helper()
-	list := slices.DeleteFunc(f.allocs(job), func(a alloc) bool { return before[a.ID] })
+	u := update{f: f, job: job, before: map[string]bool{}, count: len(f.running(job))}
+	for _, a := range f.allocs(job) {
+		u.before[a.ID] = true
+	}
+	return u
+}
+
+// updatingAll is an update of each of the fleet's jobs.
+func (f *fleet) updatingAll() []update {
+	f.t.Helper()
+	var all []update
+	for _, job := range f.jobs() {
+		all = append(all, f.updating(job))
+	}
+	return all
+}
+
+// created are the allocations since, oldest first.
+func (u update) created() []alloc {
+	u.f.t.Helper()
+	list := slices.DeleteFunc(u.f.allocs(u.job), func(a alloc) bool { return u.before[a.ID] })
 	slices.SortFunc(list, func(a, b alloc) int { return cmp.Compare(a.CreateTime, b.CreateTime) })
 	return list
 }
 
-// wantReplaced wants that each of a job's members was replaced exactly once, in
-// batches no larger than allowed: between two batches lies at least the soak
-// time. Nomad's own record of its allocations is the judge.
-func (f *fleet) wantReplaced(job string, before map[string]bool, allowed int) {
-	f.t.Helper()
-	list := f.created(job, before)
+// wantEachOnce wants that each member was replaced exactly once, in batches no
+// larger than allowed: between two batches lies at least the soak time. Nomad's
+// own record of its allocations is the judge.
+func (u update) wantEachOnce(allowed int) {
+	u.f.t.Helper()
+	list := u.created()
 	names := map[string]int{}
 	for i, a := range list {
 		names[a.Name]++
@@ -217,16 +243,16 @@ func (f *fleet) wantReplaced(job string, before map[string]bool, allowed int) {
 			}
 		}
 		if batch > allowed {
-			f.t.Errorf("%s: %d members replaced within %s, %d allowed: %+v", job, batch, soak, allowed, list)
+			u.f.t.Errorf("%s: %d members replaced within %s, %d allowed: %+v", u.job, batch, soak, allowed, list)
 		}
 	}
 	for name, n := range names {
 		if n > 1 {
-			f.t.Errorf("%s was replaced %d times", name, n)
+			u.f.t.Errorf("%s was replaced %d times: %+v", name, n, list)
 		}
 	}
-	if len(names) != len(before) || len(f.running(job)) != len(before) {
-		f.t.Errorf("%s: %d of %d members replaced, %d run", job, len(names), len(before), len(f.running(job)))
+	if running := len(u.f.running(u.job)); len(names) != u.count || running != u.count {
+		u.f.t.Errorf("%s: %d of %d members replaced, %d run", u.job, len(names), u.count, running)
 	}
 }
 
@@ -262,7 +288,7 @@ func (f *fleet) entries() []entry {
 	return slices.DeleteFunc(all, func(e entry) bool { return strings.Contains(e.Key, "/_lease/") || strings.Contains(e.Key, "/_brake/") })
 }
 
-// kv is the published configuration by path.
+// kv is the published configuration by path, and the records of it.
 func (f *fleet) kv() map[string]string {
 	f.t.Helper()
 	values := map[string]string{}

@@ -21,10 +21,7 @@ func TestKillNine(t *testing.T) {
 	first := f.git.push("v1", f.files(apps...))
 	f.begin()
 	f.converged(first)
-	before := map[string]map[string]bool{}
-	for _, job := range f.jobs() {
-		before[job] = f.running(job)
-	}
+	updates := f.updatingAll()
 	load := f.load()
 	for i := range apps {
 		apps[i].version = "v2"
@@ -38,8 +35,8 @@ func TestKillNine(t *testing.T) {
 		later := time.Duration(rand.IntN(1500)) * time.Millisecond
 		f.await(fmt.Sprintf("%d of %d replacements", at, total), func() error {
 			n := 0
-			for job, old := range before {
-				n += len(f.created(job, old))
+			for _, u := range updates {
+				n += len(u.created())
 			}
 			for dc := range least {
 				if serving, ok := f.serving("web", dc); ok {
@@ -60,8 +57,8 @@ func TestKillNine(t *testing.T) {
 	f.converged(second)
 	f.answers("v2")
 	load.end()
-	for job, old := range before {
-		f.wantReplaced(job, old, 1)
+	for _, u := range updates {
+		u.wantEachOnce(1)
 	}
 	for dc, n := range least {
 		if n < 2 {
@@ -131,18 +128,10 @@ func TestTwoDaemons(t *testing.T) {
 	first := f.git.push("v1", f.files(web))
 	f.begin()
 	f.converged(first)
-	jobs := []string{f.job("web", "dc1"), f.job("web", "dc2")}
-	members := func() map[string]map[string]bool {
-		m := map[string]map[string]bool{}
-		for _, job := range jobs {
-			m[job] = f.running(job)
-		}
-		return m
-	}
-	once := func(before map[string]map[string]bool) {
+	once := func(updates []update) {
 		t.Helper()
-		for job, old := range before {
-			f.wantReplaced(job, old, 1)
+		for _, u := range updates {
+			u.wantEachOnce(1)
 		}
 	}
 	follows := func(d *fleet, commit string) {
@@ -161,21 +150,21 @@ func TestTwoDaemons(t *testing.T) {
 	if out, err := s.locktide("brake", "--all", "--reason", "by the wrong door"); err == nil || !strings.Contains(out, "lead") {
 		t.Errorf("the standby took a command: %v %s", err, out)
 	}
-	before := members()
+	updates := f.updatingAll()
 	web.version = "v2"
 	second := f.git.push("v2", f.files(web))
 	f.converged(second)
-	once(before)
+	once(updates)
 
 	// The leader freezes: the standby takes over from the marks of what runs.
-	before = members()
+	updates = f.updatingAll()
 	must(t, f.daemon.Process.Signal(syscall.SIGSTOP))
 	web.version = "v3"
 	third := f.git.push("v3", f.files(web))
 	s.do("resume", "--all") // its journal is new
 	s.converged(third)
 	s.answers("v3")
-	once(before)
+	once(updates)
 
 	// The old leader wakes with a record of its own and has to keep still.
 	left := f.writes()
@@ -184,12 +173,12 @@ func TestTwoDaemons(t *testing.T) {
 	if now := f.writes(); !reflect.DeepEqual(now, left) {
 		t.Errorf("the woken daemon wrote:\n%+v\nbefore:\n%+v", now, left)
 	}
-	before = members()
+	updates = f.updatingAll()
 	web.version = "v4"
 	fourth := f.git.push("v4", f.files(web))
 	s.converged(fourth)
 	follows(f, fourth)
-	once(before)
+	once(updates)
 
 	// A clean end hands the lease back.
 	left = f.writes()

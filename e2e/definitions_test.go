@@ -96,6 +96,7 @@ func newRepository(t *testing.T, bare, work string) *repository {
 	r := &repository{t: t, work: work}
 	must(t, os.Mkdir(work, 0o755))
 	r.git("init", "--quiet", "--bare", "--initial-branch=main", bare)
+	r.git("--git-dir", bare, "config", "receive.denyDeleteCurrent", "ignore")
 	r.git("init", "--quiet", "--initial-branch=main")
 	r.git("remote", "add", "origin", bare)
 	return r

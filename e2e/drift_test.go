@@ -66,8 +66,14 @@ func (f *fleet) restored(what string, change func() error) {
 
 func (f *fleet) scale(job string, count int) {
 	f.t.Helper()
-	f.nomad.put(f.t, http.MethodPost, "/v1/job/"+job+"/scale", map[string]any{
-		"Count": count, "Target": map[string]string{"Group": f.taskGroup(job)}, "Message": "by hand"})
+	f.await(fmt.Sprintf("a scaling of %s to %d taken", job, count), func() error { // not while its deployment runs
+		status, body := f.nomad.call(f.t, http.MethodPost, "/v1/job/"+job+"/scale", map[string]any{
+			"Count": count, "Target": map[string]string{"Group": f.taskGroup(job)}, "Message": "by hand"})
+		if status != http.StatusOK {
+			return fmt.Errorf("%d %s", status, body)
+		}
+		return nil
+	})
 }
 
 func (f *fleet) taskGroup(job string) string {

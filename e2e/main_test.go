@@ -28,6 +28,8 @@ type servers struct {
 	nomad  *devstack.NomadCluster
 }
 
+// startServers starts them patient: a server that is away for a while must not
+// take its clients for lost.
 func startServers(ctx context.Context, acl bool, clients ...devstack.NomadClient) (s *servers, err error) {
 	s = &servers{}
 	var agents []string
@@ -37,7 +39,8 @@ func startServers(ctx context.Context, acl bool, clients ...devstack.NomadClient
 	if s.consul, err = devstack.Consul(ctx, devstack.ConsulOptions{Agents: agents, ACL: acl}); err != nil {
 		return nil, err
 	}
-	if s.nomad, err = devstack.Nomad(ctx, devstack.NomadOptions{Consul: s.consul, ACL: acl, Clients: clients}); err != nil {
+	if s.nomad, err = devstack.Nomad(ctx, devstack.NomadOptions{Consul: s.consul, ACL: acl, Clients: clients,
+		Extra: "server { heartbeat_grace = \"5m\" }"}); err != nil {
 		return nil, errors.Join(err, s.consul.Stop())
 	}
 	return s, nil
@@ -64,7 +67,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	defer func() { err = errors.Join(err, reap()) }()
-	world.binary = filepath.Join(world.root, "locktide")
+	world.binary = filepath.Join(world.root, "bin", "locktide")
 	if err := buildBinary(world.binary, "e2e"); err != nil {
 		return 1, err
 	}

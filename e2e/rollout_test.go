@@ -20,18 +20,17 @@ func TestCommitToRoute(t *testing.T) {
 	f.begin()
 	f.converged(first)
 	f.answers("v1")
-	jobs := []string{f.job("web", "dc1"), f.job("web", "dc2")}
-	members := map[string]map[string]bool{}
-	for _, job := range jobs {
-		if members[job] = f.running(job); len(members[job]) != 3 {
-			t.Errorf("%d allocations of %s run, want 3", len(members[job]), job)
+	updates := []update{f.updating(f.job("web", "dc1")), f.updating(f.job("web", "dc2"))}
+	for _, u := range updates {
+		if u.count != 3 {
+			t.Errorf("%d allocations of %s run, want 3", u.count, u.job)
 		}
 	}
 	if n := len(f.passing("web")); n != 6 {
 		t.Errorf("%d instances pass in Consul, want 6", n)
 	}
 	before := f.content()
-	if len(before.Jobs) != 4 || len(before.KV) != 2 || len(before.Entries) == 0 {
+	if len(before.Jobs) != 4 || len(before.KV) != 4 || len(before.Entries) == 0 {
 		t.Errorf("not everything was made: %+v", before)
 	}
 
@@ -52,8 +51,8 @@ func TestCommitToRoute(t *testing.T) {
 			t.Errorf("only %d of 3 members of %s served at one time: one may be out", n, dc)
 		}
 	}
-	for _, job := range jobs {
-		f.wantReplaced(job, members[job], 1)
+	for _, u := range updates {
+		u.wantEachOnce(1)
 	}
 	for _, dc := range f.places {
 		if old, new := len(f.running(f.job("old", dc))), len(f.running(f.job("new", dc))); old != 0 || new != 1 {
@@ -84,7 +83,7 @@ func TestBadVersionGoesBack(t *testing.T) {
 		gate                  string // a pattern
 	}{
 		{"v2-never-healthy", "--fail", "start_timeout: 5s", "checks|start_timeout"},
-		{"v3-crashes", "--crash-after=1ms", "start_timeout: 20s", "crashed|start_timeout"},
+		{"v3-crashes", "--crash-after=1ms", "start_timeout: 20s", "crashed|soak|start_timeout"},
 		{"v4-dies-in-the-soak", "--crash-after=8s", "soak: 20s", "crashed|soak"},
 	} {
 		web.version, web.args, web.body = c.version, []string{c.arg}, "rollout: {"+c.rollout+"}"
@@ -166,11 +165,11 @@ func TestEditedCheck(t *testing.T) {
 			}
 		}
 	}
-	before := f.running(f.job("web", "dc1"))
+	update := f.updating(f.job("web", "dc1"))
 	web.check = "/"
 	right := f.git.push("another path", f.files(web))
 	fallsTo(func() error { return f.isConverged(right) })
-	f.wantReplaced(f.job("web", "dc1"), before, 1)
+	update.wantEachOnce(1)
 
 	web.check, web.body = "/missing", "rollout: {start_timeout: 6s}"
 	wrong := f.git.push("a path that is not there", f.files(web))

@@ -59,6 +59,9 @@ func (l *Loop) why(k schema.Key, by []string) []schema.Reason {
 		if st.appendErr != "" {
 			out = append(out, schema.Reason{Code: "Journal", Message: st.appendErr})
 		}
+		if !st.leading {
+			out = append(out, schema.Reason{Code: schema.WaitLease, Message: "this daemon does not lead; the lease is held by " + orElse(st.holder, "nobody yet")})
+		}
 		if why := l.braked(); why != "" {
 			out = append(out, schema.Reason{Code: schema.WaitBrake, Message: why})
 		}

@@ -219,7 +219,26 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 			return
 		}
 	}
+	if m, late := t.entering(it, g); late {
+		t.read(it)
+		t.wake(m.Since.Add(duration(p.Pacing.StartTimeout, defaultStartTimeout)))
+		t.why(it, schema.WaitConfirm, fmt.Sprintf("batch %d is good; the proxy has not confirmed member %s yet", it.Round, m.ID), "")
+		return
+	}
 	t.stage(it, g) // the window no longer fits: choose again, or surge
+}
+
+// entering is a good new member that nobody holds and that is not in rotation
+// yet: it counts as out, and will not for long.
+func (t *turn) entering(it *Item, g group) (schema.Member, bool) {
+	timeout := duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout)
+	for _, m := range g.on {
+		held := t.s.Held[m.ID] || t.s.Held[m.Host] || t.s.Held[m.Node]
+		if !g.budget.in[m.ID] && !held && good(*it.Paced, m) && t.now.Before(m.Since.Add(timeout)) {
+			return m, true
+		}
+	}
+	return schema.Member{}, false
 }
 
 func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
