@@ -181,7 +181,7 @@ func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error
 		if r.failures > 0 || r.at.IsZero() || !slices.Equal(r.live.Held, live.Held) {
 			l.everybody()
 		}
-		l.forget(r, asked)
+		l.unread(r, asked)
 		groups := l.readMembers(r, live)
 		r.failures, r.err, r.at = 0, "", r.began
 		l.spread(keys, groups)
@@ -190,9 +190,9 @@ func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error
 	l.judgeDrift(time.Now())
 }
 
-// forget drops what is known of a backend's objects that nobody asks for any
+// unread drops what is known of a backend's objects that nobody asks for any
 // more: it would be taken for the present when one of them is wanted again.
-func (l *Loop) forget(r *reading, asked map[schema.Key]schema.Digest) {
+func (l *Loop) unread(r *reading, asked map[schema.Key]schema.Digest) {
 	st := &l.st
 	for k := range st.live {
 		if _, still := asked[k]; !still && l.backendOf(k) == r {

@@ -207,6 +207,25 @@ func TestOneMemberIsSurgedFirst(t *testing.T) {
 	}
 }
 
+// A batch that passes and that the proxy does not have yet counts as out, but
+// not for long: the next batch waits for it, and nothing is written anew.
+func TestABatchIsWaitedForUntilItServes(t *testing.T) {
+	s := newScene(1, schema.Paced{Count: 3, Pacing: pacing("1s")}, guards{})
+	s.sim.lag = 5 * time.Second
+	s.sim.to(epoch.Add(20 * time.Second)) // the old members have long been taken up
+	stages := map[schema.Digest]bool{}
+	s.run(time.Hour, func() {
+		for _, a := range s.step.Want {
+			if a.Verb == schema.VerbStage {
+				stages[a.ID] = true
+			}
+		}
+	})
+	if s.r.Phase != PhaseDone || len(stages) != 1 {
+		t.Errorf("phase %s, the release was written %d times, want once", s.r.Phase, len(stages))
+	}
+}
+
 func TestCapacityRule(t *testing.T) {
 	list := func(n int, out ...int) []schema.Member {
 		var ms []schema.Member

@@ -18,6 +18,7 @@ type sim struct {
 	plain   map[schema.Key]schema.Object
 	jobs    map[schema.Key]*simJob
 	fate    func(release schema.Digest, index, generation int) fate
+	lag     time.Duration // between a member that passes and the proxy that has it
 	version int
 	ids     int
 	taken   []taken // what the backend took because of a write of ours
@@ -328,7 +329,8 @@ func (s *sim) members() map[string][]schema.Member {
 		for _, a := range j.allocs {
 			running, passing, failed, since := s.state(a)
 			m := schema.Member{ID: a.id, Key: k, Group: j.o.Group, Index: a.index, Release: a.release, Host: "host-" + a.id, Running: running,
-				Failed: failed, Pending: !running && !failed, Current: a.version == j.version, Since: since, Created: a.created, Serving: passing, Passing: &passing}
+				Failed: failed, Pending: !running && !failed, Current: a.version == j.version, Since: since, Created: a.created,
+				Serving: passing && !s.now.Before(since.Add(s.lag)), Passing: &passing}
 			m.Canary = a.canary
 			if ok := a.approved; ok {
 				m.Approved = &ok
