@@ -99,7 +99,7 @@ func (f *fleet) content() content {
 			c.Jobs[job] = spec
 		}
 	}
-	for _, kind := range []string{"service-intentions", "service-defaults"} {
+	for _, kind := range entryKinds() {
 		for _, e := range get[[]map[string]any](f.t, f.consul, "/v1/config/"+kind) {
 			if name := fmt.Sprint(e["Name"]); strings.HasPrefix(name, f.owner+"--") {
 				without(e, "CreateIndex", "ModifyIndex", "Hash")
@@ -124,6 +124,8 @@ func without(m map[string]any, fields ...string) map[string]any {
 	return m
 }
 
+func entryKinds() []string { return []string{"service-defaults", "service-resolver", "service-intentions"} }
+
 // writes is what every write, restart or reload moves.
 type writes struct {
 	Versions    map[string]int             // of jobs
@@ -141,12 +143,14 @@ func (f *fleet) writes() writes {
 	for _, e := range f.entries() {
 		w.Indexes[e.Key] = e.ModifyIndex
 	}
-	for _, e := range get[[]struct {
-		Name        string
-		ModifyIndex int
-	}](f.t, f.consul, "/v1/config/service-intentions") {
-		if strings.HasPrefix(e.Name, f.owner+"--") {
-			w.Indexes[e.Name] = e.ModifyIndex
+	for _, kind := range entryKinds() {
+		for _, e := range get[[]struct {
+			Name        string
+			ModifyIndex int
+		}](f.t, f.consul, "/v1/config/"+kind) {
+			if strings.HasPrefix(e.Name, f.owner+"--") {
+				w.Indexes[kind+"/"+e.Name] = e.ModifyIndex
+			}
 		}
 	}
 	var err error

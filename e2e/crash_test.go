@@ -70,8 +70,8 @@ func TestKillNine(t *testing.T) {
 // A lost journal is rebuilt from the marks on the backends, without a write.
 func TestJournalLost(t *testing.T) {
 	f := newFleet(t, "jrn")
-	web := app{label: "web", version: "v1", count: 2, body: "config: {GREETING: hello}\nuses: {jrn.two: {}}"}
-	two := app{label: "two", version: "v1", count: 1}
+	web := app{label: "web", version: "v1", count: 2, mesh: true, body: "config: {GREETING: hello}\nuses: {jrn.two: {}}"}
+	two := app{label: "two", version: "v1", count: 1, mesh: true}
 	first := f.git.push("v1", f.files(web, two))
 	f.begin()
 	f.converged(first)
@@ -184,7 +184,9 @@ func TestTwoDaemons(t *testing.T) {
 	left = f.writes()
 	s.stop(syscall.SIGTERM)
 	f.converged(fourth)
-	if now := f.writes(); !reflect.DeepEqual(now, left) {
+	now := f.writes()
+	now.Generation, left.Generation = "", "" // its nginx was changed behind its back: it writes its own
+	if !reflect.DeepEqual(now, left) {
 		t.Errorf("taking the lease back wrote:\n%+v\nbefore:\n%+v", now, left)
 	}
 }

@@ -24,6 +24,7 @@ type app struct {
 	args    []string // more of hello
 	shell   string   // instead of hello, with $LOCKTIDE for the program
 	check   string   // path of the check; empty: /healthz
+	mesh    bool     // Consul gets entries of it
 	body    string   // more fields, as lines of YAML
 }
 
@@ -48,6 +49,10 @@ defaults:
 `, f.owner, strings.Join(f.places, ", "), soak)}
 	cells := strings.Join(f.places, ": {}, ") + ": {}"
 	for i, a := range apps {
+		meta := ""
+		if a.mesh {
+			meta = " meta: {protocol: http},"
+		}
 		command, args := world.binary, append([]string{"hello", "--name", a.label}, a.args...)
 		if a.shell != "" {
 			command, args = "/bin/sh", []string{"-c", fmt.Sprintf("%q", strings.ReplaceAll(a.shell, "$LOCKTIDE", world.binary))}
@@ -60,11 +65,11 @@ apps:
     env: {VERSION: %q}
     tasks: {main: {driver: raw_exec, command: %q, args: [%s]}}
     ports: {http: {}}
-    services: {main: {port: http, checks: {ready: {http: %s, every: 1s, timeout: 5s}}}}
+    services: {main: {port: http,%s checks: {ready: {http: %s, every: 1s, timeout: 5s}}}}
     ignite: {http: /healthz}
     stages: {prod: {count: %d, groups: {%s}}}
 `, f.app(a.label), a.version, a.version, command, strings.Join(args, ", "),
-			cmp.Or(a.check, "/healthz"), a.count, cells)
+			meta, cmp.Or(a.check, "/healthz"), a.count, cells)
 		for line := range strings.Lines(a.body) {
 			text += "    " + line
 		}

@@ -214,8 +214,8 @@ func TestObserveMode(t *testing.T) {
 // At rest nothing is written, restarted or reloaded, nor a byte of the journal.
 func TestQuietAtRest(t *testing.T) {
 	f := newFleet(t, "qui")
-	web := app{label: "web", version: "v1", count: 2, body: "config: {GREETING: hello}\nuses: {qui.two: {}}"}
-	first := f.git.push("v1", f.files(web, app{label: "two", version: "v1", count: 1}))
+	web := app{label: "web", version: "v1", count: 2, mesh: true, body: "config: {GREETING: hello}\nuses: {qui.two: {}}"}
+	first := f.git.push("v1", f.files(web, app{label: "two", version: "v1", count: 1, mesh: true}))
 	f.begin()
 	f.converged(first)
 	f.answers("v1")

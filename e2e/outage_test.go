@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"locktide.dev/drivers/devstack"
 )
@@ -35,8 +36,8 @@ func TestServersAway(t *testing.T) {
 	})
 	f := newFleetOn(t, s, "out")
 	f.places = []string{"dc1"}
-	web := app{label: "web", version: "v0", count: 2, body: "config: {GREETING: hello}\nuses: {out.two: {}}"}
-	two := app{label: "two", version: "v1", count: 1}
+	web := app{label: "web", version: "v0", count: 2, mesh: true, body: "config: {GREETING: hello}\nuses: {out.two: {}}"}
+	two := app{label: "two", version: "v1", count: 1, mesh: true}
 	f.git.push("v0", f.files(web, two))
 	f.begin()
 	f.converged(f.git.head())
@@ -64,7 +65,7 @@ func TestServersAway(t *testing.T) {
 		{"Consul restarted", stop(consul), start(consul), "consul|lease|lead"},
 	} {
 		before, update := f.content(), f.updating(job)
-		load := f.load()
+		load, began := f.load(), time.Now()
 		must(t, o.away())
 		web.version = fmt.Sprint("v", i+1)
 		commit := f.git.push(o.name, f.files(web, two))
@@ -87,8 +88,11 @@ func TestServersAway(t *testing.T) {
 			}
 			return nil
 		})
+		shownAt := time.Since(began)
 		must(t, o.back())
+		backAt := time.Since(began)
 		f.converged(commit)
+		t.Logf("%s: shown after %s, back after %s, carried out after %s", o.name, shownAt.Round(time.Second), backAt.Round(time.Second), time.Since(began).Round(time.Second))
 		f.answers(web.version)
 		load.end()
 		update.wantEachOnce(1)

@@ -14,8 +14,8 @@ import (
 
 func TestCommitToRoute(t *testing.T) {
 	f := newFleet(t, "ctr")
-	web := app{label: "web", version: "v1", count: 3, body: "config: {GREETING: hello}\nuses: {ctr.old: {}}"}
-	old := app{label: "old", version: "v1", count: 1, body: "config: {MOTTO: stay}"}
+	web := app{label: "web", version: "v1", count: 3, mesh: true, body: "config: {GREETING: hello}\nuses: {ctr.old: {}}"}
+	old := app{label: "old", version: "v1", count: 1, mesh: true, body: "config: {MOTTO: stay}"}
 	first := f.git.push("v1", f.files(web, old))
 	f.begin()
 	f.converged(first)
@@ -30,7 +30,7 @@ func TestCommitToRoute(t *testing.T) {
 		t.Errorf("%d instances pass in Consul, want 6", n)
 	}
 	before := f.content()
-	if len(before.Jobs) != 4 || len(before.KV) != 4 || len(before.Entries) == 0 {
+	if len(before.Jobs) != 4 || len(before.KV) != 4 || len(before.Entries) != 5 { // defaults and resolver each, one intention
 		t.Errorf("not everything was made: %+v", before)
 	}
 

@@ -1,6 +1,6 @@
 // Package rotation decides who serves: the level-triggered path from members
 // and bits to proxies. It is pure, and fail-static: without evidence, or when
-// too many members lose their health at once while they still run, the last
+// too many members or the last one lose their health while they still run, the last
 // known state is kept until a later reading confirms the loss.
 package rotation
 
@@ -61,7 +61,8 @@ func Decide(group string, members []schema.Member, bits schema.Bits, last schema
 		out.Blind = fmt.Sprintf("nothing is known of the health of %d of %d members that run; they are kept", unknown, len(last.Members))
 	}
 	share := cmp.Or(lim.FlipShare, defaultFlipShare)
-	if len(lost) >= 2 && len(lost)*100 > share*len(last.Members) {
+	many := len(lost) >= 2 && len(lost)*100 > share*len(last.Members)
+	if many || len(lost) > 0 && len(out.Members) == 0 { // without anybody every request fails, with a doubtful one perhaps
 		kept := 0
 		for _, m := range lost {
 			if !confirmed(m, lim) {

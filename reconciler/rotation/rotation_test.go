@@ -72,6 +72,20 @@ func TestAFewFailuresPassAtOnceManyWaitForASecondReading(t *testing.T) {
 	}
 }
 
+func TestTheLastMemberWaitsForASecondReading(t *testing.T) {
+	lim := Limits{Now: now, Checked: true}
+	one := Decide(group, members(1, 0), schema.Bits{}, schema.Serving{}, true, lim)
+	lim.Suspect = Suspects(nil, members(1, 1), now, lim)
+	if got := Decide(group, members(1, 1), schema.Bits{}, one, true, lim); len(got.Members) != 1 || got.Blind == "" {
+		t.Fatalf("lost once: %v", got)
+	}
+	lim.Now = now.Add(10 * time.Second)
+	lim.Suspect = Suspects(lim.Suspect, members(1, 1), lim.Now, lim)
+	if got := Decide(group, members(1, 1), schema.Bits{}, one, true, lim); len(got.Members) != 0 || got.Blind != "" {
+		t.Fatalf("confirmed: %v", got)
+	}
+}
+
 func TestStoppedMembersLeaveAtOnce(t *testing.T) {
 	lim := Limits{Now: now, Checked: true}
 	all := Decide(group, members(4, 0), schema.Bits{}, schema.Serving{}, true, lim)
