@@ -124,7 +124,9 @@ func without(m map[string]any, fields ...string) map[string]any {
 	return m
 }
 
-func entryKinds() []string { return []string{"service-defaults", "service-resolver", "service-intentions"} }
+func entryKinds() []string {
+	return []string{"service-defaults", "service-resolver", "service-intentions"}
+}
 
 // writes is what every write, restart or reload moves.
 type writes struct {
