@@ -36,12 +36,16 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 		ids, wake = ids[:perTurn], now
 		shown = map[string]bool{}
 	}
-	seen := l.seen()
+	seen, writes := l.seen(), map[schema.Key][]schema.Action{}
+	for _, a := range st.inflight {
+		writes[a.Key] = append(writes[a.Key], a)
+	}
+	st.asked = len(ids)
 	for _, id := range ids {
 		delete(st.news, id)
 		shown[id] = true
 		l.undeny(id)
-		step := rollout.Next(st.rollouts[id], l.seenBy(st.rollouts[id], seen), now)
+		step := rollout.Next(st.rollouts[id], l.seenBy(st.rollouts[id], seen, writes), now)
 		st.steps[id] = step
 		st.gates.asks(id, step.Ask)
 		st.rollouts[id] = step.Rollout
@@ -100,11 +104,12 @@ func (l *Loop) ringMembers() {
 	}
 }
 
-// seen is what all rollouts see alike in a turn.
+// seen is what all rollouts see alike in a turn. What is in flight each gets
+// of its own keys only.
 func (l *Loop) seen() rollout.Seen {
 	st := &l.st
 	m := l.members()
-	s := rollout.Seen{ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind, Outcomes: st.outcomes, InFlight: st.inflight, Answers: st.gates.answers,
+	s := rollout.Seen{ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind, Outcomes: st.outcomes, Answers: st.gates.answers,
 		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked()}
 	for d := range st.quarantine {
 		s.Quarantined[d] = true
@@ -113,10 +118,13 @@ func (l *Loop) seen() rollout.Seen {
 }
 
 // seenBy adds what one rollout sees.
-func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen) rollout.Seen {
+func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][]schema.Action) rollout.Seen {
 	st := &l.st
-	s.Objects = make(map[schema.Key]schema.LiveObject, len(r.Items))
+	s.Objects, s.InFlight = make(map[schema.Key]schema.LiveObject, len(r.Items)), map[schema.Digest]schema.Action{}
 	for _, it := range r.Items {
+		for _, a := range writes[it.Key] {
+			s.InFlight[a.ID] = a
+		}
 		if o, read := st.live[it.Key]; read && (it.To == (schema.Entry{}) || l.tells(it.Key, it.To.Digest)) {
 			s.Objects[it.Key] = o
 		}

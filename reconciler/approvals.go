@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"locktide.dev/reconciler/planner"
-	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
 
@@ -64,9 +63,18 @@ func (l *Loop) useUpApprovals() {
 			}
 		}
 	}
+	if len(st.meta.Approved) == 0 {
+		return
+	}
+	rolling := map[end]bool{}
+	for _, r := range st.rollouts {
+		for _, it := range slices.Concat(r.Items, r.Origin) {
+			rolling[end{it.Key, it.To.Digest}] = true
+		}
+	}
 	var kept [][]string
 	for _, set := range st.meta.Approved {
-		left := slices.DeleteFunc(slices.Clone(set), func(item string) bool { return !l.pending(item) })
+		left := slices.DeleteFunc(slices.Clone(set), func(item string) bool { return !l.pending(item, rolling) })
 		if len(left) > 0 {
 			kept = append(kept, left)
 		}
@@ -77,8 +85,9 @@ func (l *Loop) useUpApprovals() {
 
 // pending says whether an approved item, "<verb> <key> <to digest>", is still
 // to be carried out, or may be tried again. A commit's name (its brake was
-// approved) is pending while the ledger knows the commit.
-func (l *Loop) pending(item string) bool {
+// approved) is pending while the ledger knows the commit. Rolling are the ends of
+// all rollouts.
+func (l *Loop) pending(item string, rolling map[end]bool) bool {
 	st := &l.st
 	_, rest, isItem := strings.Cut(item, " ")
 	if !isItem {
@@ -93,13 +102,11 @@ func (l *Loop) pending(item string) bool {
 	if err != nil {
 		return false
 	}
-	if st.head[k].Entry.Digest == to && !l.settled(k) {
-		return true
-	}
-	for _, r := range st.rollouts {
-		if slices.ContainsFunc(slices.Concat(r.Items, r.Origin), func(it rollout.Item) bool { return it.Key == k && it.To.Digest == to }) {
-			return true
-		}
-	}
-	return false
+	return (st.head[k].Entry.Digest == to && !l.settled(k)) || rolling[end{k, to}]
+}
+
+// end is what a rollout brings an object to.
+type end struct {
+	key    schema.Key
+	digest schema.Digest
 }

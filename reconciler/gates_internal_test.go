@@ -144,14 +144,14 @@ func TestBreakGlassReachesItsRolloutsOnly(t *testing.T) {
 	asking(t, schema.GatePass, func(l *Loop, _ *judge) {
 		until := l.st.now.Add(time.Hour)
 		l.st.overrides["app:shop.api"] = schema.Override{Scope: "app:shop.api", Until: until}
-		if got := l.seenBy(rollout.Rollout{Apps: []string{"shop.api"}}, rollout.Seen{}).Override; !got.Equal(until) {
+		if got := l.seenBy(rollout.Rollout{Apps: []string{"shop.api"}}, rollout.Seen{}, nil).Override; !got.Equal(until) {
 			t.Errorf("its own: %v", got)
 		}
-		if got := l.seenBy(rollout.Rollout{Apps: []string{"shop.web"}}, rollout.Seen{}).Override; !got.IsZero() {
+		if got := l.seenBy(rollout.Rollout{Apps: []string{"shop.web"}}, rollout.Seen{}, nil).Override; !got.IsZero() {
 			t.Errorf("another's: %v", got)
 		}
 		l.st.now = until
-		if got := l.seenBy(rollout.Rollout{Apps: []string{"shop.api"}}, rollout.Seen{}).Override; !got.IsZero() {
+		if got := l.seenBy(rollout.Rollout{Apps: []string{"shop.api"}}, rollout.Seen{}, nil).Override; !got.IsZero() {
 			t.Errorf("after its time: %v", got)
 		}
 	})

@@ -218,7 +218,8 @@ func (l *Loop) drain() {
 // turn does what is to be done now and gives the time until something is due
 // without news.
 func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
-	l.st.now = now
+	began := time.Now()
+	l.st.now, l.st.byApp, l.st.asked = now, nil, 0
 	l.learnMarks(ctx, now)
 	l.observe(ctx, now)
 	l.replan(now)
@@ -231,6 +232,7 @@ func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
 	l.serve(ctx, now)
 	l.publish(now)
 	l.retain(ctx, now)
+	l.tell(Event{Kind: "turn", Took: time.Since(began), Asked: l.st.asked})
 	wait := l.nextReading(now)
 	if !wake.IsZero() {
 		wait = min(wait, max(10*time.Millisecond, wake.Sub(now)))

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -72,7 +73,7 @@ func (l *Loop) persist(ctx context.Context) bool {
 	entries, taken := l.changes()
 	for _, h := range st.fresh {
 		st.meta.Serial++
-		entries = append(entries, Entry{tableHistory, fmt.Sprintf("%020d-%06d", h.At.UnixNano(), st.meta.Serial%1_000_000), schema.MustCanonical(h)})
+		entries = append(entries, Entry{tableHistory, fmt.Sprintf("%020d-%06d", h.At.UnixNano(), st.meta.Serial%1_000_000), row(h)})
 	}
 	entries = l.small(entries, tableMeta, map[string]any{"state": st.meta})
 	if drop := len(st.history) + len(st.fresh) - 5000; drop > 500 {
@@ -169,7 +170,7 @@ func moved[K, M comparable, V any](out []Entry, taken []func(), table string, no
 		if have, ok := saved[k]; ok && have == m && m != nothing {
 			continue
 		}
-		e := Entry{table, text(k), schema.MustCanonical(value)}
+		e := Entry{table, text(k), row(value)}
 		if have, ok := stored[e.Key]; !ok || have != string(e.Value) {
 			rows = append(rows, e)
 		}
@@ -185,11 +186,20 @@ func moved[K, M comparable, V any](out []Entry, taken []func(), table string, no
 	return append(out, rows...), taken
 }
 
+// row is what the journal keeps of a value: equal values have equal rows.
+func row(v any) json.RawMessage {
+	raw, err := json.Marshal(v)
+	if err != nil { // a programming error, which this one names
+		return schema.MustCanonical(v)
+	}
+	return raw
+}
+
 // small compares a small table row by row.
 func (l *Loop) small(out []Entry, table string, now map[string]any) []Entry {
 	stored := l.st.stored[table]
 	for _, k := range sortedKeys(now) {
-		raw := schema.MustCanonical(now[k])
+		raw := row(now[k])
 		if have, ok := stored[k]; !ok || have != string(raw) {
 			out = append(out, Entry{table, k, raw})
 		}

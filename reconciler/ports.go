@@ -89,6 +89,7 @@ type Event struct {
 	Kind  string // fetch, plan, rollout, action, outcome, command, drift, reading, feed, turn
 	Error string
 	Took  time.Duration
+	Asked int // rollouts that a turn asked for their next step
 }
 
 // Observer is told about events. It must not block.

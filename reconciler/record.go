@@ -118,6 +118,7 @@ type state struct {
 	denied   map[string][]schema.Action   // by partition: what the ledger refused
 	retried  time.Time                    // when the ledger was last asked for them again
 	freed    bool                         // a rollout ended, or something was refused, since
+	asked    int                          // rollouts that this turn asked for their next step
 	swept    time.Time                    // when every rollout was last asked
 	owners   map[schema.Digest]string     // action -> partition
 	lastBody map[schema.Key]schema.Digest

@@ -266,8 +266,7 @@ func (l *Loop) start(p schema.Partition, over []string, now time.Time) rollout.R
 
 // aim makes an item's end the target.
 func (l *Loop) aim(it schema.Item) {
-	l.st.roster = nil // its routes may be others
-	l.st.roster, l.st.byApp = nil, nil
+	l.st.roster, l.st.byApp = nil, nil // its routes may be others
 	if it.To == (schema.Entry{}) {
 		delete(l.st.target, it.Key)
 	} else {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -38,8 +39,9 @@ type engine struct {
 	ended   chan error
 }
 
-// startEngine starts the loop on definitions(n); stop it in the end.
-func startEngine(ctx context.Context, dir string, n int, d drivers.Driver, busy, idle time.Duration) (*engine, error) {
+// startEngine starts the loop on d with what cfg says beside the usual; stop it
+// in the end. Its goroutine has a thread of its own, whose time observers may ask for.
+func startEngine(ctx context.Context, dir string, d drivers.Driver, cfg reconciler.Config) (*engine, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -48,14 +50,17 @@ func startEngine(ctx context.Context, dir string, n int, d drivers.Driver, busy,
 		return nil, err
 	}
 	e := &engine{journal: &counted{Store: file}, ended: make(chan error, 1)}
-	e.loop, err = reconciler.New(reconciler.Config{Owner: "bench", Drivers: []drivers.Driver{d}, Source: source{definitions(n)}, Renderer: renderer{},
-		Store: e.journal, Resume: true, Version: "bench", Busy: busy, Idle: idle})
+	cfg.Owner, cfg.Drivers, cfg.Renderer, cfg.Store, cfg.Resume, cfg.Version = "bench", []drivers.Driver{d}, renderer{}, e.journal, true, "bench"
+	e.loop, err = reconciler.New(cfg)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	ctx, e.cancel = context.WithCancel(ctx)
 	e.began = time.Now()
-	go func() { e.ended <- e.loop.Run(ctx) }()
+	go func() {
+		runtime.LockOSThread()
+		e.ended <- e.loop.Run(ctx)
+	}()
 	return e, nil
 }
 
@@ -121,7 +126,7 @@ func onMemory(ctx context.Context, dir string, n int, t *table) (err error) {
 	if err != nil {
 		return err
 	}
-	e, err := startEngine(ctx, dir, n, back, 0, 100*time.Millisecond)
+	e, err := startEngine(ctx, dir, back, reconciler.Config{Source: &source{tree: definitions(n, "1")}, Idle: 100 * time.Millisecond})
 	if err != nil {
 		return err
 	}

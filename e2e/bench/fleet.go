@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"testing/fstest"
 
 	"locktide.dev/reconciler"
@@ -14,13 +14,13 @@ import (
 
 // definitions is a repository of n apps with one group each, a file per app.
 // Each instance is a task of Nomad's mock driver, which costs next to nothing.
-func definitions(n int) fs.FS {
+func definitions(n int, release string) fs.FS {
 	tree := fstest.MapFS{"platform/fleet.yaml": {Data: []byte(`
 stages: {prod: {order: 1, datacenters: [dc1]}}
 teams: {team: {paths: [apps], apps: ["bench.*"], namespaces: [default], contact: "#bench"}}
 defaults:
   fleet:
-    rollout: {soak: 1s, start_timeout: 2m}
+    rollout: {soak: 1s, start_timeout: 10m}
     resources: {cpu_mhz: 1, memory_mib: 10, disk_mib: 10}
 `)}}
 	for i := range n {
@@ -28,11 +28,11 @@ defaults:
 apps:
   bench.a%04d:
     tier: logic
-    release: "1"
+    release: "%s"
     env: {NUMBER: "%d"}
     tasks: {main: {driver: mock_driver, config: {run_for: 10h}}}
     stages: {prod: {count: 1, groups: {dc1: {}}}}
-`, i, i)}
+`, i, release, i)}
 	}
 	return tree
 }
@@ -49,9 +49,9 @@ func (renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered, er
 	return reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Refused: !res.Usable(render.Refuse)}, nil
 }
 
-// rendered gives the fleet of definitions(n).
+// rendered gives the fleet of n groups.
 func rendered(ctx context.Context, n int) (schema.Fleet, error) {
-	out, err := renderer{}.Render(ctx, definitions(n))
+	out, err := renderer{}.Render(ctx, definitions(n, "1"))
 	if err != nil {
 		return schema.Fleet{}, err
 	}
@@ -61,13 +61,24 @@ func rendered(ctx context.Context, n int) (schema.Fleet, error) {
 	return out.Fleet, nil
 }
 
-// source is a Git repository with one commit, in this process.
-type source struct{ tree fs.FS }
+// source is a Git repository in this process.
+type source struct {
+	mu      sync.Mutex
+	tree    fs.FS
+	commits int
+}
 
 // Latest implements reconciler.Source.
-func (s source) Latest(context.Context) (reconciler.Revision, error) {
-	if s.tree == nil {
-		return reconciler.Revision{}, errors.New("no tree")
-	}
-	return reconciler.Revision{Commit: "c1", Author: "bench", Subject: "bench", Tree: s.tree, FastForward: true}, nil
+func (s *source) Latest(context.Context) (reconciler.Revision, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return reconciler.Revision{Commit: fmt.Sprintf("c%d", s.commits), Author: "bench", Subject: "bench", Tree: s.tree, FastForward: true}, nil
+}
+
+// commit puts another tree in its place.
+func (s *source) commit(tree fs.FS) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tree = tree
+	s.commits++
 }

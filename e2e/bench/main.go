@@ -38,6 +38,9 @@ func parts(groups []int, rounds int) []part {
 	for _, n := range []int{100, 1000, 10_000} {
 		out = append(out, part{fmt.Sprintf("memory/%d", n), "memory", func(ctx context.Context, dir string, t *table) error { return onMemory(ctx, dir, n, t) }})
 	}
+	for _, n := range []int{100, 1000, 10_000} {
+		out = append(out, part{fmt.Sprintf("overhead/%d", n), "memory", func(ctx context.Context, dir string, t *table) error { return overhead(ctx, dir, n, t) }})
+	}
 	for _, n := range groups {
 		out = append(out, part{fmt.Sprintf("nomad/%d", n), "nomad", func(ctx context.Context, dir string, t *table) error { return onNomad(ctx, dir, n, rounds, t) }})
 	}

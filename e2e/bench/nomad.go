@@ -87,7 +87,7 @@ func locktide(ctx context.Context, address, dir string, n int, rec *recorder, t 
 	if err != nil {
 		return m, err
 	}
-	e, err := startEngine(ctx, dir, n, d, 0, 0)
+	e, err := startEngine(ctx, dir, d, reconciler.Config{Source: &source{tree: definitions(n, "1")}})
 	if err != nil {
 		return m, err
 	}
@@ -171,7 +171,7 @@ func atRest(ctx context.Context, address string, d *nomad.Driver, n int, rec *re
 // turnsAtRest starts the engine again on what it left and demands that it
 // writes nothing while it reads as fast as it can.
 func turnsAtRest(ctx context.Context, dir string, d *nomad.Driver, n int, rec *recorder, t *table) (err error) {
-	e, err := startEngine(ctx, dir, n, d, 0, time.Millisecond)
+	e, err := startEngine(ctx, dir, d, reconciler.Config{Source: &source{tree: definitions(n, "1")}, Idle: time.Millisecond})
 	if err != nil {
 		return err
 	}
