@@ -75,6 +75,13 @@ type Store interface {
 	Close() error
 }
 
+// Shared is a Store that several daemons use in turn.
+type Shared interface {
+	// Claim shuts out appends of older epochs from now on, so that what Load
+	// gives next stays the newest.
+	Claim(ctx context.Context, epoch uint64) error
+}
+
 // Exporter is a Store that can be copied while it is in use.
 type Exporter interface {
 	// Export writes the whole content as JSON lines.

@@ -16,6 +16,9 @@ import (
 	"locktide.dev/drivers"
 	"locktide.dev/drivers/consul"
 	"locktide.dev/drivers/devstack"
+	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/journal"
+	"locktide.dev/reconciler/journal/journaltest"
 	"locktide.dev/schema"
 )
 
@@ -287,5 +290,27 @@ func TestSecretsOfConfigurationAreNotShown(t *testing.T) {
 	}
 	if s := string(text); !strings.Contains(s, `"password"`) || strings.Contains(s, "hunter2") || strings.Contains(s, "swordfish") {
 		t.Errorf("the comparison shows %s", s)
+	}
+}
+
+// The journal's store keeps its promises on real Consul, and its folder is no
+// published configuration.
+func TestSharedJournal(t *testing.T) {
+	d, client := open(t, nil)
+	store := func() reconciler.Store { return journal.NewShared(d.KeyValue(), d.JournalRoot()) }
+	journaltest.Run(t, store(), func() reconciler.Store {
+		s := store()
+		if _, err := s.Load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	})
+	if _, err := client.KV().DeleteTree(d.JournalRoot(), nil); err != nil {
+		t.Fatal(err)
+	}
+	journaltest.RunShared(t, store)
+	owned, err := d.Inventory(t.Context())
+	if err != nil || len(owned) > 0 {
+		t.Fatalf("inventory %v, %v", owned, err)
 	}
 }

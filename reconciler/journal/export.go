@@ -31,6 +31,19 @@ func (b *Bolt) Export(ctx context.Context, w io.Writer) error {
 	if err != nil {
 		return err
 	}
+	err = export(w, tables, func(each func(schema.Digest, []byte) error) error {
+		return b.db.View(func(tx *bbolt.Tx) error {
+			return tx.Bucket(bucketBodies).ForEach(func(k, v []byte) error { return each(schema.Digest(k), v) })
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("could not export journal %s: %w", b.path, err)
+	}
+	return nil
+}
+
+// export writes tables and then the bodies, sorted, that each is given.
+func export(w io.Writer, tables reconciler.Tables, bodies func(each func(schema.Digest, []byte) error) error) error {
 	out := bufio.NewWriter(w)
 	enc := json.NewEncoder(out)
 	enc.SetEscapeHTML(false)
@@ -44,13 +57,8 @@ func (b *Bolt) Export(ctx context.Context, w io.Writer) error {
 			}
 		}
 	}
-	err = b.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketBodies).ForEach(func(k, v []byte) error {
-			return enc.Encode(line{Body: schema.Digest(k), Value: v})
-		})
-	})
-	if err != nil {
-		return fmt.Errorf("could not export journal %s: %w", b.path, err)
+	if err := bodies(func(d schema.Digest, body []byte) error { return enc.Encode(line{Body: d, Value: body}) }); err != nil {
+		return err
 	}
 	return out.Flush()
 }

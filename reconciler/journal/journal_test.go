@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"locktide.dev/reconciler"
 	"locktide.dev/reconciler/journal"
+	"locktide.dev/reconciler/journal/journaltest"
 	"locktide.dev/schema"
 )
 
@@ -32,51 +34,112 @@ func closed(t *testing.T, s reconciler.Store) {
 	}
 }
 
-// Both stores keep the promises of reconciler.Store.
+// All stores keep the promises of reconciler.Store.
 func TestConformance(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal.db")
-	for name, s := range map[string]reconciler.Store{"bolt": open(t, path), "memory": journal.NewMemory()} {
-		t.Run(name, func(t *testing.T) {
-			ctx := t.Context()
-			set := func(v string) []reconciler.Entry {
-				return []reconciler.Entry{{Table: "t", Key: "k", Value: json.RawMessage(v)}, {Table: "t", Key: "other", Value: json.RawMessage(`1`)}}
-			}
-			if err := s.Append(ctx, 7, set(`"one"`)); err != nil {
-				t.Fatal(err)
-			}
-			if err := s.Append(ctx, 6, set(`"stale"`)); err == nil || !strings.Contains(err.Error(), "taken this fleet over") {
-				t.Fatalf("an older epoch was accepted: %v", err)
-			}
-			if err := s.Append(ctx, 7, []reconciler.Entry{{Table: "t", Key: "other"}}); err != nil {
-				t.Fatal(err)
-			}
-			tables, err := s.Load(ctx)
-			if err != nil || len(tables["t"]) != 1 || string(tables["t"]["k"]) != `"one"` {
-				t.Fatalf("loaded %v, error %v", tables, err)
-			}
-			body := []byte(`{"a":1}`)
-			d := schema.DigestOf(body)
-			if err := s.Put(ctx, map[schema.Digest][]byte{d: body}); err != nil {
-				t.Fatal(err)
-			}
-			if got, err := s.Get(ctx, d); err != nil || !bytes.Equal(got, body) {
-				t.Fatalf("body %q, error %v", got, err)
-			}
-			if err := s.Retain(ctx, map[schema.Digest]bool{}); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := s.Get(ctx, d); err == nil {
-				t.Fatal("a dropped body is still there")
-			}
-			closed(t, s)
-		})
+	t.Run("bolt", func(t *testing.T) {
+		journaltest.Run(t, open(t, path), func() reconciler.Store { return open(t, path) })
+	})
+	t.Run("memory", func(t *testing.T) { journaltest.Run(t, journal.NewMemory(), nil) })
+	t.Run("shared", func(t *testing.T) {
+		kv := newKV()
+		journaltest.Run(t, journal.NewShared(kv, "f"), func() reconciler.Store { return loaded(t, journal.NewShared(kv, "f")) })
+	})
+	t.Run("shared by two", func(t *testing.T) {
+		kv := newKV()
+		journaltest.RunShared(t, func() reconciler.Store { return journal.NewShared(kv, "f") })
+	})
+}
+
+func loaded(t *testing.T, s *journal.Shared) *journal.Shared {
+	t.Helper()
+	if _, err := s.Load(t.Context()); err != nil {
+		t.Fatal(err)
 	}
-	again := open(t, path)
-	defer closed(t, again)
-	tables, err := again.Load(t.Context())
-	if err != nil || string(tables["t"]["k"]) != `"one"` {
-		t.Fatalf("after reopening: %v, error %v", tables, err)
+	return s
+}
+
+// kv is a journal.KV in memory; lost makes the next swap take effect and
+// report an error.
+type kv struct {
+	values map[string][]byte
+	index  map[string]uint64
+	next   uint64
+	lost   bool
+}
+
+func newKV() *kv { return &kv{values: map[string][]byte{}, index: map[string]uint64{}} }
+
+func (k *kv) Read(_ context.Context, key string) ([]byte, uint64, error) {
+	return k.values[key], k.index[key], nil
+}
+
+func (k *kv) Tree(_ context.Context, prefix string) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	for name, v := range k.values {
+		if strings.HasPrefix(name, prefix) {
+			out[name] = v
+		}
 	}
+	return out, nil
+}
+
+func (k *kv) Swap(_ context.Context, key string, value []byte, index uint64) (uint64, bool, error) {
+	if k.index[key] != index {
+		return 0, false, nil
+	}
+	k.next++
+	k.values[key], k.index[key] = value, k.next
+	if k.lost {
+		k.lost = false
+		return 0, false, errors.New("the answer was lost")
+	}
+	return k.next, true, nil
+}
+
+func (k *kv) Write(_ context.Context, values map[string][]byte) error {
+	for key, v := range values {
+		if v == nil {
+			delete(k.values, key)
+			continue
+		}
+		if len(v) > 512<<10 {
+			return errors.New("too large")
+		}
+		k.values[key] = v
+	}
+	return nil
+}
+
+// A commit whose answer was lost counts once, and the store goes on; one that
+// somebody deleted is an error that says what to do.
+func TestSharedJournalInTrouble(t *testing.T) {
+	k := newKV()
+	s := loaded(t, journal.NewShared(k, "f"))
+	k.lost = true
+	for _, v := range []string{"1", "2"} {
+		if err := s.Append(t.Context(), 1, []reconciler.Entry{{Table: "t", Key: v, Value: json.RawMessage(v)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tables, err := journal.NewShared(k, "f").Load(t.Context())
+	if err != nil || len(tables["t"]) != 2 {
+		t.Fatalf("%v, %v", tables, err)
+	}
+	var out bytes.Buffer
+	if err := s.Export(t.Context(), &out); err != nil || strings.Count(out.String(), "\n") != 3 || s.Size() == 0 {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	delete(k.values, "f/log/1-1/0")
+	if _, err := journal.NewShared(k, "f").Load(t.Context()); err == nil || !strings.Contains(err.Error(), "log/1-1/0 is missing") {
+		t.Fatalf("a missing part gave %v", err)
+	}
+}
+
+// A journal is used by one process at a time.
+func TestAJournalInUseIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.db")
+	defer closed(t, open(t, path))
 	if _, err := journal.Open(path); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Fatalf("a journal in use was opened twice: %v", err)
 	}
