@@ -75,6 +75,7 @@ func (l *Loop) take(ctx context.Context, in intake) {
 		st.fetchErr = in.err.Error()
 		return
 	}
+	st.intake = &in
 	source := &in.rendered.Fleet
 	fleet := cloneFleet(source)
 	l.override(fleet)

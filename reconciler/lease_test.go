@@ -88,7 +88,9 @@ func (d signed) Apply(ctx context.Context, batch []schema.Action) []schema.Outco
 }
 
 // pair is two daemons, each with its own journal, on one lease and backend.
-func pair(t *testing.T, f func(a, b *world, sa, sb *seat, r *referee)) {
+func pair(t *testing.T, f func(a, b *world, sa, sb *seat, r *referee)) { pairWith(t, nil, f) }
+
+func pairWith(t *testing.T, change func(*reconciler.Config), f func(a, b *world, sa, sb *seat, r *referee)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &referee{writes: map[string]int{}}
 		a := newWorld(t)
@@ -104,6 +106,9 @@ func pair(t *testing.T, f func(a, b *world, sa, sb *seat, r *referee)) {
 			w.startWith(func(c *reconciler.Config) {
 				c.Lease = seats[who]
 				c.Drivers = []drivers.Driver{signed{w.back, who, r}}
+				if change != nil {
+					change(c)
+				}
 			})
 		}
 		a.again, b.again = func() { begin(a, "a") }, func() { begin(b, "b") }

@@ -132,6 +132,7 @@ type state struct {
 	fetched     time.Time
 	fetchErr    string
 	newest      string
+	intake      *intake // the newest that could be rendered
 	leading     bool
 	epoch       uint64
 	leaseUntil  time.Time
@@ -173,11 +174,20 @@ func newState() state {
 // runs, backend by backend and without a write, and observes until resume.
 func (l *Loop) load(ctx context.Context) error {
 	l.st = newState()
-	st := &l.st
 	tables, err := l.cfg.Store.Load(ctx)
 	if err != nil {
-		return err
+		if _, shared := l.cfg.Store.(Shared); !shared || l.cfg.Lease == nil {
+			return err
+		}
+		// It is read again before this daemon leads.
+		l.st.appendErr, tables = err.Error(), Tables{}
 	}
+	return l.record(ctx, tables)
+}
+
+// record makes the state that a journal keeps from its tables.
+func (l *Loop) record(ctx context.Context, tables Tables) error {
+	st := &l.st
 	for t, rows := range tables {
 		for k, v := range rows {
 			l.stored(Entry{t, k, v})

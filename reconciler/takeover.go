@@ -44,11 +44,46 @@ func (l *Loop) unlearned() {
 }
 
 // deposed notes that somebody else leads: what runs has to be learned before
-// this daemon leads again.
+// this daemon leads again, unless the other one's record is at hand then.
 func (l *Loop) deposed() {
 	l.st.leading = false
-	l.st.meta.Learned = nil
-	l.unlearned()
+	if _, shared := l.cfg.Store.(Shared); !shared {
+		l.st.meta.Learned = nil
+		l.unlearned()
+	}
+}
+
+// succeed takes the record of a shared journal as the leader before left it:
+// its rollouts go on, its brakes, pins, holds and goods are in force. What is
+// this process's own (readings, writes under way, Git) stays.
+func (l *Loop) succeed(ctx context.Context, epoch uint64) error {
+	shared, ok := l.cfg.Store.(Shared)
+	if !ok {
+		return nil
+	}
+	if err := shared.Claim(ctx, epoch); err != nil {
+		return err
+	}
+	tables, err := l.cfg.Store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	old := l.st
+	l.st = newState()
+	if err := l.record(ctx, tables); err != nil {
+		l.st = old
+		return err
+	}
+	st := &l.st
+	st.now, st.readings, st.queues, st.feeds = old.now, old.readings, old.queues, old.feeds
+	st.live, st.readAt, st.compared, st.lastBody, st.inflight = old.live, old.readAt, old.compared, old.lastBody, old.inflight
+	st.membership, st.suspects = old.membership, old.suspects
+	st.fetched, st.fetchErr, st.newest, st.rules, st.findings, st.frozen = old.fetched, old.fetchErr, old.newest, old.rules, old.findings, old.frozen
+	st.holder, st.directBrake, st.leaseUntil, st.retained = old.holder, old.directBrake, old.leaseUntil, old.retained
+	if old.intake != nil {
+		l.take(ctx, *old.intake)
+	}
+	return nil
 }
 
 // learnMarks asks the backends whose marks are still to be learned.

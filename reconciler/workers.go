@@ -89,6 +89,13 @@ func (l *Loop) leased(ctx context.Context, began time.Time, epoch uint64, held b
 	case !held:
 		l.deposed()
 	default:
+		if !st.leading || epoch != st.epoch {
+			if err := l.succeed(ctx, epoch); err != nil {
+				st.leading, st.appendErr = false, err.Error()
+				l.tell(Event{Kind: "journal", Error: err.Error()})
+				return
+			}
+		}
 		if epoch != st.meta.Epoch {
 			if st.meta.Epoch != l.cfg.Lease.Before() {
 				l.deposed() // somebody else led since, or nobody knows

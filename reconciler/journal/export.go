@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -74,13 +75,13 @@ func (b *Bolt) Size() int64 {
 
 // Import fills an empty journal from an export. Nothing is written unless the
 // whole export reads well.
-func (b *Bolt) Import(ctx context.Context, r io.Reader) error {
-	have, err := b.Load(ctx)
+func Import(ctx context.Context, s reconciler.Store, r io.Reader) error {
+	have, err := s.Load(ctx)
 	if err != nil {
 		return err
 	}
 	if len(have) > 0 {
-		return fmt.Errorf("journal %s is not empty: move it away before an import", b.path)
+		return errors.New("the journal is not empty: move it away before an import")
 	}
 	var entries []reconciler.Entry
 	bodies := map[schema.Digest][]byte{}
@@ -110,10 +111,10 @@ func (b *Bolt) Import(ctx context.Context, r io.Reader) error {
 			entries = append(entries, reconciler.Entry{Table: l.Table, Key: l.Key, Value: l.Value})
 		}
 	}
-	if err := b.Put(ctx, bodies); err != nil {
+	if err := s.Put(ctx, bodies); err != nil {
 		return err
 	}
-	return b.Append(ctx, 0, entries)
+	return s.Append(ctx, 0, entries)
 }
 
 func sortedKeys[V any](m map[string]V) []string {

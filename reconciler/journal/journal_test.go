@@ -194,16 +194,16 @@ func TestExportImport(t *testing.T) {
 	b := open(t, filepath.Join(t.TempDir(), "b.db"))
 	defer closed(t, b)
 	bad := strings.Replace(out.String(), `{"spec":1}`, `{"spec":2}`, 1)
-	if err := b.Import(t.Context(), strings.NewReader(bad)); err == nil {
+	if err := journal.Import(t.Context(), b, strings.NewReader(bad)); err == nil {
 		t.Fatal("a changed body was imported")
 	}
-	if err := errors.Join(b.Import(t.Context(), bytes.NewReader(out.Bytes())), b.Export(t.Context(), &again)); err != nil {
+	if err := errors.Join(journal.Import(t.Context(), b, bytes.NewReader(out.Bytes())), b.Export(t.Context(), &again)); err != nil {
 		t.Fatal(err)
 	}
 	if out.String() != again.String() {
 		t.Fatalf("export of the import differs:\n%s\n%s", out.String(), again.String())
 	}
-	if err := b.Import(t.Context(), bytes.NewReader(out.Bytes())); err == nil {
+	if err := journal.Import(t.Context(), b, bytes.NewReader(out.Bytes())); err == nil {
 		t.Fatal("an import over a full journal was accepted")
 	}
 }

@@ -85,8 +85,28 @@ func (*engine) ImportJournal(ctx context.Context, path string, r io.Reader) erro
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(j.Import(ctx, r), j.Close()); err != nil {
+	if err := errors.Join(journal.Import(ctx, j, r), j.Close()); err != nil {
 		return fmt.Errorf("cannot import into the journal %s: %w", path, err)
+	}
+	return nil
+}
+
+// RestoreJournal implements cli.Engine.
+func (*engine) RestoreJournal(ctx context.Context, path string, r io.Reader) error {
+	cfg, err := readConfig(path)
+	if err != nil {
+		return err
+	}
+	b, err := inspect(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	j, err := openJournal(cfg, b)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(journal.Import(ctx, j, r), j.Close()); err != nil {
+		return fmt.Errorf("cannot import into the journal of %s: %w", path, err)
 	}
 	return nil
 }

@@ -13,12 +13,24 @@ import (
 	"locktide.dev/drivers/consul"
 	"locktide.dev/drivers/nginx"
 	"locktide.dev/drivers/nomad"
+	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/journal"
 )
 
 // backends are the opened driver instances of one configuration.
 type backends struct {
 	drivers []drivers.Driver
 	lease   drivers.Lease
+	consuls map[string]*consul.Driver
+}
+
+// openJournal opens the store that the configuration names.
+func openJournal(cfg config.Config, b *backends) (reconciler.Store, error) {
+	if cfg.Journal.Consul == "" {
+		return journal.Open(cfg.Journal.File)
+	}
+	d := b.consuls[cfg.Journal.Consul]
+	return journal.NewShared(d.KeyValue(), d.JournalRoot()), nil
 }
 
 // open opens every instance that cfg names for reading and writing; proxies
@@ -35,7 +47,7 @@ func inspect(ctx context.Context, cfg config.Config) (*backends, error) {
 // opened opens every instance that cfg names, in the order of their names. A
 // Nomad or Consul that is away is no error: it stops only its own objects.
 func opened(ctx context.Context, cfg config.Config, log *slog.Logger, proxy func(nginx.Config, context.Context) (*nginx.Driver, error)) (*backends, error) {
-	b := &backends{}
+	b := &backends{consuls: map[string]*consul.Driver{}}
 	holder := holderName()
 	for _, name := range names(cfg.Consul) {
 		c := cfg.Consul[name]
@@ -44,7 +56,7 @@ func opened(ctx context.Context, cfg config.Config, log *slog.Logger, proxy func
 		if err != nil {
 			return nil, err
 		}
-		b.drivers = append(b.drivers, d)
+		b.drivers, b.consuls[name] = append(b.drivers, d), d
 		if cfg.Lease.Consul == name {
 			b.lease = d.Lease(holder)
 		}

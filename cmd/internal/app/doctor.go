@@ -26,7 +26,9 @@ func (e *engine) Doctor(ctx context.Context, path string) ([]schema.Diagnosis, e
 		return nil, err
 	}
 	checks := []schema.Diagnosis{{Name: "configuration", OK: true, Says: path}, tokenCheck(cfg.TokenFile)}
-	checks = append(checks, journalChecks(cfg.Journal)...)
+	if cfg.Journal.File != "" {
+		checks = append(checks, journalChecks(cfg.Journal.File)...)
+	}
 	checks = append(checks, gitCheck(ctx, cfg))
 	checks = append(checks, backendChecks(ctx, cfg)...)
 	b, err := inspect(ctx, cfg)
@@ -35,6 +37,9 @@ func (e *engine) Doctor(ctx context.Context, path string) ([]schema.Diagnosis, e
 	}
 	for _, d := range b.drivers {
 		checks = append(checks, readCheck(ctx, d))
+	}
+	if cfg.Journal.Consul != "" {
+		checks = append(checks, sharedCheck(ctx, cfg, b))
 	}
 	return append(checks, brakeChecks(ctx, cfg, b)...), nil
 }
@@ -103,6 +108,24 @@ func tokenCheck(path string) schema.Diagnosis {
 	default:
 		k.OK, k.Says = true, path
 	}
+	return k
+}
+
+// sharedCheck reads a shared journal whole.
+func sharedCheck(ctx context.Context, cfg config.Config, b *backends) schema.Diagnosis {
+	k := schema.Diagnosis{Name: "journal", Next: "check consul." + cfg.Journal.Consul + " and the permissions in docs/permissions.md"}
+	d := b.consuls[cfg.Journal.Consul]
+	s := journal.NewShared(d.KeyValue(), d.JournalRoot())
+	tables, err := s.Load(ctx)
+	if err != nil {
+		k.Says = err.Error()
+		return k
+	}
+	n := 0
+	for _, rows := range tables {
+		n += len(rows)
+	}
+	k.OK, k.Says = true, fmt.Sprintf("in consul.%s under %s: %d entries, %.1f MiB", cfg.Journal.Consul, d.JournalRoot(), n, float64(s.Size())/(1<<20))
 	return k
 }
 

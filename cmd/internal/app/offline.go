@@ -211,15 +211,15 @@ func (e *engine) Apply(ctx context.Context, folder, path string, timeout time.Du
 		return err
 	}
 	log := newLog(logTo, slog.LevelInfo)
-	store, err := journal.Open(cfg.Journal)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
 	b, err := open(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
+	store, err := openJournal(cfg, b)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
 	c := e.loopConfig(cfg, b)
 	c.Source, c.Store, c.Resume, c.Observer = folderSource{folder}, store, true, telemetry.New(log, e.version)
 	loop, err := reconciler.New(c)

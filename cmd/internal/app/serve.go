@@ -21,7 +21,6 @@ import (
 	"locktide.dev/reconciler/gate"
 	"locktide.dev/reconciler/gate/accesslog"
 	"locktide.dev/reconciler/gitsource"
-	"locktide.dev/reconciler/journal"
 	"locktide.dev/reconciler/ledger"
 	"locktide.dev/render"
 	"locktide.dev/schema"
@@ -38,15 +37,15 @@ func (e *engine) Serve(ctx context.Context, path string, logTo io.Writer) (err e
 	if err != nil {
 		return err
 	}
-	store, err := journal.Open(cfg.Journal)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
 	b, err := open(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
+	store, err := openJournal(cfg, b)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
 	loop := e.loopConfig(cfg, b)
 	loop.Source, loop.Store = source, store
 	loop.Poll = time.Duration(cfg.Git.Poll)

@@ -36,6 +36,8 @@ type Engine interface {
 	// ExportJournal and ImportJournal copy the journal of a stopped daemon.
 	ExportJournal(ctx context.Context, path string, w io.Writer) error
 	ImportJournal(ctx context.Context, path string, r io.Reader) error
+	// RestoreJournal fills the journal that a configuration names.
+	RestoreJournal(ctx context.Context, config string, r io.Reader) error
 	// CheckJournal reads it whole; RepairJournal puts a good one in the place
 	// of a damaged one. Both say what they found or did.
 	CheckJournal(path string) (string, error)

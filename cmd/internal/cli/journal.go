@@ -18,6 +18,23 @@ func (s *shared) journalCommand() *cobra.Command {
 		}}
 	}
 	const file = "/var/lib/locktide/journal.db"
+	var config string
+	restore := &cobra.Command{
+		Use:     "import [FILE]",
+		Short:   "Make a journal from JSON lines on standard input: FILE, or the one that --config names; it must be empty",
+		Example: "  locktide journal import " + file + " < backup.jsonl\n  locktide journal import --config /etc/locktide/locktide.yaml < backup.jsonl",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 1) == (config != "") {
+				return Fail("name a file, or a configuration with --config", "import needs one journal")
+			}
+			if config != "" {
+				return s.engine.RestoreJournal(cmd.Context(), config, s.In)
+			}
+			return s.engine.ImportJournal(cmd.Context(), args[0], s.In)
+		},
+	}
+	restore.Flags().StringVar(&config, "config", "", "the daemon's configuration, for a shared journal")
 	c.AddCommand(
 		says("check FILE", "Read a journal whole, without changing it; no daemon may use it", "locktide journal check "+file,
 			func(_ *cobra.Command, path string) (string, error) { return s.engine.CheckJournal(path) }),
@@ -37,15 +54,7 @@ func (s *shared) journalCommand() *cobra.Command {
 				return c.copy(cmd.Context(), "/v1/journal", s.Out)
 			},
 		},
-		&cobra.Command{
-			Use:     "import FILE",
-			Short:   "Make a journal from JSON lines on standard input; FILE must not exist",
-			Example: "  locktide journal import " + file + " < backup.jsonl",
-			Args:    cobra.ExactArgs(1),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				return s.engine.ImportJournal(cmd.Context(), args[0], s.In)
-			},
-		},
+		restore,
 		says("repair FILE", "Put a good journal in the place of a damaged one: what people decided is kept, the rest is rebuilt from what runs", "locktide journal repair "+file,
 			func(cmd *cobra.Command, path string) (string, error) {
 				return s.engine.RepairJournal(cmd.Context(), path)

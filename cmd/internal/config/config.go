@@ -26,7 +26,7 @@ type Config struct {
 	Git       Git               `yaml:"git"`        // definitions repository
 	Listen    string            `yaml:"listen"`     // of the API; default 127.0.0.1:4656
 	TokenFile string            `yaml:"token_file"` // token of write verbs; without it they are off
-	Journal   string            `yaml:"journal"`    // file; default /var/lib/locktide/journal.db
+	Journal   Journal           `yaml:"journal"`    // default: the file /var/lib/locktide/journal.db
 	BrakeFile string            `yaml:"brake_file"` // default /etc/locktide/BRAKE
 	Nomad     map[string]Nomad  `yaml:"nomad"`
 	Consul    map[string]Consul `yaml:"consul"`
@@ -46,6 +46,28 @@ type Prometheus struct {
 	Replicas    []string `yaml:"replicas"`    // base URLs
 	Datacenters []string `yaml:"datacenters"` // that it watches; none: all
 	TokenFile   string   `yaml:"token_file"`
+}
+
+// Journal says where the record is kept: a file of this host, or a Consul that
+// several daemons share. In YAML a bare text is a file.
+type Journal struct {
+	File   string `yaml:"file"`
+	Consul string `yaml:"consul"`
+}
+
+// UnmarshalYAML reads a path or {consul: NAME}.
+func (j *Journal) UnmarshalYAML(n *yaml.Node) error {
+	*j = Journal{}
+	if n.Kind == yaml.ScalarNode {
+		return n.Decode(&j.File)
+	}
+	type plain Journal
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if k := n.Content[i]; k.Value != "file" && k.Value != "consul" {
+			return fmt.Errorf("line %d: field %s not found in journal: write file or consul", k.Line, k.Value)
+		}
+	}
+	return n.Decode((*plain)(j))
 }
 
 // Git is the definitions repository.
@@ -153,7 +175,7 @@ func Load(path string) (Config, error) {
 
 // Parse decodes and validates, and fills defaults.
 func Parse(raw []byte) (Config, error) {
-	c := Config{Listen: "127.0.0.1:4656", Journal: "/var/lib/locktide/journal.db", BrakeFile: "/etc/locktide/BRAKE",
+	c := Config{Listen: "127.0.0.1:4656", Journal: Journal{File: "/var/lib/locktide/journal.db"}, BrakeFile: "/etc/locktide/BRAKE",
 		OnError: "refuse", Mode: "repair", Git: Git{Branch: "main", Poll: Duration(30 * time.Second)}}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
@@ -195,7 +217,7 @@ func (c *Config) validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen: %q is not host:port", c.Listen)
 	}
-	for _, check := range []func() error{c.backends, c.lease, c.limits, c.severities, c.gates} {
+	for _, check := range []func() error{c.backends, c.lease, c.journal, c.limits, c.severities, c.gates} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -257,6 +279,20 @@ func (c *Config) lease() error {
 		c.Lease.Consul = sorted(c.Consul)[0]
 	case len(c.Nomad) > 0:
 		c.Lease.Nomad = sorted(c.Nomad)[0]
+	}
+	return nil
+}
+
+func (c *Config) journal() error {
+	switch j := c.Journal; {
+	case j.File != "" && j.Consul != "":
+		return errors.New("journal: file and consul are both set: one keeps the record")
+	case j.File == "" && j.Consul == "":
+		return errors.New("journal: missing: a file, or {consul: NAME}")
+	case j.Consul != "":
+		if _, ok := c.Consul[j.Consul]; !ok {
+			return fmt.Errorf("journal.consul: there is no consul.%s", j.Consul)
+		}
 	}
 	return nil
 }

@@ -25,6 +25,16 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+func TestJournalIsAFileOrAConsul(t *testing.T) {
+	consul := "consul: {main: {address: \"http://127.0.0.1:8500\", datacenters: [dc1]}}\n"
+	for text, want := range map[string]Journal{"": {File: "/var/lib/locktide/journal.db"}, "journal: /x.db\n": {File: "/x.db"}, "journal: {file: /x.db}\n": {File: "/x.db"},
+		consul + "journal: {consul: main}\n": {Consul: "main"}} {
+		if c, err := Parse([]byte(good + text)); err != nil || c.Journal != want {
+			t.Errorf("%q: %+v, %v", text, c.Journal, err)
+		}
+	}
+}
+
 func TestErrorsNameTheField(t *testing.T) {
 	cases := []struct{ name, text, want string }{
 		{"empty", "", "the file is empty"},
@@ -41,6 +51,9 @@ func TestErrorsNameTheField(t *testing.T) {
 		{"lease", good + "lease: {consul: dc9}\n", "lease.consul: there is no consul.dc9"},
 		{"two leases", good + "lease: {consul: a, nomad: dc1}\n", "lease: consul and nomad"},
 		{"on_error", good + "on_error: ignore\n", "on_error"},
+		{"journal in no Consul", good + "journal: {consul: main}\n", "journal.consul: there is no consul.main"},
+		{"journal twice", good + "journal: {consul: main, file: x}\n", "journal: file and consul"},
+		{"journal elsewhere", good + "journal: {etcd: main}\n", "etcd"},
 		{"mode", good + "mode: quiet\n", "mode"},
 		{"listen", good + "listen: here\n", "listen"},
 		{"limit", good + "limits: {deletions_percent: 101}\n", "limits.deletions_percent"},
