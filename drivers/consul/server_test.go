@@ -3,6 +3,7 @@ package consul_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -249,6 +250,20 @@ func TestRightsAndWipes(t *testing.T) {
 		}
 	}
 	grant(rules)
+	// The shared journal needs one rule more, which the docs name beside.
+	_, more, _ := strings.Cut(string(docs), "`journal: {consul: ...}` also needs `")
+	more, _, _ = strings.Cut(more, "`")
+	grant(rules + more)
+	shared := journal.NewShared(d.KeyValue(), d.JournalRoot())
+	if err := errors.Join(shared.Claim(t.Context(), before), shared.Append(t.Context(), before, nil)); err == nil {
+		t.Fatal("an append without the loaded index was accepted")
+	}
+	if _, err := shared.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := shared.Append(t.Context(), before, []reconciler.Entry{{Table: "t", Key: "k", Value: json.RawMessage("1")}}); err != nil {
+		t.Fatalf("the journal, with the documented rights: %v", err)
+	}
 
 	if err := server.Server.Stop(); err != nil {
 		t.Fatal(err)
