@@ -15,7 +15,8 @@ func (s *shared) applyCommand() *cobra.Command {
 		Short: "Bring the fleet to a folder's definitions once, without a daemon",
 		Long: "Bring the fleet to a folder's definitions once: the loop runs until everything is as defined\n" +
 			"and ends. It takes the fleet's lease, so it refuses to run beside a daemon.",
-		Args: cobra.MaximumNArgs(1),
+		Example: "  locktide apply fleet --config locktide.yaml",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := s.engine.Apply(cmd.Context(), folderOf(args), config, timeout, s.Err); err != nil {
 				return err

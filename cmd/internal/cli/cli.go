@@ -15,6 +15,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"locktide.dev/schema"
 )
 
 // Exit codes.
@@ -125,6 +127,12 @@ func New(std Streams, version string, engine Engine) *cobra.Command {
 		for _, c := range g.commands {
 			c.GroupID = g.id
 			root.AddCommand(c)
+		}
+	}
+	for verb, names := range map[string]func(schema.Report) []string{"get": groupNames, "explain": appsAndGroups, "diff": appsAndGroups, "changes": appsAndGroups,
+		"history": appsAndGroups, "rollout": rolloutNames} {
+		if c, _, err := root.Find([]string{verb}); err == nil {
+			c.ValidArgsFunction = s.complete(names)
 		}
 	}
 	root.SetHelpCommandGroupID("more")

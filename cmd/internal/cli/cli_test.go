@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"locktide.dev/cmd/internal/httpapi"
 	"locktide.dev/schema"
 )
@@ -241,6 +244,47 @@ func TestBrakeDirectNeedsNoDaemon(t *testing.T) {
 	if code != 0 || e.braked != "" {
 		t.Errorf("exit code %d, braked %q: %s", code, e.braked, errs)
 	}
+}
+
+func TestCompletionOffersTheFleetsNames(t *testing.T) {
+	_, flags := daemon(t)
+	for args, want := range map[string]string{"get ": "shop.web/prod.dc1", "hold n": "n1", "rollout ": "shop.web", "unpin sh": "shop.web", "unpin x": "", "sync ": ""} {
+		verb, begun, _ := strings.Cut(args, " ")
+		code, out, _ := run(t, &engine{}, append(append([]string{"__complete"}, flags...), verb, begun)...)
+		first, _, _ := strings.Cut(out, "\n")
+		if strings.HasPrefix(first, ":") {
+			first = ""
+		}
+		if code != 0 || first != want {
+			t.Errorf("%q offers %q, want %q", args, out, want)
+		}
+	}
+	if _, out, _ := run(t, &engine{}, "__complete", "--api", "127.0.0.1:1", "get", ""); !strings.HasPrefix(out, ":") {
+		t.Errorf("without a daemon: %q", out)
+	}
+}
+
+// Every command has an example, and every flag says what it is.
+func TestEveryCommandHasHelp(t *testing.T) {
+	root := New(Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard}, "test", &engine{})
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+		if c.Hidden || !c.Runnable() || c == root || strings.Contains(c.CommandPath(), "completion") || c.Name() == "help" {
+			return
+		}
+		if c.Short == "" || !strings.Contains(c.Example, "locktide ") {
+			t.Errorf("%s has no example", c.CommandPath())
+		}
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Usage == "" {
+				t.Errorf("%s --%s says nothing", c.CommandPath(), f.Name)
+			}
+		})
+	}
+	visit(root)
 }
 
 // Doctor fails when a check does, and says that the daemon is dead.

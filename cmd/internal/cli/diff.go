@@ -14,9 +14,10 @@ import (
 func (s *shared) diffCommand() *cobra.Command {
 	var foreign bool
 	c := &cobra.Command{
-		Use:   "diff [NAME]",
-		Short: "Show drift: what is not as desired, since when, by whom, and what happens next",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "diff [NAME]",
+		Short:   "Show drift: what is not as desired, since when, by whom, and what happens next",
+		Example: "  locktide diff\n  locktide diff shop.web --foreign",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, r, err := s.report(cmd.Context())
 			if err != nil {

@@ -17,7 +17,8 @@ func (s *shared) planCommand() *cobra.Command {
 		Long: "Show what would change. Without a folder the running daemon is asked; with a folder its\n" +
 			"definitions are compared with what runs on the backends of --config. Nothing is written.\n" +
 			"Exit code 0: nothing to do, 2: changes, 1: error.",
-		Args: cobra.MaximumNArgs(1),
+		Example: "  locktide plan\n  locktide plan fleet --config locktide.yaml",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			plan, err := s.plan(cmd.Context(), args, config)
 			if err != nil {

@@ -14,9 +14,10 @@ func (s *shared) renderCommand() *cobra.Command {
 	var config string
 	var explain, objects bool
 	c := &cobra.Command{
-		Use:   "render [FOLDER]",
-		Short: "Print what definitions mean after layering",
-		Args:  cobra.MaximumNArgs(1),
+		Use:     "render [FOLDER]",
+		Short:   "Print what definitions mean after layering",
+		Example: "  locktide render fleet --explain",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r, err := s.engine.Render(cmd.Context(), folderOf(args), config)
 			if err != nil {

@@ -10,9 +10,10 @@ const brakeFile = "/etc/locktide/BRAKE"
 func (s *shared) serveCommand() *cobra.Command {
 	var config string
 	c := &cobra.Command{
-		Use:   "serve",
-		Short: "Run the daemon",
-		Args:  cobra.NoArgs,
+		Use:     "serve",
+		Short:   "Run the daemon",
+		Example: "  locktide serve --config /etc/locktide/locktide.yaml",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return s.engine.Serve(cmd.Context(), config, s.Err)
 		},

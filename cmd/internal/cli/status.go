@@ -14,9 +14,10 @@ import (
 
 func (s *shared) statusCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "status",
-		Short: "Show the fleet's health, what is in flight and what waits",
-		Args:  cobra.NoArgs,
+		Use:     "status",
+		Short:   "Show the fleet's health, what is in flight and what waits",
+		Example: "  locktide status\n  locktide status -o json",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, r, err := s.report(cmd.Context())
 			if err != nil {

@@ -15,7 +15,8 @@ func (s *shared) validateCommand() *cobra.Command {
 		Short: "Check definitions: they render, and no policy denies them",
 		Long: "Check definitions: they render, and no policy denies them. With --config the daemon's\n" +
 			"configuration is checked too, and the definitions are compiled for its backends.",
-		Args: cobra.MaximumNArgs(1),
+		Example: "  locktide validate fleet --config locktide.yaml",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if config != "" {
 				if err := s.engine.CheckConfig(config); err != nil {

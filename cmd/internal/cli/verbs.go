@@ -74,6 +74,9 @@ func (s *shared) verbCommand(v verb) *cobra.Command {
 	if v.args != "" {
 		c.Use += " " + v.args
 	}
+	if names := completionOf(v.name); names != nil {
+		c.ValidArgsFunction = s.complete(names)
+	}
 	switch {
 	case v.args == "":
 		c.Args = cobra.NoArgs

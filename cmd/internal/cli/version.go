@@ -9,9 +9,10 @@ import (
 
 func (s *shared) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version, and the versions of servers that it was tested with",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Print the version, and the versions of servers that it was tested with",
+		Example: "  locktide version -o json",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			tested := s.engine.Tested()
 			if s.wantsJSON() {
