@@ -133,6 +133,12 @@ func TestConformance(t *testing.T) {
 		d, client := open(t, nil)
 		drivertest.Run(t, drivertest.Case{Driver: d, First: config("shop.cart/d1", map[string]string{"a": "1", "b/c": "2"}),
 			Second: config("shop.cart/d1", map[string]string{"a": "1", "b/c": "3", "new": ""}),
+			Other:  config("shop.cart/d2", map[string]string{"a": "1"}),
+			Foreign: func(t *testing.T) {
+				if _, err := client.KV().Put(&api.KVPair{Key: "test/testconformance-kv/shop.cart/d2/a", Value: []byte("1")}, nil); err != nil {
+					t.Fatal(err)
+				}
+			},
 			Tamper: func(t *testing.T) {
 				if _, err := client.KV().Delete("test/testconformance-kv/shop.cart/d1/a", nil); err != nil {
 					t.Fatal(err)
@@ -145,7 +151,12 @@ func TestConformance(t *testing.T) {
 		first := compile(t, d, f, "hosts/bmc-7")[consul.KindNode]
 		f.Hosts["bmc-7"] = schema.Host{Address: "10.0.0.8", Datacenter: "dc1", External: true}
 		second := compile(t, d, f, "hosts/bmc-7")[consul.KindNode]
-		drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Tamper: func(t *testing.T) {
+		foreign := func(t *testing.T) {
+			if _, err := client.Catalog().Register(&api.CatalogRegistration{Node: "other", Address: "10.0.0.7"}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Other: named(first, "other"), Foreign: foreign, Tamper: func(t *testing.T) {
 			if _, err := client.Catalog().Deregister(&api.CatalogDeregistration{Node: "bmc-7"}, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -160,7 +171,7 @@ func TestConformance(t *testing.T) {
 			f.Groups[n] = g
 		}
 		second := compile(t, d, f, "groups/shop.cart/prod.dc1")[consul.KindDefaults]
-		drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Tamper: func(t *testing.T) {
+		drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Other: named(first, "def-other"), Foreign: entry(client, &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "def-other", Protocol: "http"}), Tamper: func(t *testing.T) {
 			if _, err := client.ConfigEntries().Delete(api.ServiceDefaults, "def-shop-cart", nil); err != nil {
 				t.Fatal(err)
 			}
@@ -175,7 +186,7 @@ func TestConformance(t *testing.T) {
 		if first.Digest == second.Digest {
 			t.Fatal("a group less left the subsets equal")
 		}
-		drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Tamper: func(t *testing.T) {
+		drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Other: named(first, "res-other"), Foreign: entry(client, &api.ServiceResolverConfigEntry{Kind: api.ServiceResolver, Name: "res-other"}), Tamper: func(t *testing.T) {
 			e := &api.ServiceResolverConfigEntry{Kind: api.ServiceResolver, Name: "res-shop-cart", DefaultSubset: "prod-dc1",
 				Subsets: map[string]api.ServiceResolverSubset{"prod-dc1": {Filter: `Service.Meta.group == "shop.cart/prod.dc1"`}}, Meta: map[string]string{"locktide-owner": "testconformance-resolver"}}
 			if _, _, err := client.ConfigEntries().Set(e, nil); err != nil {
@@ -191,12 +202,27 @@ func TestConformance(t *testing.T) {
 		f.Groups["shop.job/prod.dc1"] = schema.Group{App: "shop.job", Stage: "prod", Datacenter: "dc1",
 			Body: schema.Body{Services: map[string]schema.Service{"main": {Name: "int-job", Meta: map[string]string{"protocol": "http"}}}}}
 		second := compile(t, d, f, "apps/shop.web")[consul.KindIntention]
-		drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Tamper: func(t *testing.T) {
+		drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Other: named(first, "int-other"), Tamper: func(t *testing.T) {
 			if _, err := client.ConfigEntries().Delete(api.ServiceIntentions, "int-shop-cart", nil); err != nil {
 				t.Fatal(err)
 			}
 		}})
 	})
+}
+
+// named gives an object under another name.
+func named(o schema.Object, name string) schema.Object {
+	o.Key.Name = name
+	return o
+}
+
+// entry makes a config entry without our mark.
+func entry(client *api.Client, e api.ConfigEntry) func(*testing.T) {
+	return func(t *testing.T) {
+		if _, _, err := client.ConfigEntries().Set(e, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // TestARouteThroughTheMesh applies everything of two routes in one batch, in

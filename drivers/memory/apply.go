@@ -47,7 +47,9 @@ func (d *Driver) apply(a schema.Action) schema.Outcome {
 		return fail(schema.FailInvalid, "the backend refuses this object")
 	}
 	if d.foreign(a.Key) && a.Verb != schema.VerbAdopt {
-		return fail(schema.FailConflict, "a foreign object stands there")
+		out := fail(schema.FailConflict, "a foreign object stands there")
+		out.Failure.Next = "locktide adopt " + a.Key.String()
+		return out
 	}
 	if have := d.versionOf(a.Key); !d.faults.Stale && have != a.If {
 		return fail(schema.FailConflict, "version is %q, the decision read %q", have, a.If)
@@ -124,8 +126,13 @@ func (d *Driver) applyPlain(a schema.Action) *schema.Failure {
 }
 
 func (d *Driver) applyJob(a schema.Action, now time.Time) *schema.Failure {
-	d.log(a, now)
 	j := d.jobs[a.Key]
+	switch a.Verb {
+	case schema.VerbCreate, schema.VerbUpdate, schema.VerbStage, schema.VerbPark, schema.VerbAdopt, schema.VerbDelete, schema.VerbApprove, schema.VerbMove:
+	default:
+		return &schema.Failure{Kind: schema.FailInvalid, Message: fmt.Sprintf("%s is no verb for %s", a.Verb, a.Key.Kind)}
+	}
+	d.log(a, now)
 	switch a.Verb {
 	case schema.VerbCreate, schema.VerbUpdate, schema.VerbStage, schema.VerbPark:
 		d.register(a, j)

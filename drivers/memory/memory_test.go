@@ -44,8 +44,12 @@ func TestConformance(t *testing.T) {
 	for _, kind := range []schema.Kind{memory.KindJob, memory.KindRoute} {
 		t.Run(string(kind), func(t *testing.T) {
 			d := memory.New(memory.Options{Name: "m"})
-			c := drivertest.Case{Driver: d, First: compile(t, d, group(3, "1"), kind), Second: compile(t, d, group(3, "2"), kind)}
+			first := compile(t, d, group(3, "1"), kind)
+			other := first
+			other.Key.Name = "other"
+			c := drivertest.Case{Driver: d, First: first, Second: compile(t, d, group(3, "2"), kind), Other: other}
 			c.Tamper = func(*testing.T) { d.Remove(c.First.Key) }
+			c.Foreign = func(*testing.T) { d.PutForeign(other) }
 			if kind == memory.KindJob {
 				c.Tamper = func(*testing.T) { d.StopByHand(c.First.Key) }
 			}

@@ -186,6 +186,7 @@ func TestConformance(t *testing.T) {
 	d, c := proxy(t, nil)
 	drivertest.Run(t, drivertest.Case{Driver: d, First: object("cart", route("cart.example", "/", "shop.cart/prod.dc1")),
 		Second: object("cart", route("cart.example", "/v2", "shop.cart/prod.dc1")),
+		Other:  object("other", route("other.example", "/", "shop.cart/prod.dc1")),
 		Tamper: func(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(c.Dir, l7.Current, "routes.conf"), []byte("# mine now\n"), 0o644); err != nil {
 				t.Fatal(err)

@@ -63,7 +63,7 @@ func (d *Driver) current(ctx context.Context, a schema.Action) (*liveJob, error)
 		return nil, conflict("it exists already, at version %s", live.version())
 	case a.If != "" && live.version() != a.If:
 		return nil, conflict("it is at version %s; the decision read %s", live.version(), a.If)
-	case !live.ours(d.config.Owner) && a.Last == nil && a.Verb != schema.VerbAdopt:
+	case !live.ours(d.config.Owner) && (a.Last == nil || a.Verb == schema.VerbDelete) && a.Verb != schema.VerbAdopt:
 		f := conflict("a job of somebody else has this name")
 		f.Next = "locktide adopt " + a.Key.String()
 		return nil, f
@@ -175,7 +175,7 @@ func (d *Driver) send(ctx context.Context, o schema.Object, job *api.Job, live *
 	r := receipt(versionOf(at), o.Digest, p)
 	if sub.VariableFlags[flagEjected] == "" && !deref(job.Stop) {
 		d.memory.own(o.Key, o.Group)
-		d.memory.learn(o.Key, at, p)
+		d.memory.learn(o.Key, at, p, true)
 		w := written{index: at, receipt: r, fact: versionFact{p.Release, sub.VariableFlags[flagGroup]}}
 		if sent := (&liveJob{job: job, flags: sub.VariableFlags}); !p.Parked && sent.marked(d.config.Owner) {
 			job.JobModifyIndex, job.Version, w.live = &at, &version, sent

@@ -64,7 +64,7 @@ func (d *Driver) inventory(ctx context.Context, key schema.Key) (*drivers.Owned,
 	}
 	if len(diff) == 0 {
 		p := live.proof()
-		d.memory.learn(key, deref(live.job.JobModifyIndex), p)
+		d.memory.learn(key, deref(live.job.JobModifyIndex), p, true)
 		out.Receipt = *receipt(live.version(), o.Digest, p)
 	}
 	return out, nil

@@ -182,6 +182,7 @@ type written struct {
 type fact struct {
 	index uint64 // JobModifyIndex
 	proof proof
+	ours  bool // marked, or equal to what we wrote
 }
 
 type compared struct {
@@ -222,13 +223,24 @@ func (m *memory) group(key schema.Key) (string, bool) {
 	return g, ok
 }
 
-func (m *memory) learn(key schema.Key, index uint64, p proof) {
+func (m *memory) learn(key schema.Key, index uint64, p proof, ours bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.facts == nil {
 		m.facts = map[schema.Key]fact{}
 	}
-	m.facts[key] = fact{index, p}
+	if was := m.facts[key]; was.index == index {
+		ours = ours || was.ours
+	}
+	m.facts[key] = fact{index, p, ours}
+}
+
+// holds says whether this very version was proved to be ours.
+func (m *memory) holds(key schema.Key, index uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := m.facts[key]
+	return f.index == index && f.ours
 }
 
 func (m *memory) fact(key schema.Key, index uint64) (proof, bool) {

@@ -120,7 +120,7 @@ func (d *Driver) learnVersions(ctx context.Context, allocs []*api.AllocationList
 	d.each(len(keys), func(i int) {
 		l, err := d.read(ctx, keys[i])
 		if errs[len(versions)+i] = err; err == nil && l != nil {
-			d.memory.learn(keys[i], deref(l.job.JobModifyIndex), l.proof())
+			d.memory.learn(keys[i], deref(l.job.JobModifyIndex), l.proof(), l.ours(d.config.Owner))
 		}
 	})
 	for _, err := range errs {

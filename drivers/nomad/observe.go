@@ -63,8 +63,7 @@ func (d *Driver) list(ctx context.Context) (map[schema.Key]*api.JobListStub, err
 func (d *Driver) present(stubs map[schema.Key]*api.JobListStub) []schema.LiveObject {
 	var out []schema.LiveObject
 	for key, s := range stubs {
-		_, known := d.memory.group(key)
-		if s.Stop || (s.Meta[markOwner] != d.config.Owner && !known) {
+		if s.Stop || s.Meta[markOwner] != d.config.Owner && !d.memory.holds(key, s.JobModifyIndex) {
 			continue
 		}
 		out = append(out, schema.LiveObject{Key: key, State: schema.StatePresent, Version: versionOf(s.JobModifyIndex)})
@@ -87,7 +86,7 @@ func (d *Driver) compareAll(ctx context.Context, wants []drivers.Want, stubs map
 		key, stub := wants[i].Object.Key, stubs[wants[i].Object.Key]
 		if stub != nil && o.State != schema.StateForeign && o.State != schema.StateAbsent {
 			d.memory.own(key, wants[i].Object.Group)
-			d.memory.learn(key, stub.JobModifyIndex, p)
+			d.memory.learn(key, stub.JobModifyIndex, p, o.State == schema.StateSame)
 			o.Count = p.Count
 			o.Progress = progress(newest[key], stub.JobModifyIndex, p)
 		}

@@ -39,9 +39,18 @@ func edit(t *testing.T, d *Driver, o schema.Object, change func(*api.Job)) {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	d, _ := open(t, "conf")
-	first, second := web(t, d, "conform.app", 1, "one"), web(t, d, "conform.app", 1, "two")
-	drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Wait: 2 * time.Minute, Tamper: func(t *testing.T) {
+	first, second, other := web(t, d, "conform.app", 1, "one"), web(t, d, "conform.app", 1, "two"), web(t, d, "other.app", 0, "one")
+	drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Other: other, Wait: 2 * time.Minute, Tamper: func(t *testing.T) {
 		edit(t, d, first, func(j *api.Job) { j.TaskGroups[0].Tasks[0].Env["VALUE"] = "by hand" })
+	}, Foreign: func(t *testing.T) {
+		job, err := jobOf(other.Spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		job.Meta = nil
+		if _, _, err := d.api.Jobs().Register(job, writing(t.Context(), "")); err != nil {
+			t.Fatal(err)
+		}
 	}})
 }
 
