@@ -39,6 +39,7 @@ var rules = []rule{
 	{"reconciler/rollout", []string{"*"}, []string{module + "schema"}, "pure parts know the vocabulary"},
 	{"reconciler/ledger", []string{"*"}, []string{module + "schema"}, "pure parts know the vocabulary"},
 	{"reconciler/rotation", []string{"*"}, []string{module + "schema"}, "pure parts know the vocabulary"},
+	{"reconciler/forecast", []string{"*"}, []string{module + "schema", module + "drivers/memory", module + "drivers", module + "reconciler/rollout", module + "reconciler/ledger"}, "a forecast has decisions and a copy in memory, nothing that runs"},
 	{"reconciler/gate/sequential", pure, nil, "statistics are pure"},
 	{"reconciler/gate/sequential", []string{"*"}, nil, "statistics need the standard library only"},
 	{"reconciler/gate/accesslog", []string{"*"}, nil, "a log is read with the standard library only"},

@@ -109,24 +109,26 @@ func (l *Loop) Plan() schema.Plan { return *l.plan.Load() }
 
 // WritePlan writes the newest plan for people.
 func (l *Loop) WritePlan(w io.Writer, color bool) error {
-	bodies := func(d schema.Digest) (schema.Object, bool) {
-		type found struct {
-			o  schema.Object
-			ok bool
-		}
-		answer := make(chan found, 1)
-		l.post(func() {
-			o, ok := l.body(d)
-			answer <- found{o, ok}
-		})
-		select {
-		case f := <-answer:
-			return f.o, f.ok
-		case <-l.stopping:
-			return schema.Object{}, false
-		}
+	return planner.Render(w, l.Plan(), l.Body, color)
+}
+
+// Body gives the object that an entry of a plan stands for, while Run runs.
+func (l *Loop) Body(d schema.Digest) (schema.Object, bool) {
+	type found struct {
+		o  schema.Object
+		ok bool
 	}
-	return planner.Render(w, l.Plan(), bodies, color)
+	answer := make(chan found, 1)
+	l.post(func() {
+		o, ok := l.body(d)
+		answer <- found{o, ok}
+	})
+	select {
+	case f := <-answer:
+		return f.o, f.ok
+	case <-l.stopping:
+		return schema.Object{}, false
+	}
 }
 
 // History gives the timeline since a time, oldest first.

@@ -98,6 +98,41 @@ func (s *Source) Latest(ctx context.Context) (reconciler.Revision, error) {
 	return rev, nil
 }
 
+// At gives a revision by its commit id, the beginning of one, or the name of a
+// branch, on any branch; the branch that is followed does not move.
+func (s *Source) At(ctx context.Context, rev string) (reconciler.Revision, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fail := func(err error) (reconciler.Revision, error) {
+		return reconciler.Revision{}, fmt.Errorf("could not read %.80q of %s: %s", rev, Redact(s.cfg.URL), s.hide(err))
+	}
+	auth, err := s.auth()
+	if err != nil {
+		return fail(err)
+	}
+	remote, err := s.repo.Remote("origin")
+	if err != nil {
+		return fail(err)
+	}
+	err = remote.FetchContext(ctx, &git.FetchOptions{Auth: auth, RefSpecs: []config.RefSpec{"+refs/heads/*:refs/remotes/origin/*"}, Tags: git.NoTags, Force: true})
+	if err != nil && !errors.Is(err, git.NoErrAlreadyUpToDate) {
+		return fail(err)
+	}
+	var tip plumbing.Hash
+	if ref, err := s.repo.Reference(plumbing.NewRemoteReferenceName("origin", rev), true); err == nil {
+		tip = ref.Hash()
+	} else if h, err := s.repo.ResolveRevision(plumbing.Revision(rev)); err == nil {
+		tip = *h
+	} else {
+		return fail(errors.New("there is no such commit or branch"))
+	}
+	found, err := s.revision(tip)
+	if err != nil {
+		return fail(err)
+	}
+	return found, nil
+}
+
 // Descends says whether commit is new or a descendant of old, as far as the
 // fetched history proves it. It serves a daemon that restarts.
 func (s *Source) Descends(old, commit string) bool {

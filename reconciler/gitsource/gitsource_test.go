@@ -135,3 +135,28 @@ func TestMissingBranch(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 }
+
+// A revision of any branch can be read, and the branch that is followed stays.
+func TestAtARevision(t *testing.T) {
+	o := newOrigin(t)
+	first := o.commit("a.yaml", "apps: {}\n")
+	o.git("checkout", "-q", "-b", "feature/cart")
+	other := o.commit("b.yaml", "apps: {}\n")
+	o.git("checkout", "-q", "main")
+	last := o.commit("c.yaml", "apps: {}\n")
+	s := open(t, gitsource.Config{URL: o.dir})
+	for rev, want := range map[string]string{"feature/cart": other, other: other, other[:9]: other, first: first, "main": last} {
+		got, err := s.At(t.Context(), rev)
+		if err != nil || got.Commit != want {
+			t.Errorf("%s: %s, %v; want %s", rev, got.Commit, err, want)
+		}
+	}
+	if rev, err := s.Latest(t.Context()); err != nil || rev.Commit != last {
+		t.Errorf("latest is %s, %v", rev.Commit, err)
+	}
+	for _, rev := range []string{"nowhere", "", "--upload-pack=x", "HEAD~99", "^{/x", strings.Repeat("x", 9999)} {
+		if got, err := s.At(t.Context(), rev); err == nil {
+			t.Errorf("%.20q is commit %s", rev, got.Commit)
+		}
+	}
+}

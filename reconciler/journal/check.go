@@ -143,7 +143,7 @@ func fsync(path string) (took time.Duration, err error) {
 }
 
 // decided are the tables that no backend can give back: what people decided.
-var decided = map[string]bool{"pins": true, "holds": true, "quarantine": true, "history": true, "ledger": true}
+var decided = map[string]bool{"pins": true, "overrides": true, "holds": true, "quarantine": true, "history": true, "ledger": true}
 
 // Repair puts a journal in the place of a damaged one: what people decided is
 // kept where it can be read, the rest is rebuilt by the daemon from the marks

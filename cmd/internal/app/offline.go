@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"locktide.dev/cmd/internal/cli"
+	"locktide.dev/cmd/internal/config"
 	"locktide.dev/cmd/internal/telemetry"
 	"locktide.dev/drivers"
 	"locktide.dev/policy"
@@ -101,45 +102,56 @@ func compile(ds []drivers.Driver, f *schema.Fleet) (objects []schema.Object, fou
 
 // Plan implements cli.Engine: a loop that only observes reads the backends,
 // rebuilds what is ours from the marks there, and plans.
-func (e *engine) Plan(ctx context.Context, folder, path string) (schema.Plan, error) {
+func (e *engine) Plan(ctx context.Context, folder, path string) (plan schema.Plan, err error) {
+	c, _, err := e.observing(ctx, path)
+	if err != nil {
+		return plan, err
+	}
+	c.Source = folderSource{folder}
+	err = planOnce(ctx, c, func(l *reconciler.Loop) error {
+		plan = l.Plan()
+		return nil
+	})
+	return plan, err
+}
+
+// observing gives the configuration of a loop that never writes.
+func (e *engine) observing(ctx context.Context, path string) (reconciler.Config, config.Config, error) {
 	if path == "" {
-		return schema.Plan{}, cli.Fail("name the daemon's configuration with --config, or leave the folder out to ask the daemon",
+		return reconciler.Config{}, config.Config{}, cli.Fail("name the daemon's configuration with --config, or leave the folder out to ask the daemon",
 			"a folder alone does not say with which backends to compare")
 	}
 	cfg, err := readConfig(path)
 	if err != nil {
-		return schema.Plan{}, err
+		return reconciler.Config{}, cfg, err
 	}
 	b, err := inspect(ctx, cfg)
 	if err != nil {
-		return schema.Plan{}, err
+		return reconciler.Config{}, cfg, err
 	}
 	c := e.loopConfig(cfg, b)
-	c.Observe, c.Lease = true, nil
-	c.Source, c.Store = folderSource{folder}, journal.NewMemory()
-	return planOnce(ctx, c)
+	c.Observe, c.Lease, c.Store = true, nil, journal.NewMemory()
+	return c, cfg, nil
 }
 
-// planOnce runs a loop that only observes until it has planned its source's revision.
-func planOnce(ctx context.Context, c reconciler.Config) (schema.Plan, error) {
+// planOnce runs a loop that only observes until it has planned its source's
+// revision, and gives it to done.
+func planOnce(ctx context.Context, c reconciler.Config, done func(*reconciler.Loop) error) error {
 	loop, err := reconciler.New(c)
 	if err != nil {
-		return schema.Plan{}, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	var plan schema.Plan
-	err = until(ctx, loop, func(r *schema.Report) (bool, error) {
+	return until(ctx, loop, func(r *schema.Report) (bool, error) {
 		if problem := refused(r); problem != nil {
 			return false, problem
 		}
-		if r.Head == "" || r.InForce != r.Head || !allRead(r, len(c.Drivers)) {
+		if r.Head == "" || r.InForce != r.Head || !allRead(r, len(c.Drivers)) || loop.Plan().Commit != r.InForce {
 			return false, nil
 		}
-		plan = loop.Plan()
-		return plan.Commit == r.InForce, nil
+		return true, done(loop)
 	})
-	return plan, err
 }
 
 func allRead(r *schema.Report, backends int) bool {

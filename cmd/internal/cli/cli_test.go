@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"net/http/httptest"
 	"os"
@@ -30,6 +31,17 @@ type engine struct {
 }
 
 func (e *engine) Plan(context.Context, string, string) (schema.Plan, error) { return e.plan, nil }
+func (e *engine) WhatIf(_ context.Context, rev, config string, start time.Duration) (schema.Forecast, error) {
+	if rev != "3f0c9a1" || config != DefaultConfig || start != 45*time.Second {
+		return schema.Forecast{}, fmt.Errorf("asked for %s, %s, %s", rev, config, start)
+	}
+	job := schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "web"}
+	return schema.Forecast{Commit: rev, Members: 3, Batches: 2, Took: 95 * time.Second, Assumes: []string{"every gate passes"},
+		Awaits: []schema.Await{{Rule: "deletions", Why: "6 of 20", Items: []string{"x"}}},
+		Partitions: []schema.PartitionForecast{{ID: "shop.web", Wave: 1, Ends: 95 * time.Second, Steps: []schema.ForecastStep{
+			{Key: job, Verb: schema.VerbStage, Batch: 1, Members: []string{"0 on n4"}, Serving: 12, Of: 12}}},
+			{ID: "shop.api", Stuck: &schema.Reason{Message: "no capacity"}}}}, nil
+}
 func (e *engine) PrintPlan(w io.Writer, p schema.Plan, _ bool) error {
 	for _, part := range p.Partitions {
 		if _, err := io.WriteString(w, part.ID+"\n"); err != nil {
@@ -358,5 +370,19 @@ func TestLooking(t *testing.T) {
 		if strings.Contains(out, "\x1b[") {
 			t.Errorf("%s: colour without a terminal", c.args)
 		}
+	}
+}
+
+func TestWhatIf(t *testing.T) {
+	code, out, errs := run(t, &engine{}, "what-if", "3f0c9a1", "--start", "45s")
+	for _, want := range []string{"3f0c9a1: 2 partitions, 3 members in 2 batches, at least 1m35s", "wave 1, +0s", "  shop.web, ends +1m35s",
+		"+0s      stage nomad.job:dc1:web, batch 1: takes 0 on n4 (12 of 12 serve)", "shop.api, would not end: no capacity",
+		"awaits approval first deletions: 6 of 20 (1 change)", "assumes: every gate passes"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%q is missing in\n%s", want, out)
+		}
+	}
+	if code != ExitOK {
+		t.Errorf("exit code %d: %s", code, errs)
 	}
 }

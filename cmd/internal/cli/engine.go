@@ -16,6 +16,9 @@ type Engine interface {
 	Render(ctx context.Context, folder, config string) (Rendered, error)
 	// Plan compares the definitions in folder with what runs.
 	Plan(ctx context.Context, folder, config string) (schema.Plan, error)
+	// WhatIf says what a revision (a commit, a branch, or a folder) would do,
+	// without doing it; start is assumed from placement to passing.
+	WhatIf(ctx context.Context, rev, config string, start time.Duration) (schema.Forecast, error)
 	// PrintPlan writes a plan for people.
 	PrintPlan(w io.Writer, p schema.Plan, color bool) error
 	// Apply runs the loop on folder until all is as defined, and ends.
