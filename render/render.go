@@ -57,7 +57,7 @@ const MaxTime = 3 * time.Minute
 
 // Render renders one tree, see Session.Render.
 func Render(ctx context.Context, fsys fs.FS, opts Options) (Result, error) {
-	s, err := NewSession(nil)
+	s, err := NewSession(nil, nil)
 	if err != nil {
 		return Result{}, err
 	}
@@ -76,7 +76,7 @@ func (s *Session) Render(ctx context.Context, fsys fs.FS, opts Options) (Result,
 	ctx, cancel := context.WithTimeout(ctx, MaxTime)
 	defer cancel()
 	done := make(chan outcome, 1)
-	run := &Session{types: s.types, eval: s.eval, state: s.state} // it may outlive this call
+	run := &Session{types: s.types, eval: s.eval, store: s.store, state: s.state} // it may outlive this call
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {
@@ -117,7 +117,7 @@ func (s *Session) render(ctx context.Context, fsys fs.FS, opts Options) (Result,
 		g.dropFailed(opts.Previous)
 	}
 	r := s.resolve(g, &next)
-	r.Files, r.Evaluated = next.listing.Files(), len(tasks)
+	r.Files, r.Evaluated = next.listing.Files(), next.evaluated
 	if opts.OnError == Freeze && opts.Previous != nil {
 		r.freeze(g.failed, opts.Previous)
 	}

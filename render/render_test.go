@@ -240,7 +240,7 @@ func BenchmarkRender1000Groups(b *testing.B) {
 // A commit of one file in a fleet of 1,000 groups.
 func BenchmarkRenderOneFile(b *testing.B) {
 	fsys := manyGroups(250)
-	s, err := render.NewSession(nil)
+	s, err := render.NewSession(nil, nil)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -23,7 +23,22 @@ import (
 type Session struct {
 	types *cueschema.Schema
 	eval  Evaluator
+	store Store
 	state state
+}
+
+// Store keeps answers over restarts. What it gives is checked against the
+// tree, so that it may be old, but it must be of this program.
+type Store interface {
+	Load() map[string]Kept // by task
+	Add([]Kept)
+}
+
+// Kept is an answer with what it was made of.
+type Kept struct {
+	Task   Task
+	Answer Answer
+	Made   []string // of Answer.Reads: hashes, in the same order
 }
 
 // state is what a session knows of the newest tree that it rendered.
@@ -36,6 +51,8 @@ type state struct {
 	layers   *layers
 	fleet    schema.Fleet
 	frozen   []schema.Ref
+
+	evaluated int // units
 }
 
 // unit is what fails or holds as a whole: a CUE package or a file.
@@ -46,8 +63,9 @@ type unit struct {
 	library bool // imported by others and defines nothing itself
 }
 
-// NewSession gives a session that evaluates with e; nil evaluates here.
-func NewSession(e Evaluator) (*Session, error) {
+// NewSession gives a session that evaluates with e (nil evaluates here) and
+// keeps what it evaluated in store, if that is not nil.
+func NewSession(e Evaluator, store Store) (*Session, error) {
 	types, err := cueschema.Load()
 	if err != nil {
 		return nil, err
@@ -55,7 +73,7 @@ func NewSession(e Evaluator) (*Session, error) {
 	if e == nil {
 		e = Local{}
 	}
-	return &Session{types: types, eval: e}, nil
+	return &Session{types: types, eval: e, store: store}, nil
 }
 
 // scan brings the list of units up to a tree: next gets the units that stay as
@@ -159,6 +177,10 @@ func intersect(a, b []string) bool {
 
 // evaluate runs the tasks and puts their units into next.
 func (s *Session) evaluate(ctx context.Context, fsys fs.FS, tasks []Task, next *state) error {
+	if s.store != nil && s.state.listing == nil {
+		tasks = next.recall(s.store.Load(), tasks)
+	}
+	next.evaluated = len(tasks)
 	answers, err := s.eval.Evaluate(ctx, fsys, tasks)
 	if err != nil {
 		return err
@@ -166,8 +188,15 @@ func (s *Session) evaluate(ctx context.Context, fsys fs.FS, tasks []Task, next *
 	if len(answers) != len(tasks) {
 		return fmt.Errorf("the evaluator gave %d answers to %d tasks", len(answers), len(tasks))
 	}
+	var keep []Kept
 	for i, t := range tasks {
 		next.units[t.Name] = &unit{task: t, answer: answers[i]}
+		if len(answers[i].Found) == 0 {
+			keep = append(keep, Kept{t, answers[i], next.made(answers[i].Reads)})
+		}
+	}
+	if s.store != nil && len(keep) > 0 {
+		s.store.Add(keep)
 	}
 	next.readers = map[string][]string{}
 	for name, u := range next.units {
@@ -184,6 +213,34 @@ func (s *Session) evaluate(ctx context.Context, fsys fs.FS, tasks []Task, next *
 		}
 	}
 	return nil
+}
+
+// recall takes the tasks whose answers are kept and still hold.
+func (st *state) recall(kept map[string]Kept, tasks []Task) (rest []Task) {
+	for _, t := range tasks {
+		k, ok := kept[t.Name]
+		if !ok || k.Task.Package != t.Package || !slices.Equal(k.Task.Files, t.Files) || !slices.Equal(st.made(k.Answer.Reads), k.Made) {
+			rest = append(rest, t)
+			continue
+		}
+		st.units[t.Name] = &unit{task: t, answer: k.Answer}
+	}
+	return rest
+}
+
+// made gives the hashes of what an answer depends on.
+func (st *state) made(reads []string) []string {
+	out := make([]string, len(reads))
+	for i, p := range reads {
+		if path.Base(p) != "*.cue" {
+			out[i] = st.listing.Hash(p)
+			continue
+		}
+		for _, name := range st.listing.In(path.Dir(p), ".cue") {
+			out[i] += path.Base(name) + ":" + st.packages[name] + " "
+		}
+	}
+	return out
 }
 
 // imported says whether another unit reads the unit's files.

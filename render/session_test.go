@@ -36,7 +36,7 @@ var variants = map[string][]string{
 func TestSessionIsAFreshRender(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := slices.Sorted(maps.Keys(variants))
-		session, err := render.NewSession(nil)
+		session, err := render.NewSession(nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestOnlyWhatChangedIsEvaluated(t *testing.T) {
 	tree := manyGroups(20)
 	tree["j/x.jsonnet"] = &fstest.MapFile{Data: []byte("(import 'lib/x.libsonnet') + {}")}
 	tree["lib/x.libsonnet"] = &fstest.MapFile{Data: []byte("{ apps: { 'j.x': {} } }")}
-	session, err := render.NewSession(nil)
+	session, err := render.NewSession(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

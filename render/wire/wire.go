@@ -26,10 +26,7 @@ func AppendAnswer(b []byte, a render.Answer) []byte {
 	}
 	w.text(string(found))
 	w.flag(a.Library)
-	w.number(uint64(len(a.Reads)))
-	for _, p := range a.Reads {
-		w.text(p)
-	}
+	w.texts(a.Reads)
 	w.number(uint64(len(a.Roots)))
 	for _, n := range a.Roots {
 		w.node(n)
@@ -46,9 +43,7 @@ func ReadAnswer(b []byte) (a render.Answer, err error) {
 		}
 	}
 	a.Library = r.flag()
-	for range r.count() {
-		a.Reads = append(a.Reads, r.text())
-	}
+	a.Reads = r.texts()
 	for range r.count() {
 		a.Roots = append(a.Roots, r.node(0))
 	}
@@ -61,6 +56,31 @@ func ReadAnswer(b []byte) (a render.Answer, err error) {
 	return a, nil
 }
 
+// AppendKept appends a kept answer to b.
+func AppendKept(b []byte, k render.Kept) []byte {
+	w := &writer{b: b}
+	w.text(k.Task.Name)
+	w.text(k.Task.Package)
+	w.texts(k.Task.Files)
+	w.texts(k.Made)
+	return AppendAnswer(w.b, k.Answer)
+}
+
+// ReadKept reads a kept answer that fills b.
+func ReadKept(b []byte) (k render.Kept, err error) {
+	r := &reader{b: b}
+	k.Task.Name, k.Task.Package = r.text(), r.text()
+	k.Task.Files, k.Made = r.texts(), r.texts()
+	if r.err == nil && (len(k.Task.Files) == 0 || k.Task.Name == "") {
+		r.err = errors.New("a task has no files")
+	}
+	if r.err != nil {
+		return render.Kept{}, fmt.Errorf("cannot read a kept answer: %w", r.err)
+	}
+	k.Answer, err = ReadAnswer(r.b)
+	return k, err
+}
+
 type writer struct {
 	b     []byte
 	files map[string]uint64 // names that were written, by number
@@ -71,6 +91,13 @@ func (w *writer) number(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
 func (w *writer) text(s string) {
 	w.number(uint64(len(s)))
 	w.b = append(w.b, s...)
+}
+
+func (w *writer) texts(list []string) {
+	w.number(uint64(len(list)))
+	for _, s := range list {
+		w.text(s)
+	}
 }
 
 func (w *writer) flag(f bool) {
@@ -155,6 +182,13 @@ func (r *reader) text() string {
 	s := string(r.b[:n])
 	r.b = r.b[n:]
 	return s
+}
+
+func (r *reader) texts() (out []string) {
+	for range r.count() {
+		out = append(out, r.text())
+	}
+	return out
 }
 
 func (r *reader) byte() byte {

@@ -59,7 +59,7 @@ var mixed = map[string]string{
 func TestChildrenAgree(t *testing.T) {
 	files := tree(mixed)
 	render1 := func(e render.Evaluator) render.Result {
-		s, err := render.NewSession(e)
+		s, err := render.NewSession(e, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestBombs(t *testing.T) {
 				cfg = worker.Config{Deadline: 2 * time.Second, MemoryMiB: 256}
 			}
 			p := pool(t, cfg)
-			s, err := render.NewSession(p)
+			s, err := render.NewSession(p, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -142,7 +142,7 @@ func TestBombs(t *testing.T) {
 // A unit that was ended is tried again when what it read changes, and not
 // before.
 func TestPoisonIsNotTriedTwice(t *testing.T) {
-	s, err := render.NewSession(pool(t, worker.Config{Deadline: time.Second}))
+	s, err := render.NewSession(pool(t, worker.Config{Deadline: time.Second}), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

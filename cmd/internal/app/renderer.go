@@ -18,6 +18,7 @@ import (
 type renderer struct {
 	onError   render.OnError
 	evaluator render.Evaluator // nil: in this process
+	store     render.Store     // of what was evaluated; nil: none
 	session   *render.Session  // made by the first render
 	last      *render.Result   // newest whole render: what freeze falls back on
 
@@ -35,7 +36,7 @@ func (e *engine) renderer(onError render.OnError) *renderer {
 func (r *renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered, error) {
 	var err error
 	if r.session == nil {
-		if r.session, err = render.NewSession(r.evaluator); err != nil {
+		if r.session, err = render.NewSession(r.evaluator, r.store); err != nil {
 			return reconciler.Rendered{}, err
 		}
 	}
