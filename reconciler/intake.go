@@ -75,22 +75,10 @@ func (l *Loop) take(ctx context.Context, in intake) {
 		st.fetchErr = in.err.Error()
 		return
 	}
-	st.intake = &in
-	source := &in.rendered.Fleet
-	fleet := cloneFleet(source)
-	l.override(fleet)
-	objects, findings := l.compile(fleet)
-	// With something frozen, the findings that froze it do not refuse the rest.
-	broken := in.rendered.Refused || (len(in.rendered.Frozen) == 0 && schema.AnyDenied(in.rendered.Findings))
-	rules := append(policy.Builtin(l.cfg.Policy), policy.Both(st.rules, in.rendered.Rules)...)
-	if !broken && !schema.AnyDenied(findings) {
-		findings = append(findings, policy.Evaluate(ctx, rules, policy.Input{Fleet: fleet, Previous: st.fleet,
-			Objects: objects, Today: time.Now()})...)
-	}
-	broken = broken || schema.AnyDenied(findings)
-	if in.rendered.Place != nil {
-		in.rendered.Place(findings)
-	}
+	whole := in // judging may freeze a part
+	st.intake = &whole
+	fleet, objects, findings := l.judgeCommit(ctx, &in.rendered)
+	broken := in.rendered.Refused || (!in.rendered.Partial && schema.AnyDenied(in.rendered.Findings)) || schema.AnyDenied(findings)
 	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
 	st.findings = findings
 	l.tell(Event{Kind: "render", HistoryEntry: schema.HistoryEntry{Commit: in.rev.Commit, Author: in.rev.Author}, Took: in.took})
@@ -98,9 +86,50 @@ func (l *Loop) take(ctx context.Context, in intake) {
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "refused a commit", Commit: in.rev.Commit, Author: in.rev.Author, Reason: firstDenied(findings)})
 		return
 	}
+	st.partial = in.rendered.Partial
 	st.rules, st.frozen = in.rendered.Rules, in.rendered.Frozen
-	st.source = source
+	st.source = &in.rendered.Fleet
 	l.enforce(fleet, objects, in.rev)
+	if in.rendered.Accept != nil {
+		in.rendered.Accept()
+	}
+}
+
+// judgeCommit compiles a commit's definitions and applies the policies. Where what
+// they deny can be frozen, the rest is judged again without it.
+func (l *Loop) judgeCommit(ctx context.Context, r *Rendered) (*schema.Fleet, []schema.Object, []schema.Finding) {
+	for {
+		fleet := cloneFleet(&r.Fleet)
+		l.override(fleet)
+		objects, findings := l.compile(fleet)
+		if r.Refused || (!r.Partial && schema.AnyDenied(r.Findings)) {
+			return fleet, objects, findings
+		}
+		if !schema.AnyDenied(findings) {
+			rules := append(policy.Builtin(l.cfg.Policy), policy.Both(l.st.rules, r.Rules)...)
+			findings = append(findings, policy.Evaluate(ctx, rules, policy.Input{Fleet: fleet, Previous: l.st.fleet,
+				Objects: objects, Today: time.Now()})...)
+		}
+		if r.Place != nil {
+			r.Place(findings)
+		}
+		if r.Without == nil || !schema.AnyDenied(findings) {
+			return fleet, objects, findings
+		}
+		var refs []schema.Ref
+		var denied []schema.Finding
+		for _, f := range findings {
+			if schema.AnyDenied([]schema.Finding{f}) {
+				refs, denied = append(refs, f.Ref), append(denied, f)
+			}
+		}
+		rest, ok := r.Without(refs)
+		if !ok {
+			return fleet, objects, findings
+		}
+		rest.Findings = append(append([]schema.Finding{}, r.Findings...), denied...)
+		*r = rest
+	}
 }
 
 // enforce makes a commit's objects head.
@@ -120,7 +149,7 @@ func (l *Loop) enforce(fleet *schema.Fleet, objects []schema.Object, rev Revisio
 	st.meta.Fleet = string(schema.DigestOf(raw))
 	st.unsaved[schema.Digest(st.meta.Fleet)] = raw
 	st.meta.InForce, st.meta.Author, st.meta.Version = rev.Commit, rev.Author, l.cfg.Version
-	st.meta.Complete = len(st.frozen) == 0
+	st.meta.Complete = !st.partial
 	if !same {
 		// A revert is known by content: its head equals what was in force
 		// before the commit that it takes back.

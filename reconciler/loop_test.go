@@ -99,7 +99,7 @@ func (g *git) Render(_ context.Context, tree fs.FS) (reconciler.Rendered, error)
 	if why := g.broken[string(name)]; why != "" {
 		return reconciler.Rendered{}, errors.New(why)
 	}
-	return reconciler.Rendered{Fleet: g.fleets[string(name)], Frozen: g.frozen[string(name)], Rules: g.rules[string(name)]}, nil
+	return reconciler.Rendered{Fleet: g.fleets[string(name)], Frozen: g.frozen[string(name)], Partial: len(g.frozen[string(name)]) > 0, Rules: g.rules[string(name)]}, nil
 }
 
 // world is one daemon on a memory backend, in virtual time.

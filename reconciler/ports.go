@@ -36,14 +36,21 @@ type Source interface {
 type Rendered struct {
 	Fleet    schema.Fleet
 	Findings []schema.Finding
-	Frozen   []schema.Ref
-	Refused  bool // the findings are too bad to use anything of it
+	Frozen   []schema.Ref // definitions that are as they were before
+	Partial  bool         // something is left out or frozen: what is absent is not meant to go
+	Refused  bool         // the findings are too bad to use anything of it
 	// Changed lists the definitions with another value than in what Render gave
 	// before, or that are new or gone; sorted. Nil: not known.
 	Changed []schema.Ref
 	Rules   []policy.Rule // the users' own, from the same commit
 	// Place, if given, puts findings at the line of the field that they name.
 	Place func([]schema.Finding)
+	// Without, if given, freezes some definitions and what belongs to them; not
+	// ok when that does not help.
+	Without func([]schema.Ref) (Rendered, bool)
+	// Accept, if given, is called once it is in force: what is frozen later is
+	// as it is here.
+	Accept func()
 }
 
 // Renderer turns files into a fleet. Definitions that are wrong are findings,

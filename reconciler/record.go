@@ -129,6 +129,7 @@ type state struct {
 	rules       []policy.Rule // the users' own, of the commit in force
 	findings    []schema.Finding
 	frozen      []schema.Ref
+	partial     bool // of the commit in force: something is frozen or left out
 	fetched     time.Time
 	fetchErr    string
 	newest      string

@@ -62,7 +62,40 @@ func (r *Result) freeze(failed map[string]bool, prev *Result) {
 	for _, ref := range slices.Sorted(maps.Keys(frozen)) {
 		r.restore(ref, prev)
 	}
+	for _, ref := range r.Frozen {
+		frozen[ref] = true
+	}
 	r.Frozen = slices.Sorted(maps.Keys(frozen))
+}
+
+// Without gives the result with the units of some definitions as they were in
+// prev, as if they had an error. It is not ok when that does not help: nothing
+// is known of before, or what concerns everybody would be held back.
+func (r Result) Without(refs []schema.Ref, prev *Result) (out Result, ok bool) {
+	failed := map[string]bool{}
+	for _, ref := range refs {
+		failed[r.units[ref]] = true
+	}
+	if prev == nil || failed[""] {
+		return r, false
+	}
+	for ref, unit := range r.units {
+		switch kind, _ := ref.Split(); kind {
+		case "defaults", "stages", "teams", "exceptions":
+			if failed[unit] {
+				return r, false
+			}
+		}
+	}
+	out = r
+	out.Fleet.Hosts, out.Fleet.Pools, out.Fleet.Apps = maps.Clone(r.Fleet.Hosts), maps.Clone(r.Fleet.Pools), maps.Clone(r.Fleet.Apps)
+	out.Fleet.Groups, out.Fleet.Routes = maps.Clone(r.Fleet.Groups), maps.Clone(r.Fleet.Routes)
+	out.Fleet.Stages, out.Fleet.Teams, out.Fleet.Exceptions = maps.Clone(r.Fleet.Stages), maps.Clone(r.Fleet.Teams), maps.Clone(r.Fleet.Exceptions)
+	out.Fleet.Positions, out.Provenance.nodes, out.units = maps.Clone(r.Fleet.Positions), maps.Clone(r.Provenance.nodes), maps.Clone(r.units)
+	out.freeze(failed, prev)
+	out.Complete, out.Changed = false, nil
+	same := len(out.Frozen) == len(r.Frozen) && len(out.units) == len(r.units)
+	return out, !same
 }
 
 func (r *Result) restore(ref schema.Ref, prev *Result) {

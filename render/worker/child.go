@@ -7,8 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"locktide.dev/render"
@@ -25,6 +27,7 @@ const maxOutput = 16 << 20
 // Serve is the child: it evaluates what the parent asks for over in and out,
 // and ends the process when in ends.
 func Serve(in io.Reader, out io.Writer) error {
+	signal.Ignore(os.Interrupt, syscall.SIGTERM) // they are the parent's, which ends us when it is done
 	limitProcess()
 	debug.SetMaxStack(128 << 20)
 	frames := make(chan frame)

@@ -58,9 +58,10 @@ func (e *engine) Render(ctx context.Context, folder, path string) (cli.Rendered,
 		policy.Input{Fleet: &means.Fleet, Objects: out.Objects, Today: time.Now()})
 	means.Place(judged)
 	out.Findings = append(out.Findings, judged...)
-	if r.last != nil {
+	means.Accept()
+	if last := r.last.Load(); last != nil {
 		for _, ref := range refs(&means.Fleet) {
-			for _, leaf := range r.last.Provenance.Explain(ref) {
+			for _, leaf := range last.Provenance.Explain(ref) {
 				from := fmt.Sprintf("%s = %s", leaf.Layer, leaf.Value)
 				if leaf.At.File != "" {
 					from += " (" + leaf.At.String() + ")"

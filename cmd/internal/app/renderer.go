@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync/atomic"
 
 	"locktide.dev/policy"
 	"locktide.dev/policy/cuerules"
@@ -17,10 +18,10 @@ import (
 // users' own rules in its policy folder.
 type renderer struct {
 	onError   render.OnError
-	evaluator render.Evaluator // nil: in this process
-	store     render.Store     // of what was evaluated; nil: none
-	session   *render.Session  // made by the first render
-	last      *render.Result   // newest whole render: what freeze falls back on
+	evaluator render.Evaluator              // nil: in this process
+	store     render.Store                  // of what was evaluated; nil: none
+	session   *render.Session               // made by the first render
+	last      atomic.Pointer[render.Result] // in force: what freeze falls back on
 
 	rules  []policy.Rule // of the folder with this digest, so that a rule that did not change stays the same value
 	broken []schema.Finding
@@ -40,23 +41,27 @@ func (r *renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered,
 			return reconciler.Rendered{}, err
 		}
 	}
-	res, err := r.session.Render(ctx, tree, render.Options{OnError: r.onError, Previous: r.last})
+	last := r.last.Load()
+	onError := r.onError
+	if onError == "" { // one team's error does not stop another's work
+		onError = render.Refuse
+		if last != nil && len(last.Fleet.Teams) > 0 {
+			onError = render.Freeze
+		}
+	}
+	res, err := r.session.Render(ctx, tree, render.Options{OnError: onError, Previous: last})
 	if err != nil {
 		return reconciler.Rendered{}, fmt.Errorf("cannot render: %w", err)
 	}
-	out := reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Frozen: res.Frozen, Changed: res.Changed, Refused: !res.Usable(r.onError),
-		Place: res.Provenance.Place}
-	if res.Usable(r.onError) {
-		r.last = &res
-	}
+	out := r.rendered(res, onError)
 	info, err := fs.Stat(tree, "policy")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return out, nil
+		return r.freezable(out, res, onError, last), nil
 	case err != nil:
 		return out, fmt.Errorf("cannot read the policy folder: %w", err)
 	case !info.IsDir():
-		return out, nil
+		return r.freezable(out, res, onError, last), nil
 	}
 	folder, err := fs.Sub(tree, "policy")
 	if err != nil {
@@ -75,7 +80,29 @@ func (r *renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered,
 	}
 	out.Rules = r.rules
 	out.Findings = append(out.Findings, r.broken...)
-	return out, nil
+	out.Refused = out.Refused || schema.AnyDenied(r.broken) // rules are everybody's
+	return r.freezable(out, res, onError, last), nil
+}
+
+// rendered is a result as the loop takes it.
+func (r *renderer) rendered(res render.Result, onError render.OnError) reconciler.Rendered {
+	return reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Frozen: res.Frozen, Partial: !res.Complete, Changed: res.Changed,
+		Refused: !res.Usable(onError), Place: res.Provenance.Place, Accept: func() { r.last.Store(&res) }}
+}
+
+// freezable lets the loop freeze what policies deny at what is in last.
+func (r *renderer) freezable(out reconciler.Rendered, res render.Result, onError render.OnError, last *render.Result) reconciler.Rendered {
+	if onError != render.Freeze {
+		return out
+	}
+	rules := out.Rules
+	out.Without = func(refs []schema.Ref) (reconciler.Rendered, bool) {
+		rest, ok := res.Without(refs, last)
+		next := r.rendered(rest, onError)
+		next.Rules = rules
+		return r.freezable(next, rest, onError, last), ok
+	}
+	return out
 }
 
 func below(folder string, p schema.Position) schema.Position {

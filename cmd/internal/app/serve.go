@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"locktide.dev/reconciler/gitsource"
 	"locktide.dev/reconciler/ledger"
 	"locktide.dev/render"
+	"locktide.dev/render/cache"
 	"locktide.dev/schema"
 )
 
@@ -48,11 +50,25 @@ func (e *engine) Serve(ctx context.Context, path string, logTo io.Writer) (err e
 	defer func() { err = errors.Join(err, store.Close()) }()
 	loop := e.loopConfig(cfg, b)
 	loop.Source, loop.Store = source, store
+	r := e.renderer(render.OnError(cfg.OnError))
+	if file := cfg.Journal.File; file != "" {
+		r.store = cache.New(filepath.Join(filepath.Dir(file), "render.cache"), e.program(), func(err error) { log.Warn(err.Error()) })
+	}
+	loop.Renderer = r
 	loop.Poll = time.Duration(cfg.Git.Poll)
 	doctor := func(ctx context.Context) []schema.Diagnosis {
 		return append(append([]schema.Diagnosis{tokenCheck(cfg.TokenFile)}, backendChecks(ctx, cfg)...), connectionChecks(ctx, cfg)...)
 	}
 	return runDaemon(ctx, loop, daemon{listen: cfg.Listen, tokenFile: cfg.TokenFile, log: log, version: e.version, doctor: doctor})
+}
+
+// program identifies this build: another may evaluate the same files otherwise.
+func (e *engine) program() string {
+	info, err := os.Stat(selfPath())
+	if err != nil {
+		return e.version
+	}
+	return fmt.Sprintf("%s %d %d", e.version, info.Size(), info.ModTime().UnixNano())
 }
 
 func gitConfig(g config.Git) gitsource.Config {

@@ -32,7 +32,7 @@ type Config struct {
 	Consul    map[string]Consul `yaml:"consul"`
 	Nginx     map[string]Nginx  `yaml:"nginx"`
 	Lease     Lease             `yaml:"lease"`
-	OnError   string            `yaml:"on_error"` // refuse (default) or freeze
+	OnError   string            `yaml:"on_error"` // refuse or freeze; default: freeze as soon as there are teams
 	Mode      string            `yaml:"mode"`     // repair (default) or observe
 	Limits    Limits            `yaml:"limits"`
 	Policy    Policy            `yaml:"policy"`
@@ -176,7 +176,7 @@ func Load(path string) (Config, error) {
 // Parse decodes and validates, and fills defaults.
 func Parse(raw []byte) (Config, error) {
 	c := Config{Listen: "127.0.0.1:4656", Journal: Journal{File: "/var/lib/locktide/journal.db"}, BrakeFile: "/etc/locktide/BRAKE",
-		OnError: "refuse", Mode: "repair", Git: Git{Branch: "main", Poll: Duration(30 * time.Second)}}
+		Mode: "repair", Git: Git{Branch: "main", Poll: Duration(30 * time.Second)}}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
 	if err := dec.Decode(&c); err != nil {
@@ -207,7 +207,7 @@ func (c *Config) validate() error {
 		return fmt.Errorf("git.path: %q is not a folder inside the repository", c.Git.Path)
 	case time.Duration(c.Git.Poll) < time.Second:
 		return fmt.Errorf("git.poll: %s is shorter than 1s", time.Duration(c.Git.Poll))
-	case c.OnError != "refuse" && c.OnError != "freeze":
+	case c.OnError != "" && c.OnError != "refuse" && c.OnError != "freeze":
 		return fmt.Errorf("on_error: want refuse or freeze, not %q", c.OnError)
 	case c.Mode != "repair" && c.Mode != "observe":
 		return fmt.Errorf("mode: want repair or observe, not %q", c.Mode)

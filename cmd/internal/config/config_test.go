@@ -19,7 +19,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Listen != "127.0.0.1:4656" || c.OnError != "refuse" || c.Mode != "repair" || c.Git.Branch != "main" ||
+	if c.Listen != "127.0.0.1:4656" || c.OnError != "" || c.Mode != "repair" || c.Git.Branch != "main" ||
 		time.Duration(c.Git.Poll) != 30*time.Second || c.Lease.Nomad != "dc1" {
 		t.Errorf("defaults: %+v", c)
 	}
