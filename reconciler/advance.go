@@ -59,6 +59,9 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 		if step.Rollout.Verdict != nil && step.Rollout.Back {
 			l.quarantine(step.Rollout)
 		}
+		if s, open := st.ledger.Open[step.Rollout.ID]; open && step.Rollout.Phase == rollout.PhaseBraked && step.Rollout.Verdict != nil && !s.Judged {
+			st.ledger, st.freed = ledger.Stands(st.ledger, step.Rollout.ID), true
+		}
 		if step.Finished {
 			l.finish(step.Rollout, now)
 			continue
@@ -202,7 +205,11 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 	ok := r.Phase == rollout.PhaseDone
 	failed := !ok && r.Phase != rollout.PhaseAborted
 	st.ledger = ledger.Counted(st.ledger, r.ID, brings(r), failed, now)
-	st.ledger = ledger.Ended(st.ledger, r.ID, failed)
+	if r.Phase == rollout.PhaseAborted {
+		st.ledger = ledger.Dropped(st.ledger, r.ID)
+	} else {
+		st.ledger = ledger.Ended(st.ledger, r.ID, failed)
+	}
 	delete(st.rollouts, id)
 	delete(st.steps, id)
 	st.planDue, st.dirty, st.freed = true, true, true

@@ -185,3 +185,35 @@ func TestACommitWhoseNewGroupsFailIsBraked(t *testing.T) {
 		w.until(time.Hour, "the rest is updated", func() bool { return updated() == 20 })
 	})
 }
+
+// A rollout that failed and stands until somebody decides holds up no other
+// of its commit.
+func TestFrozenRolloutHoldsNobodyElse(t *testing.T) {
+	inBubble(t, func(w *world) {
+		freeze := func(r string) schema.Fleet {
+			f := groups(6, r)
+			for n, g := range f.Groups {
+				g.Count.Number = 2
+				g.Rollout.OnFailure = "freeze"
+				f.Groups[n] = g
+			}
+			return f
+		}
+		w.startFleet(freeze("1"))
+		w.bad.Store("bad", memory.Behaviour{Fail: true})
+		second := freeze("2")
+		g := second.Groups["shop.a00/prod.dc1"]
+		g.Release, g.Config = "bad", map[string]string{"release": "bad"}
+		second.Groups["shop.a00/prod.dc1"] = g
+		w.git.commit(second)
+		w.until(3*time.Hour, "the other five run 2", func() bool {
+			n := 0
+			for k, s := range w.back.Contents() {
+				if k.Kind == memory.KindJob && contains(s, `"release":"2"`) {
+					n++
+				}
+			}
+			return n == 5
+		})
+	})
+}

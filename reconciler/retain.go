@@ -3,6 +3,8 @@ package reconciler
 import (
 	"context"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"locktide.dev/reconciler/rollout"
@@ -34,6 +36,56 @@ func (l *Loop) retain(ctx context.Context, now time.Time) {
 	}
 	maps.DeleteFunc(st.bodies, func(d schema.Digest, _ schema.Object) bool { return !keep[d] })
 	maps.DeleteFunc(st.snapshots, func(d string, _ schema.Snapshot) bool { return !keep[schema.Digest(d)] })
+}
+
+// keepGoods is how long the good snapshots of an app that is gone are kept.
+const keepGoods = 7 * 24 * time.Hour
+
+// forget drops what was known of objects, and refused of apps, that nobody
+// defines or drives any more.
+func (l *Loop) forget(now time.Time) {
+	st := &l.st
+	wanted, apps := map[schema.Key]bool{}, map[string]bool{}
+	for k, w := range st.head {
+		wanted[k] = true
+		for _, a := range w.Object.Apps {
+			apps[a] = true
+		}
+	}
+	for k, e := range st.target {
+		wanted[k] = true
+		if o, ok := l.body(e.Body); ok {
+			for _, a := range o.Apps {
+				apps[a] = true
+			}
+		}
+	}
+	for _, r := range st.rollouts {
+		for _, it := range append(r.Items[:len(r.Items):len(r.Items)], r.Origin...) {
+			wanted[it.Key] = true
+		}
+	}
+	gone := func(k schema.Key) bool { return !wanted[k] }
+	maps.DeleteFunc(st.live, func(k schema.Key, _ schema.LiveObject) bool { return gone(k) })
+	maps.DeleteFunc(st.readAt, func(k schema.Key, _ time.Time) bool { return gone(k) })
+	maps.DeleteFunc(st.compared, func(k schema.Key, _ schema.Digest) bool { return gone(k) })
+	maps.DeleteFunc(st.repair, func(k schema.Key, _ bool) bool { return gone(k) })
+	maps.DeleteFunc(st.lastBody, func(k schema.Key, _ schema.Digest) bool { return gone(k) })
+	maps.DeleteFunc(st.receipts, func(k schema.Key, _ schema.Receipt) bool {
+		st.dirty = st.dirty || gone(k)
+		return gone(k)
+	})
+	maps.DeleteFunc(st.refused, func(id string, r refused) bool {
+		of := append([]string{id}, r.Apps...)
+		over := !strings.Contains(id, ":") && !slices.ContainsFunc(of, func(a string) bool { return apps[a] })
+		st.dirty = st.dirty || over
+		return over
+	})
+	maps.DeleteFunc(st.goods, func(app string, goods []good) bool {
+		old := !apps[app] && len(goods) > 0 && now.Sub(goods[0].At) > keepGoods
+		st.dirty = st.dirty || old
+		return old
+	})
 }
 
 // referred lists all bodies that the record can still ask for: what is wanted,

@@ -22,6 +22,7 @@ func (l *Loop) replan(now time.Time) {
 	}
 	st.planDue, st.planned = false, now
 	l.useUpApprovals()
+	l.forget(now)
 	plan := planner.Plan(l.planInput(now))
 	for _, name := range sortedKeys(st.learn) {
 		plan.Notes = append(plan.Notes, schema.Finding{Code: "not-learned", Severity: schema.Warn,
@@ -37,7 +38,6 @@ func (l *Loop) replan(now time.Time) {
 	for _, p := range plan.Partitions {
 		ids[p.ID] = true
 	}
-	l.forget()
 	if len(plan.Partitions) == 0 {
 		return
 	}
@@ -51,33 +51,6 @@ func (l *Loop) replan(now time.Time) {
 			continue
 		}
 		held.add(l.start(p, over, now))
-	}
-}
-
-// forget drops what was refused of apps that nobody defines or drives any more.
-func (l *Loop) forget() {
-	st := &l.st
-	if len(st.refused) == 0 {
-		return
-	}
-	there := map[string]bool{}
-	for _, w := range st.head {
-		for _, a := range w.Object.Apps {
-			there[a] = true
-		}
-	}
-	for _, e := range st.target {
-		if o, ok := l.body(e.Body); ok {
-			for _, a := range o.Apps {
-				there[a] = true
-			}
-		}
-	}
-	for id, r := range st.refused {
-		if !slices.ContainsFunc(append([]string{id}, r.Apps...), func(a string) bool { return there[a] }) {
-			delete(st.refused, id)
-			st.dirty = true
-		}
 	}
 }
 
@@ -246,7 +219,7 @@ func (l *Loop) start(p schema.Partition, over []string, now time.Time) rollout.R
 		old := st.rollouts[over[0]]
 		r = rollout.Supersede(old, p, l.body, st.meta.InForce, now)
 		if r.ID != old.ID {
-			st.ledger = ledger.Ended(st.ledger, old.ID, false)
+			st.ledger = ledger.Dropped(st.ledger, old.ID)
 		}
 		delete(st.rollouts, over[0])
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "superseded the rollout of " + over[0], App: p.ID, Commit: st.meta.InForce})

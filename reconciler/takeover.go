@@ -124,7 +124,7 @@ func (l *Loop) learned(name string, x *lesson, owned []drivers.Owned, err error)
 	for id, r := range st.rollouts {
 		for _, it := range r.Items {
 			if l.backendNamed(it.Key) == name {
-				st.ledger = ledger.Ended(st.ledger, r.ID, false)
+				st.ledger = ledger.Dropped(st.ledger, r.ID)
 				delete(st.rollouts, id)
 				delete(st.steps, id)
 				break

@@ -253,9 +253,47 @@ func EndedWithin(l Ledger, rollout string, failed bool, slowStart int) Ledger {
 	}
 	l = l.clone(time.Time{})
 	delete(l.Open, rollout)
-	c, ok := l.Commits[s.Commit]
-	if s.Commit == "" || !ok {
+	if !s.Judged {
+		l.judge(s.Commit, failed, slowStart)
+	}
+	return l
+}
+
+// Stands judges the commit of a rollout that failed and stands until somebody
+// decides: it keeps its slot, and holds up no other of its commit.
+func Stands(l Ledger, rollout string) Ledger {
+	s, ok := l.Open[rollout]
+	if !ok || s.Judged {
 		return l
+	}
+	l = l.clone(time.Time{})
+	s.Judged = true
+	l.Open[rollout] = s
+	l.judge(s.Commit, true, 0)
+	return l
+}
+
+// Dropped frees the slot of a rollout that came to no end of its own (a newer
+// commit or an operator took it away): that says nothing of its commit.
+func Dropped(l Ledger, rollout string) Ledger {
+	s, ok := l.Open[rollout]
+	if !ok {
+		return l
+	}
+	l = l.clone(time.Time{})
+	delete(l.Open, rollout)
+	if c, ok := l.Commits[s.Commit]; ok && !s.Judged {
+		c.Started, c.InWave = max(0, c.Started-1), max(0, c.InWave-1)
+		l.Commits[s.Commit] = c
+	}
+	return l
+}
+
+// judge counts the end of a rollout for its commit.
+func (l *Ledger) judge(commit string, failed bool, slowStart int) {
+	c, ok := l.Commits[commit]
+	if commit == "" || !ok {
+		return
 	}
 	c.Ended++
 	c.WaveEnded++
@@ -270,8 +308,7 @@ func EndedWithin(l Ledger, rollout string, failed bool, slowStart int) Ledger {
 		}
 		c.InWave, c.Clean, c.WaveEnded = 0, 0, 0
 	}
-	l.Commits[s.Commit] = c
-	return l
+	l.Commits[commit] = c
 }
 
 // clone copies the account, less what is over at now (zero: nothing is).

@@ -59,6 +59,7 @@ type Slot struct {
 	Fleet       string    `json:"fleet,omitempty"`
 	Datacenters []string  `json:"datacenters"`
 	Commit      string    `json:"commit,omitempty"`
+	Judged      bool      `json:"judged,omitempty"` // its commit counts it as failed already
 }
 
 // Commit is how far a commit has spread.

@@ -311,3 +311,23 @@ func TestFailedCreationsBrakeTheCommit(t *testing.T) {
 		t.Fatalf("approved and braked: %v", n)
 	}
 }
+
+// A rollout that stands failed is judged once and keeps its slot; one that was
+// taken away says nothing of its commit.
+func TestStandingAndDroppedRollouts(t *testing.T) {
+	info := Info{Commit: "c"}
+	l := Opened(Ledger{}, "a", info, nil, epoch)
+	for range 3 {
+		l = Stands(l, "a")
+	}
+	if c := l.Commits["c"]; c.Failed != 1 || c.Ended != 1 || c.InWave != 0 || len(l.Open) != 1 {
+		t.Errorf("standing: %+v, %d open", c, len(l.Open))
+	}
+	if l = Ended(l, "a", false); l.Commits["c"].Failed != 1 || l.Commits["c"].Ended != 1 || len(l.Open) != 0 {
+		t.Errorf("a rollout that stood was judged again: %+v", l.Commits["c"])
+	}
+	l = Dropped(Opened(Ledger{}, "a", info, nil, epoch), "a")
+	if c := l.Commits["c"]; c.Clean != 0 || c.Failed != 0 || c.Started != 0 || c.InWave != 0 || len(l.Open) != 0 {
+		t.Errorf("dropped: %+v, %d open", c, len(l.Open))
+	}
+}
