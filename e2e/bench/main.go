@@ -21,6 +21,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"locktide.dev/fixtures"
+	"locktide.dev/render/worker"
 )
 
 // part is one section of the table.
@@ -35,6 +38,9 @@ func parts(groups []int, rounds int) []part {
 	for _, n := range []int{100, 1000} {
 		out = append(out, part{fmt.Sprintf("pure/%d", n), "", func(ctx context.Context, _ string, t *table) error { return pure(ctx, n, t) }})
 	}
+	for _, size := range []fixtures.Synthetic{{Apps: 500, Members: 5, Hosts: 1000, Teams: 50}, fixtures.FullSize} {
+		out = append(out, part{fmt.Sprintf("definitions/%d", size.Apps), "", func(ctx context.Context, dir string, t *table) error { return synthetic(ctx, dir, size, t) }})
+	}
 	for _, n := range []int{100, 1000, 10_000} {
 		out = append(out, part{fmt.Sprintf("memory/%d", n), "memory", func(ctx context.Context, dir string, t *table) error { return onMemory(ctx, dir, n, t) }})
 	}
@@ -48,6 +54,13 @@ func parts(groups []int, rounds int) []part {
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == worker.Command { // a child that evaluates definitions
+		if err := worker.Serve(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	groups := flag.String("groups", "100,1000", "groups on the real Nomad, comma-separated")
 	rounds := flag.Int("rounds", 3, "rounds on the real Nomad, each on fresh servers")
 	engines := flag.String("engine", "memory,nomad", "engines to measure, comma-separated")

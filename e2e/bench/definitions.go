@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"locktide.dev/fixtures"
+	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/gitsource"
+	"locktide.dev/render"
+	"locktide.dev/render/cache"
+	"locktide.dev/render/worker"
+	"locktide.dev/schema"
+)
+
+// synthetic measures a synthetic fleet from Git to a rendered fleet, all
+// through the evaluators in their child processes.
+func synthetic(ctx context.Context, dir string, size fixtures.Synthetic, t *table) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	repo, err := newRepository(filepath.Join(dir, "definitions"), size.Files())
+	if err != nil {
+		return err
+	}
+	source, err := gitsource.New(gitsource.Config{URL: repo.dir})
+	if err != nil {
+		return err
+	}
+	pool := worker.New(worker.Config{Program: program})
+	defer pool.Close()
+	report := func(err error) { fmt.Fprintln(os.Stderr, "bench:", err) }
+	file := filepath.Join(dir, "render.cache")
+	session, err := render.NewSession(pool, cache.New(file, "bench", report))
+	if err != nil {
+		return err
+	}
+	rev, fetched, err := fetch(ctx, source)
+	if err != nil {
+		return err
+	}
+	first, cold, err := timed(ctx, session, rev)
+	if err != nil {
+		return err
+	}
+	f := first.Fleet
+	members := 0
+	for _, g := range f.Groups {
+		members += g.Count.Number
+	}
+	raw := schema.MustCanonical(f)
+	decode, err := best(3, func() error {
+		var out schema.Fleet
+		return json.Unmarshal(raw, &out)
+	})
+	if err != nil {
+		return err
+	}
+	t.add("files, apps, groups, members, routes, hosts", fmt.Sprintf("%d, %d, %d, %d, %d, %d", first.Files, len(f.Apps), len(f.Groups), members, len(f.Routes), len(f.Hosts)), fmt.Sprintf("%d units evaluated", first.Evaluated))
+	t.add("JSON decode of the rendered fleet", short(decode), fmt.Sprintf("best of 3, %.1f MiB", float64(len(raw))/(1<<20)))
+	t.add("clone", short(fetched), "file://")
+	t.add("cold render", short(cold), ratio(cold, decode)+" x JSON decode, wall, two children")
+
+	again, err := render.NewSession(pool, cache.New(file, "bench", report))
+	if err != nil {
+		return err
+	}
+	r, warm, err := timed(ctx, again, rev)
+	if err != nil {
+		return err
+	}
+	t.add("render after a restart", short(warm), fmt.Sprintf("%s x JSON decode, %d units evaluated", ratio(warm, decode), r.Evaluated))
+
+	if err := oneFileCommits(ctx, repo, source, session, size, t); err != nil {
+		return err
+	}
+	if err := repo.edit("platform/lib/lib.cue", `LOG: "info"`, `LOG: "debug"`); err != nil {
+		return err
+	}
+	if rev, _, err = fetch(ctx, source); err != nil {
+		return err
+	}
+	r, took, err := timed(ctx, session, rev)
+	if err != nil {
+		return err
+	}
+	t.add("render of a change in the library", short(took), fmt.Sprintf("%d units evaluated, %d definitions changed", r.Evaluated, len(r.Changed)))
+	runtime.GC()
+	t.add("memory of this process", resident(), "resident, with the fleet, its positions and the Git objects")
+	return nil
+}
+
+// oneFileCommits measures commits of one file each.
+func oneFileCommits(ctx context.Context, repo repository, source *gitsource.Source, session *render.Session, size fixtures.Synthetic, t *table) error {
+	var renders, all []time.Duration
+	for i := range 60 {
+		app := i * 37 % size.Apps
+		team := fmt.Sprintf("t%02d", app%size.Teams)
+		name := fmt.Sprintf("teams/%s/a%05d/app.cue", team, app)
+		if err := repo.edit(name, `#version: "1.0.0"`, fmt.Sprintf(`#version: "1.0.%d"`, i+1)); err != nil {
+			return err
+		}
+		began := time.Now()
+		rev, _, err := fetch(ctx, source)
+		if err != nil {
+			return err
+		}
+		r, took, err := timed(ctx, session, rev)
+		if err != nil {
+			return err
+		}
+		if r.Evaluated != 1 || len(r.Changed) != 2 {
+			return fmt.Errorf("a commit of one file evaluated %d units and changed %v", r.Evaluated, r.Changed)
+		}
+		renders, all = append(renders, took), append(all, time.Since(began))
+	}
+	slices.Sort(renders)
+	slices.Sort(all)
+	at := func(d []time.Duration, p int) string { return short(d[min(len(d)-1, len(d)*p/100)]) }
+	t.add("render of a commit of one file", at(renders, 50), "median of 60; p90 "+at(renders, 90)+", worst "+at(renders, 100))
+	t.add("fetch and render of a commit of one file", at(all, 50), "median of 60; p90 "+at(all, 90)+", worst "+at(all, 100))
+	return nil
+}
+
+func fetch(ctx context.Context, source *gitsource.Source) (reconciler.Revision, time.Duration, error) {
+	began := time.Now()
+	rev, err := source.Latest(ctx)
+	return rev, time.Since(began), err
+}
+
+func timed(ctx context.Context, s *render.Session, rev reconciler.Revision) (render.Result, time.Duration, error) {
+	began := time.Now()
+	r, err := s.Render(ctx, rev.Tree, render.Options{})
+	took := time.Since(began)
+	if err == nil && !r.Complete {
+		err = fmt.Errorf("the synthetic fleet does not render: %v", r.Findings[0])
+	}
+	return r, took, err
+}
+
+// resident gives the resident memory of this process.
+func resident() string {
+	raw, err := os.ReadFile("/proc/self/statm")
+	fields := bytes.Fields(raw)
+	if err != nil || len(fields) < 2 {
+		return "unknown"
+	}
+	pages, err := strconv.Atoi(string(fields[1]))
+	if err != nil {
+		return "unknown"
+	}
+	return fmt.Sprintf("%d MiB", pages*os.Getpagesize()>>20)
+}
+
+// repository is a Git repository whose files this program writes.
+type repository struct{ dir string }
+
+func newRepository(dir string, files map[string]string) (repository, error) {
+	r := repository{dir}
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+			return r, err
+		}
+	}
+	if err := r.git("init", "-q", "-b", "main"); err != nil {
+		return r, err
+	}
+	return r, r.commit()
+}
+
+func (r repository) edit(name, old, text string) error {
+	path := filepath.Join(r.dir, name)
+	have, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(have), old) {
+		return fmt.Errorf("%s has no %s", name, old)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(have), old, text, 1)), 0o644); err != nil {
+		return err
+	}
+	return r.commit()
+}
+
+func (r repository) commit() error {
+	return errors.Join(r.git("add", "-A"), r.git("-c", "user.name=Bench", "-c", "user.email=bench@example.org", "-c", "commit.gpgsign=false", "commit", "-q", "-m", "Change"))
+}
+
+func (r repository) git(args ...string) error {
+	out, err := exec.Command("git", append([]string{"-C", r.dir}, args...)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("git %v: %w: %s", args, err, out)
+	}
+	return nil
+}
