@@ -52,6 +52,8 @@ func failure(what schema.Key, err error) *schema.Failure {
 		f.Kind = kindOf(status.Code, status.Body)
 	case errors.As(err, &op) && op.Op == "dial", errors.Is(err, errNoLeader):
 		f.Kind = schema.FailUnavailable
+	case strings.Contains(err.Error(), "Failed request: "): // of a transaction, without its status
+		f.Kind = kindOf(0, err.Error())
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 	}
 	if message, next, ok := access.Explain(err); ok {
@@ -86,7 +88,7 @@ func kindOf(code int, text string) schema.FailureKind {
 		return schema.FailThrottled
 	case code == 409:
 		return schema.FailConflict
-	case code == 400, code == 404, code == 413:
+	case code == 400, code == 404, code == 413, strings.Contains(lower, "too many operations"), strings.Contains(lower, "too large"):
 		return schema.FailInvalid
 	case code == 502, code == 503, code == 504, strings.Contains(lower, "leader"), strings.Contains(lower, "shutting down"),
 		strings.Contains(lower, "no path to datacenter"):

@@ -17,6 +17,7 @@ func TestOldServersAreRefused(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Consul-Index", "1")
 		w.Header().Set("X-Consul-KnownLeader", "true")
+		w.Header().Set("X-Consul-LastContact", "0")
 		if !answers || !strings.HasSuffix(r.URL.Path, "/catalog/service/consul") {
 			http.Error(w, "No cluster leader", http.StatusInternalServerError)
 			return

@@ -48,7 +48,7 @@ func (d *Driver) prepare(ctx context.Context, s state) (state, error) {
 		}
 	}
 	if err := d.store.Write(n, d.files(s, sites, d.pools(s, sites))); err != nil {
-		return s, err
+		return s, errors.Join(err, d.store.Drop(n)) // on a full disk its room is needed
 	}
 	if err := d.check(ctx, filepath.Join(d.store.Path(n), mainFile)); err != nil {
 		return s, errors.Join(err, d.store.Drop(n))
@@ -92,7 +92,7 @@ func (d *Driver) activate(ctx context.Context, s state) error {
 		return err
 	}
 	if err := d.store.Activate(s.Generation); err != nil {
-		return err
+		return errors.Join(err, d.store.Drop(s.Generation))
 	}
 	if err := d.reload(ctx, s.Generation); err != nil {
 		if before == 0 || ctx.Err() != nil {
