@@ -239,7 +239,8 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 		st.fleet = cloneFleet(st.source)
 		l.override(st.fleet)
 	}
-	for p := range st.rollouts {
+	for p, r := range st.rollouts {
+		st.rollouts[p] = rollout.Resumed(r, time.Now())
 		st.news[p] = true
 	}
 	l.rebuilt()

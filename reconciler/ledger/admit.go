@@ -326,16 +326,28 @@ func (l Ledger) clone(now time.Time) Ledger {
 	}
 	for k, stamps := range l.Deletes {
 		kept := slices.DeleteFunc(slices.Clone(stamps), func(s Stamp) bool { return !now.IsZero() && !now.Before(s.At.Add(hour)) })
+		for i := range kept {
+			kept[i].At = notAfter(kept[i].At, now)
+		}
 		if len(kept) > 0 {
 			n.Deletes[k] = kept
 		}
 	}
 	for k, t := range l.Groups {
 		if now.IsZero() || now.Before(t.At.Add(time.Minute)) {
+			t.At = notAfter(t.At, now)
 			n.Groups[k] = t
 		}
 	}
 	return n
+}
+
+// notAfter gives now for a time after it, from a clock that was set back.
+func notAfter(at, now time.Time) time.Time {
+	if !now.IsZero() && at.After(now) {
+		return now
+	}
+	return at
 }
 
 // Defaults of Limits.

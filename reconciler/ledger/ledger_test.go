@@ -331,3 +331,23 @@ func TestStandingAndDroppedRollouts(t *testing.T) {
 		t.Errorf("dropped: %+v, %d open", c, len(l.Open))
 	}
 }
+
+// A clock that was set back keeps the caps and makes nobody wait for the old time.
+func TestTheAccountOverAClockThatWasSetBack(t *testing.T) {
+	e := env(2)
+	e.Owned["kv"] = 1
+	take := func(r string, n int) schema.Action {
+		return schema.Action{Rollout: r, Verb: schema.VerbStage, Key: schema.Key{Kind: "job", Instance: "dc1", Name: fmt.Sprint(n)}, Charge: schema.Charge{Group: "g", Members: 1}}.Sealed()
+	}
+	_, _, l := Admit(Ledger{}, []schema.Action{deletes(1), take("r0000", 1)}, e, epoch.Add(24*time.Hour))
+	granted, _, l := Admit(l, []schema.Action{deletes(2)}, e, epoch)
+	if len(granted) > 0 {
+		t.Error("a clock that went back gave another deletion away")
+	}
+	if granted, _, _ = Admit(l, []schema.Action{take("r0001", 2)}, e, epoch.Add(time.Minute)); len(granted) != 1 {
+		t.Error("a group waits for a time that is a day off")
+	}
+	if granted, _, _ = Admit(l, []schema.Action{deletes(2)}, e, epoch.Add(61*time.Minute)); len(granted) != 1 {
+		t.Error("a deletion waits for more than an hour")
+	}
+}
