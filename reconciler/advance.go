@@ -131,6 +131,9 @@ func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][
 		if o, read := st.live[it.Key]; read && (it.To == (schema.Entry{}) || l.tells(it.Key, it.To.Digest)) {
 			s.Objects[it.Key] = o
 		}
+		if l.backendOf(it.Key) == nil {
+			s.Objects[it.Key], st.readAt[it.Key] = schema.LiveObject{Key: it.Key, State: schema.StateUnknown, Reason: unconfigured(it.Key).Message}, st.now
+		}
 	}
 	s.Override = l.aside(r)
 	for _, b := range st.ledger.Brakes {

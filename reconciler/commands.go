@@ -179,6 +179,9 @@ func (l *Loop) approve(digest string) schema.Answer {
 // steer applies continue, abort or retry to an app's rollout.
 func (l *Loop) steer(c schema.Command) schema.Answer {
 	st := &l.st
+	if bare(c.Target) == "" {
+		return refuse("%s what? want an app, a group or a partition", c.Verb)
+	}
 	id := l.partitionNamed(c.Target)
 	r, running := st.rollouts[id]
 	if !running {

@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -31,6 +32,9 @@ func (l *Loop) why(k schema.Key, by []string) []schema.Reason {
 			}
 		}
 	}
+	if l.backendOf(k) == nil {
+		out = append(out, unconfigured(k))
+	}
 	if w, ok := st.waits[k]; ok && len(out) == 0 {
 		out = append(out, w)
 	}
@@ -38,7 +42,7 @@ func (l *Loop) why(k schema.Key, by []string) []schema.Reason {
 	target, inTarget := st.target[k]
 	live := st.live[k]
 	if len(out) == 0 && (inHead != inTarget || head.Entry.Digest != target.Digest) {
-		out = append(out, schema.Reason{Code: schema.ReasonChanged, Message: "Git and the target differ; the next plan takes it up"})
+		out = append(out, l.withheld(k, inHead))
 	}
 	if len(out) == 0 && inTarget {
 		switch live.State {
@@ -67,6 +71,31 @@ func (l *Loop) why(k schema.Key, by []string) []schema.Reason {
 		}
 	}
 	return out
+}
+
+func unconfigured(k schema.Key) schema.Reason {
+	return schema.Reason{Code: schema.WaitIncompatible, Message: "no backend is configured for " + k.String() + ": it is left as it is", Next: "name it in the daemon's configuration"}
+}
+
+// withheld says why the plan does not bring an object to what Git says.
+func (l *Loop) withheld(k schema.Key, inHead bool) schema.Reason {
+	codes := map[string]string{"frozen": schema.WaitFrozen, "incomplete": schema.WaitFrozen, "unread": schema.WaitBackend, "tombstone-wanted": schema.WaitApproval}
+	general := ""
+	if !inHead {
+		general = "still-read"
+		if r := l.backendOf(k); r != nil && !l.readable(l.st.now)[r.backend] {
+			general = "unread"
+		}
+		if !l.st.meta.Complete {
+			general = "incomplete"
+		}
+	}
+	for _, n := range l.st.lastPlan.Notes {
+		if strings.Contains(n.Message, k.String()) || n.Code == general {
+			return schema.Reason{Code: cmp.Or(codes[n.Code], schema.WaitOrder), Message: n.Message, Next: n.Next}
+		}
+	}
+	return schema.Reason{Code: schema.ReasonChanged, Message: "Git and the target differ; the next plan takes it up"}
 }
 
 // Explain says why what ref names is not as desired: a group (group/X or

@@ -78,6 +78,10 @@ func (l *Loop) take(ctx context.Context, in intake) {
 	whole := in // judging may freeze a part
 	st.intake = &whole
 	fleet, objects, findings := l.judgeCommit(ctx, &in.rendered)
+	if len(objects) == 0 && len(st.head) > 0 && len(fleet.Groups) == 0 && len(fleet.Remove) == 0 {
+		findings = append(findings, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the commit defines nothing that runs: refused, because it would mean to delete everything",
+			Next: "check branch and path, or list what should go under remove"})
+	}
 	broken := in.rendered.Refused || (!in.rendered.Partial && schema.AnyDenied(in.rendered.Findings)) || schema.AnyDenied(findings)
 	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
 	st.findings = findings

@@ -229,6 +229,15 @@ func (l *Loop) health(r *schema.Report) (string, []schema.Reason) {
 	for _, id := range sortedKeys(st.refused) {
 		add("DEGRADED", st.refused[id].Why.Code, id+" "+st.refused[id].Why.Message, st.refused[id].Why.Next)
 	}
+	orphans := 0
+	for k := range st.target {
+		if l.backendOf(k) == nil {
+			orphans++
+		}
+	}
+	if orphans > 0 {
+		add("DEGRADED", schema.WaitIncompatible, fmt.Sprintf("%d objects are on backends that are not configured: they are left as they are", orphans), "name the backends in the daemon's configuration")
+	}
 	if len(r.Awaits) > 0 {
 		add("AWAITING", schema.WaitApproval, r.Awaits[0].Why, "locktide approve "+r.Awaits[0].Digest.Short())
 	}

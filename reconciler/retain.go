@@ -69,6 +69,7 @@ func (l *Loop) forget(now time.Time) {
 	maps.DeleteFunc(st.live, func(k schema.Key, _ schema.LiveObject) bool { return gone(k) })
 	maps.DeleteFunc(st.readAt, func(k schema.Key, _ time.Time) bool { return gone(k) })
 	maps.DeleteFunc(st.compared, func(k schema.Key, _ schema.Digest) bool { return gone(k) })
+	maps.DeleteFunc(st.written, func(k schema.Key, _ time.Time) bool { return gone(k) })
 	maps.DeleteFunc(st.repair, func(k schema.Key, _ bool) bool { return gone(k) })
 	maps.DeleteFunc(st.lastBody, func(k schema.Key, _ schema.Digest) bool { return gone(k) })
 	maps.DeleteFunc(st.receipts, func(k schema.Key, _ schema.Receipt) bool {

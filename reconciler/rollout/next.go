@@ -261,7 +261,7 @@ func (t *turn) ask(it *Item, a schema.Action) {
 	}
 	if disruptive && t.stale(it) {
 		t.read(it)
-		t.why(it, schema.WaitObserve, "a disruptive write needs a fresh reading", "")
+		t.why(it, schema.WaitObserve, fmt.Sprintf("a disruptive write needs a reading younger than %s: the last one is %s old", t.staleness(), t.now.Sub(t.s.ReadAt[it.Key]).Round(time.Second)), "")
 		return
 	}
 	a.Rollout, a.Key, a.To, a.Round = t.r.ID, it.Key, it.To, it.Serial
@@ -281,13 +281,16 @@ func (t *turn) membersBefore(it *Item, at time.Time) bool {
 	return ok && !listed.After(at)
 }
 
+func (t *turn) staleness() time.Duration {
+	if t.s.Staleness <= 0 {
+		return defaultStaleness
+	}
+	return t.s.Staleness
+}
+
 // stale says whether the readings are too old for a disruptive dispatch.
 func (t *turn) stale(it *Item) bool {
-	age := t.s.Staleness
-	if age <= 0 {
-		age = defaultStaleness
-	}
-	oldest := t.now.Add(-age)
+	oldest := t.now.Add(-t.staleness())
 	if t.g.noStale || it.Group == "" || it.Paced == nil {
 		return false
 	}
