@@ -23,7 +23,7 @@ import (
 // step is one thing that happens in a random history; the fields that its
 // kind does not need are ignored.
 type step struct {
-	Kind string // commit, crash, restart, down, partial, unclear, stop, scale, unroute, nogit, wait
+	Kind string // one of stepKinds
 	App  int
 	N    int
 	Bad  bool
@@ -34,7 +34,8 @@ type step struct {
 // sizes of groups, and how many of other things.
 var sizes = []int{1, 2, 3, 4, 6, 9, 10, 10, 11, 12, 12, 16}
 
-var stepKinds = []string{"commit", "commit", "commit", "crash", "restart", "down", "partial", "unclear", "stop", "scale", "unroute", "nogit", "wait"}
+var stepKinds = []string{"commit", "commit", "commit", "crash", "restart", "down", "partial", "unclear", "stop", "scale", "unroute", "nogit", "wait",
+	"pin", "rollback", "unpin", "brake", "resume", "abort", "retry", "lease", "approve"}
 
 var histories = rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
 	return step{Kind: rapid.SampledFrom(stepKinds).Draw(rt, "kind"), App: rapid.IntRange(0, 3).Draw(rt, "app"), N: rapid.SampledFrom(sizes).Draw(rt, "n"),
@@ -50,6 +51,7 @@ type chronicle struct {
 	releases map[string]string
 	counts   map[string]int
 	serial   int
+	unrouted map[string]bool // somebody took its route away
 }
 
 func (c *chronicle) fleet() schema.Fleet {
@@ -111,7 +113,22 @@ func (c *chronicle) play(s step) {
 	case "scale":
 		c.back.ScaleByHand(job, s.N)
 	case "unroute":
+		c.unrouted[app] = true
 		c.back.Remove(schema.Key{Kind: memory.KindRoute, Instance: "m", Name: app})
+	case "pin", "rollback", "unpin", "abort", "retry":
+		c.try(schema.Command{Verb: s.Kind, Target: app, Value: fmt.Sprint("pinned-", s.N), Number: 1, Reason: "x"})
+	case "brake":
+		c.try(schema.Command{Verb: "brake", Target: "app:" + app, Reason: "x"})
+	case "resume":
+		c.try(schema.Command{Verb: "resume", Target: "app:" + app})
+	case "approve":
+		for _, a := range c.loop.Report().Awaits {
+			c.try(schema.Command{Verb: "approve", Target: a.Digest.Short(), Reason: "x"})
+		}
+	case "lease":
+		c.lease.SetAway(true)
+		c.pass(time.Duration(s.N) * 7 * time.Second)
+		c.lease.SetAway(false)
 	case "nogit":
 		c.git.setAway(errors.New("Git is away"))
 		c.pass(time.Minute)
@@ -121,17 +138,24 @@ func (c *chronicle) play(s step) {
 }
 
 // broken names the first of the backend's writes that breaks a rule.
-func broken(writes []memory.Write, foreign schema.Key) string {
+func broken(writes []memory.Write, foreign schema.Key, unrouted map[string]bool) string {
 	whole := map[schema.Key]bool{} // rolled out to its end at least once
+	routed := map[string]bool{}    // apps with a route that we made
 	var deletes []time.Time
 	for i, x := range writes {
 		about := fmt.Sprintf("write %d, %s %s at %s: ", i, x.Verb, x.Key, x.At.Format(time.TimeOnly))
 		if x.Key == foreign {
 			return about + "a foreign object was written"
 		}
+		app, _, _ := strings.Cut(strings.Replace(x.Key.Name, "--", ".", 1), "--")
 		switch {
+		case x.Key.Kind == memory.KindRoute:
+			routed[x.Key.Name] = x.Verb != schema.VerbDelete
+			continue
 		case x.Key.Kind != memory.KindJob:
 			continue
+		case x.Verb == schema.VerbDelete && routed[app] && !unrouted[app]:
+			return about + "its route still stands (P28)"
 		case x.Verb == schema.VerbPark:
 			whole[x.Key] = true
 		case x.Verb == schema.VerbDelete && whole[x.Key]:
@@ -165,7 +189,7 @@ func TestRandomHistories(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			history := histories.Example(seed)
 			inBubble(t, func(w *world) {
-				c := &chronicle{world: w, releases: map[string]string{"shop.a": "0", "shop.b": "0", "shop.c": "0"},
+				c := &chronicle{world: w, unrouted: map[string]bool{}, releases: map[string]string{"shop.a": "0", "shop.b": "0", "shop.c": "0"},
 					counts: map[string]int{"shop.a": 12, "shop.b": 1, "shop.c": 10}}
 				foreign := schema.Key{Kind: memory.KindRoute, Instance: "m", Name: "theirs"}
 				c.back.PutForeign(schema.Object{Key: foreign, Spec: []byte(`{"theirs":true}`), Digest: "sha256:theirs"})
@@ -175,7 +199,7 @@ func TestRandomHistories(t *testing.T) {
 				for _, s := range history {
 					c.play(s)
 				}
-				problem := broken(c.back.Writes(), foreign)
+				problem := broken(c.back.Writes(), foreign, c.unrouted)
 				if problem == "" {
 					problem = c.converge(foreign)
 				}
@@ -190,6 +214,10 @@ func TestRandomHistories(t *testing.T) {
 // converge commits something good, approves what awaits it and waits.
 func (c *chronicle) converge(foreign schema.Key) string {
 	c.back.Set(memory.Faults{})
+	for _, p := range c.loop.Report().Pins {
+		c.try(schema.Command{Verb: "unpin", Target: p.App})
+	}
+	c.try(schema.Command{Verb: "resume", Target: ""})
 	c.serial++
 	c.releases, c.counts = map[string]string{}, map[string]int{}
 	for i, app := range historyApps[:3] {
