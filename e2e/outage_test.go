@@ -22,10 +22,9 @@ type outage struct {
 	says string // a pattern of what status and explain tell meanwhile
 }
 
-// Servers that freeze, restart or lose everything make no wrong action: the
-// commit that arrives meanwhile waits with the reason shown, everybody serves on,
-// and it is carried out once when they are back, without help.
-func TestServersAway(t *testing.T) {
+// outages begins a fleet on servers of its own, to be taken away.
+func outages(t *testing.T, owner string) (*fleet, *servers) {
+	t.Helper()
 	t.Parallel()
 	s, err := startServers(t.Context(), false, devstack.NomadClient{Name: "node1", Datacenter: "dc1"})
 	must(t, err)
@@ -34,83 +33,106 @@ func TestServersAway(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	f := newFleetOn(t, s, "out")
+	f := newFleetOn(t, s, owner)
 	f.places = []string{"dc1"}
-	web := app{label: "web", version: "v0", count: 2, mesh: true, body: "config: {GREETING: hello}\nuses: {out.two: {}}"}
-	two := app{label: "two", version: "v1", count: 1, mesh: true}
-	f.git.push("v0", f.files(web, two))
+	f.git.push("v0", f.outageFiles("v0"))
 	f.begin()
 	f.converged(f.git.head())
 	f.answers("v0")
-	job := f.job("web", "dc1")
+	return f, s
+}
 
-	nomad, consul := []*devstack.Server{s.nomad.Server, s.nomad.Clients["node1"]}, []*devstack.Server{s.consul.Server, s.consul.Agents["node1"]}
-	stop := func(list []*devstack.Server) func() error {
-		return func() error {
-			return each(list, (*devstack.Server).Stop)
+func (f *fleet) outageFiles(version string) map[string]string {
+	return f.files(app{label: "web", version: version, count: 2, mesh: true, body: "config: {GREETING: hello}\nuses: {" + f.app("two") + ": {}}"},
+		app{label: "two", version: "v1", count: 1, mesh: true})
+}
+
+// survives: while a server is away nothing wrong is done. The commit that
+// arrives meanwhile waits with the reason shown, everybody serves on, and it is
+// carried out once when the server is back, without help.
+func (f *fleet) survives(o outage) {
+	t := f.t
+	t.Helper()
+	job := f.job("web", "dc1")
+	before, update := f.content(), f.updating(job)
+	load, began := f.load(), time.Now()
+	took := func() time.Duration { return time.Since(began).Round(time.Second) }
+	must(t, o.away())
+	commit := f.git.push(o.name, f.outageFiles(o.name))
+	shown := regexp.MustCompile("(?i)" + o.says)
+	f.await(o.name+": the reason shown", func() error {
+		if now := f.inUpstreams(); len(now) < 1 {
+			t.Errorf("%s: nginx serves %v of two members; one may be out", o.name, now)
 		}
-	}
-	start := func(list []*devstack.Server) func() error {
-		return func() error {
-			return each(list, func(s *devstack.Server) error { return s.Start(t.Context()) })
+		status, err := f.locktide("status")
+		if err != nil {
+			return err
 		}
+		why, err := f.locktide("explain", "groups/"+f.group("web", "dc1"))
+		if err != nil {
+			return err
+		}
+		word, _, _ := strings.Cut(status, " ")
+		if !shown.MatchString(status) || !shown.MatchString(why) || word == "HEALTHY" || word == "PROGRESSING" {
+			return fmt.Errorf("status: %s\nexplain: %s", status, why)
+		}
+		return nil
+	})
+	shownAfter := took()
+	must(t, o.back())
+	backAfter := took()
+	f.converged(commit)
+	t.Logf("%s: shown after %s, back after %s, carried out after %s", o.name, shownAfter, backAfter, took())
+	f.answers(o.name)
+	load.end()
+	update.wantEachOnce(1)
+	after := f.content()
+	delete(after.Jobs, job)
+	delete(before.Jobs, job)
+	if !reflect.DeepEqual(after, before) {
+		t.Errorf("%s: after it\n%+v\nbefore:\n%+v", o.name, after, before)
 	}
-	signal := func(server *devstack.Server, sig os.Signal) func() error {
-		return func() error { return server.Signal(sig) }
-	}
-	for i, o := range []outage{
-		{"Nomad frozen", signal(s.nomad.Server, syscall.SIGSTOP), signal(s.nomad.Server, syscall.SIGCONT), "nomad"},
-		{"Nomad restarted", stop(nomad), start(nomad), "nomad"},
-		{"Consul frozen", signal(s.consul.Server, syscall.SIGSTOP), signal(s.consul.Server, syscall.SIGCONT), "consul|lease|lead"},
-		{"Consul restarted", stop(consul), start(consul), "consul|lease|lead"},
-	} {
-		before, update := f.content(), f.updating(job)
-		load, began := f.load(), time.Now()
-		must(t, o.away())
-		web.version = fmt.Sprint("v", i+1)
-		commit := f.git.push(o.name, f.files(web, two))
-		shown := regexp.MustCompile("(?i)" + o.says)
-		f.await(o.name+": the reason shown", func() error {
-			if now := f.inUpstreams(); len(now) < 1 {
-				t.Errorf("%s: nginx serves %v of two members; one may be out", o.name, now)
-			}
-			status, err := f.locktide("status")
-			if err != nil {
-				return err
-			}
-			why, err := f.locktide("explain", "groups/"+f.group("web", "dc1"))
-			if err != nil {
-				return err
-			}
-			word, _, _ := strings.Cut(status, " ")
-			if !shown.MatchString(status) || !shown.MatchString(why) || word == "HEALTHY" || word == "PROGRESSING" {
-				return fmt.Errorf("status: %s\nexplain: %s", status, why)
+}
+
+func TestNomadAway(t *testing.T) {
+	f, s := outages(t, "nmd")
+	f.survives(frozen("nomad-frozen", s.nomad.Server, "nomad"))
+	f.survives(restarted(t, "nomad-restarted", "nomad", s.nomad.Server, s.nomad.Clients["node1"]))
+	f.gitAway()
+}
+
+func TestConsulAway(t *testing.T) {
+	f, s := outages(t, "csl")
+	f.survives(frozen("consul-frozen", s.consul.Server, "consul|lease|lead"))
+	f.survives(restarted(t, "consul-restarted", "consul|lease|lead", s.consul.Server, s.consul.Agents["node1"]))
+	f.consulWiped(s)
+}
+
+func frozen(name string, server *devstack.Server, says string) outage {
+	return outage{name, func() error { return server.Signal(syscall.SIGSTOP) }, func() error { return server.Signal(syscall.SIGCONT) }, says}
+}
+
+// restarted stops servers in order and starts them again with their data.
+func restarted(t *testing.T, name, says string, list ...*devstack.Server) outage {
+	each := func(do func(*devstack.Server) error) func() error {
+		return func() error {
+			for _, s := range list {
+				if err := do(s); err != nil {
+					return err
+				}
 			}
 			return nil
-		})
-		shownAt := time.Since(began)
-		must(t, o.back())
-		backAt := time.Since(began)
-		f.converged(commit)
-		t.Logf("%s: shown after %s, back after %s, carried out after %s", o.name, shownAt.Round(time.Second), backAt.Round(time.Second), time.Since(began).Round(time.Second))
-		f.answers(web.version)
-		load.end()
-		update.wantEachOnce(1)
-		after := f.content()
-		delete(after.Jobs, job)
-		delete(before.Jobs, job)
-		if !reflect.DeepEqual(after, before) {
-			t.Errorf("%s: after it\n%+v\nbefore:\n%+v", o.name, after, before)
 		}
 	}
-	f.consulWiped(t, s)
-	f.gitAway(t, web, two)
+	return outage{name, each((*devstack.Server).Stop), each(func(s *devstack.Server) error { return s.Start(t.Context()) }), says}
 }
 
 // A Consul that lost everything answers, and knows nobody: that is no evidence
 // against anybody. Keys and entries are written again, the services come back
 // from Nomad's clients, and meanwhile everybody serves.
-func (f *fleet) consulWiped(t *testing.T, s *servers) {
+func (f *fleet) consulWiped(s *servers) {
+	t := f.t
+	t.Helper()
 	before, left, serving := f.content(), f.writes(), f.inUpstreams()
 	load := f.load()
 	must(t, s.consul.Server.Stop())
@@ -138,7 +160,9 @@ func (f *fleet) consulWiped(t *testing.T, s *servers) {
 }
 
 // Without Git nothing new comes, and everything else goes on.
-func (f *fleet) gitAway(t *testing.T, web, two app) {
+func (f *fleet) gitAway() {
+	t := f.t
+	t.Helper()
 	before := f.writes()
 	must(t, os.Rename(f.file("fleet.git"), f.file("away.git")))
 	f.await("the reason shown", func() error {
@@ -157,8 +181,7 @@ func (f *fleet) gitAway(t *testing.T, web, two app) {
 		t.Errorf("without Git:\n%+v\nbefore:\n%+v", now, before)
 	}
 	must(t, os.Rename(f.file("away.git"), f.file("fleet.git")))
-	web.version = "v9"
-	f.converged(f.git.push("v9", f.files(web, two)))
+	f.converged(f.git.push("v9", f.outageFiles("v9")))
 	f.answers("v9")
 }
 
@@ -168,14 +191,4 @@ func (f *fleet) inUpstreams() []string {
 	list := regexp.MustCompile(`server 127\.0\.0\.1:\d+`).FindAllString(f.read("nginx/current/upstreams.conf"), -1)
 	slices.Sort(list)
 	return list
-}
-
-// each does the same to all, in order, until one fails.
-func each(list []*devstack.Server, do func(*devstack.Server) error) error {
-	for _, s := range list {
-		if err := do(s); err != nil {
-			return err
-		}
-	}
-	return nil
 }
