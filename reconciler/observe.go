@@ -178,6 +178,9 @@ func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error
 		}
 	}
 	if err == nil {
+		if r.failures > 0 || r.at.IsZero() {
+			st.planDue = true // what could not start while it was away
+		}
 		if r.failures > 0 || r.at.IsZero() || !slices.Equal(r.live.Held, live.Held) {
 			l.everybody()
 		}

@@ -23,7 +23,9 @@ func TestBackendAwayOrHalfReadMeansNoWritesAndRecovery(t *testing.T) {
 					t.Fatalf("health %s while the backend is %s", h, name)
 				}
 				w.says("shop.api", schema.WaitBackend, "")
+				n := len(w.back.Writes())
 				w.back.Set(memory.Faults{})
+				w.until(35*time.Second, "begins with the first reading, at most 30 s after the last failed one", func() bool { return len(w.since(n)) > 0 })
 				w.until(10*time.Minute, "recovers by itself", func() bool { return w.onCommit("c2")() && w.back.Passing("shop.web/prod.dc1") == 0 })
 				if n := w.back.Passing(apiGroup); n != 4 {
 					t.Fatalf("%d pass", n)
