@@ -45,8 +45,8 @@ func TestRollbackWithoutGit(t *testing.T) {
 func (f *fleet) inNginx(want int) {
 	f.t.Helper()
 	f.await(fmt.Sprintf("%d members in nginx", want), func() error {
-		if text := f.read("nginx/current/upstreams.conf"); strings.Count(text, "server 127.0.0.1:") != want {
-			return fmt.Errorf("nginx' upstreams:\n%s", text)
+		if now := f.inUpstreams(); len(now) != want {
+			return fmt.Errorf("nginx has %v", now)
 		}
 		return nil
 	})

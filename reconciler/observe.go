@@ -202,6 +202,10 @@ func (l *Loop) unread(r *reading, asked map[schema.Key]schema.Digest) {
 			delete(st.live, k)
 			delete(st.readAt, k)
 			delete(st.compared, k)
+		}
+	}
+	for k, at := range st.written {
+		if _, still := asked[k]; !still && at.Before(r.began) {
 			delete(st.written, k)
 		}
 	}
