@@ -9,7 +9,7 @@ import (
 )
 
 // changes lists the definitions with another value than in the state before,
-// sorted. Only what was resolved anew, or is frozen, is compared.
+// sorted. Where both are whole, only what was resolved anew is compared.
 func (s *Session) changes(next *state) []schema.Ref {
 	refs := map[schema.Ref]bool{}
 	add := func(r *resolved) {
@@ -30,13 +30,17 @@ func (s *Session) changes(next *state) []schema.Ref {
 			add(before)
 		}
 	}
-	for _, ref := range append(slices.Clone(s.state.frozen), next.frozen...) {
-		refs[ref] = true
+	if !s.state.result.Complete || !next.result.Complete { // what is frozen or left out is not in what was resolved
+		for _, units := range []map[schema.Ref]string{s.state.result.units, next.result.units} {
+			for ref := range units {
+				refs[ref] = true
+			}
+		}
 	}
 	out := []schema.Ref{}
 	for _, ref := range slices.Sorted(maps.Keys(refs)) {
 		kind, name := ref.Split()
-		if !same(&s.state.fleet, &next.fleet, kind, name) {
+		if !same(&s.state.result.Fleet, &next.result.Fleet, kind, name) {
 			out = append(out, ref)
 		}
 	}

@@ -137,11 +137,12 @@ type gathered struct {
 	failed   map[string]bool     // units with an error
 	broken   bool                // a unit could not be evaluated, so what it defines is not known
 	named    map[schema.Ref]bool // defined here or kept, even if an error keeps it out
+	shared   map[schema.Ref]bool // defined by several units
 }
 
 func gather(units map[string]*unit) *gathered {
 	g := &gathered{defs: make(map[schema.Ref]definition, len(units)), defaults: tree.NewMap(schema.Position{}), sources: map[string]schema.Position{}, remove: map[schema.Ref]schema.Position{},
-		failed: map[string]bool{}, named: make(map[schema.Ref]bool, len(units))}
+		failed: map[string]bool{}, shared: map[schema.Ref]bool{}, named: make(map[schema.Ref]bool, len(units))}
 	for _, name := range slices.Sorted(maps.Keys(units)) {
 		g.add(units[name].defines)
 	}
@@ -165,7 +166,10 @@ func (g *gathered) add(c *contribution) {
 		old, ok := g.defs[d.ref]
 		if !ok {
 			g.defs[d.ref] = d
-		} else if !tree.Equal(old.node, d.node) {
+			continue
+		}
+		g.shared[d.ref] = true
+		if !tree.Equal(old.node, d.node) {
 			f := deny("duplicate", d.ref, d.node.At, "defined twice with unequal values: %s and %s", old.node.At, d.node.At)
 			f.Related = []schema.Position{old.node.At}
 			g.report(c.unit, f)

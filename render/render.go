@@ -107,25 +107,34 @@ func (s *Session) render(ctx context.Context, fsys fs.FS, opts Options) (Result,
 	if err := s.evaluate(ctx, fsys, tasks, &next); err != nil {
 		return Result{}, next, err
 	}
+	next.found = next.listing.Found()
+	r, ok := s.patch(&next)
+	if !ok {
+		r = s.whole(&next, opts)
+	}
+	r.Files, r.Evaluated = next.listing.Files(), next.evaluated
+	next.result = r
+	r.Changed = s.changes(&next)
+	return r, next, ctx.Err()
+}
+
+// whole makes the result of all units.
+func (s *Session) whole(next *state, opts Options) Result {
 	g := gather(next.units)
-	found := next.listing.Found()
-	g.found = append(found, g.found...)
+	g.found = append(slices.Clone(next.found), g.found...)
 	if len(g.defs) == 0 && len(g.defaults.Map) == 0 && !schema.AnyDenied(g.found) {
 		g.found = append(g.found, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the repository defines nothing: refused, because it would mean to delete everything", Next: "check branch and path, or list what should go under remove"})
 	}
 	if opts.OnError == Freeze {
 		g.dropFailed(opts.Previous)
 	}
-	r := s.resolve(g, &next)
-	r.Files, r.Evaluated = next.listing.Files(), next.evaluated
+	r := s.resolve(g, next)
 	if opts.OnError == Freeze && opts.Previous != nil {
 		r.freeze(g.failed, opts.Previous)
 	}
 	sortFindings(r.Findings)
 	r.Complete = !schema.AnyDenied(r.Findings)
-	next.fleet, next.frozen = r.Fleet, r.Frozen
-	r.Changed = s.changes(&next)
-	return r, next, ctx.Err()
+	return r
 }
 
 func sortFindings(fs []schema.Finding) {

@@ -79,7 +79,7 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 	}
 	for _, kind := range []string{"stages", "teams", "hosts", "pools", "exceptions", "routes"} {
 		for _, ref := range byKind[kind] {
-			r.use(ref, []*tree.Node{g.defs[ref].node}, nil, func() *resolved { return r.single(kind, g.defs[ref]) })
+			r.use(g.defs[ref])
 		}
 	}
 	r.layers = s.state.layers
@@ -89,36 +89,65 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 			stages: r.out.Fleet.Stages, teams: r.out.Fleet.Teams}
 	}
 	for _, ref := range byKind["apps"] {
-		_, name := ref.Split()
-		from := []*tree.Node{g.defs[ref].node}
-		for _, full := range slices.Sorted(maps.Keys(r.flat[name])) {
-			from = append(from, r.flat[name][full].node)
-		}
-		r.use(ref, from, r.layers, func() *resolved { return r.app(name, g.defs[ref]) })
+		r.use(g.defs[ref])
 	}
-	r.references()
+	next.refers = map[schema.Ref]bool{}
+	for _, kind := range []string{"apps", "groups", "routes"} {
+		for _, ref := range byKind[kind] {
+			if r.refer(ref, g.defs[ref]) {
+				next.refers[ref] = true
+			}
+		}
+	}
 	fleet := &r.out.Fleet
 	fleet.Remove = slices.Sorted(maps.Keys(g.remove))
 	for ref, at := range g.remove {
 		fleet.Positions[schema.NewRef("remove", string(ref))] = at
 	}
 	r.out.Findings = g.found
-	next.resolved, next.layers = r.now, r.layers
+	next.resolved, next.layers, next.flat, next.named, next.shared = r.now, r.layers, r.flat, g.named, g.shared
 	return r.out
 }
 
 // use takes what a definition came to before, if it is made of the same, or
 // makes it.
-func (r *resolver) use(ref schema.Ref, from []*tree.Node, layers *layers, make func() *resolved) {
-	got := r.before[ref]
-	if got == nil || got.layers != layers || !slices.Equal(got.from, from) {
-		got = make()
-		got.from, got.layers = from, layers
+func (r *resolver) use(d definition) {
+	got := r.before[d.ref]
+	if from, layers := r.from(d); got == nil || got.layers != layers || !slices.Equal(got.from, from) {
+		got = r.resolve(d)
 	}
-	r.now[ref] = got
+	r.now[d.ref] = got
 	for _, f := range got.found {
 		r.report(f.unit, f.Finding)
 	}
+	r.put(got)
+}
+
+// from gives what a definition is made of.
+func (r *resolver) from(d definition) ([]*tree.Node, *layers) {
+	from := []*tree.Node{d.node}
+	kind, name := d.ref.Split()
+	if kind != "apps" {
+		return from, nil
+	}
+	for _, full := range slices.Sorted(maps.Keys(r.flat[name])) {
+		from = append(from, r.flat[name][full].node)
+	}
+	return from, r.layers
+}
+
+func (r *resolver) resolve(d definition) (got *resolved) {
+	if kind, name := d.ref.Split(); kind == "apps" {
+		got = r.app(name, d)
+	} else {
+		got = r.single(kind, d)
+	}
+	got.from, got.layers = r.from(d)
+	return got
+}
+
+// put puts what a definition came to into the result.
+func (r *resolver) put(got *resolved) {
 	for _, o := range got.outputs {
 		o.put(&r.out.Fleet)
 		r.out.Fleet.Positions[o.ref] = o.at
@@ -313,14 +342,14 @@ func (r *resolver) datacenter(p place, n *tree.Node) (dc, fault string) {
 	return "", fmt.Sprintf("cell %q is no datacenter of stage %s (%s): set datacenter", p.cell, p.stage, strings.Join(stage.Datacenters, ", "))
 }
 
-// references reports what points at nothing.
-func (r *resolver) references() {
+// refer reports what of a definition points at nothing, and says whether
+// anything does.
+func (r *resolver) refer(ref schema.Ref, d definition) bool {
 	fleet := r.out.Fleet
-	apps := func() []string { return slices.Sorted(maps.Keys(fleet.Apps)) }
-	groups := func() []string { return slices.Sorted(maps.Keys(fleet.Groups)) }
-	missing := func(d definition, at schema.Position, what, name string, names func() []string) schema.Finding {
-		f := deny("unknown-reference", d.ref, at, "%s %q is not defined", what, name)
-		if near := cueschema.Nearest(name, names()); near != "" {
+	before := len(r.found)
+	missing := func(at schema.Position, what, name string, names []string) schema.Finding {
+		f := deny("unknown-reference", ref, at, "%s %q is not defined", what, name)
+		if near := cueschema.Nearest(name, names); near != "" {
 			f.Message += fmt.Sprintf(": did you mean %q?", near)
 		}
 		return f
@@ -328,35 +357,34 @@ func (r *resolver) references() {
 	known := func(kind, name string) bool {
 		return r.broken || r.named[schema.NewRef(kind, name)]
 	}
-	for _, ref := range slices.Sorted(maps.Keys(r.defs)) {
-		d := r.defs[ref]
-		switch kind, name := ref.Split(); kind {
-		case "groups":
-			if app := groupName.FindStringSubmatch(name)[1]; !known("apps", app) {
-				r.report(d.unit, missing(d, d.node.At, "app", app, apps))
+	apps := func() []string { return slices.Sorted(maps.Keys(fleet.Apps)) }
+	switch kind, name := ref.Split(); kind {
+	case "groups":
+		if app := groupName.FindStringSubmatch(name)[1]; !known("apps", app) {
+			r.report(d.unit, missing(d.node.At, "app", app, apps()))
+		}
+	case "routes":
+		for i, to := range fleet.Routes[name].To {
+			at := d.node.Get("to").Items[i].At
+			switch {
+			case (to.App == "") == (to.Group == ""):
+				r.report(d.unit, deny("type", ref, at, "to[%d]: want either app or group", i))
+			case to.App != "" && !known("apps", to.App):
+				r.report(d.unit, missing(at, "app", to.App, apps()))
+			case to.Group != "" && !has(fleet.Groups, to.Group) && !known("groups", to.Group):
+				r.report(d.unit, missing(at, "group", to.Group, slices.Sorted(maps.Keys(fleet.Groups))))
 			}
-		case "routes":
-			for i, to := range fleet.Routes[name].To {
-				at := d.node.Get("to").Items[i].At
-				switch {
-				case (to.App == "") == (to.Group == ""):
-					r.report(d.unit, deny("type", ref, at, "to[%d]: want either app or group", i))
-				case to.App != "" && !known("apps", to.App):
-					r.report(d.unit, missing(d, at, "app", to.App, apps))
-				case to.Group != "" && !has(fleet.Groups, to.Group) && !known("groups", to.Group):
-					r.report(d.unit, missing(d, at, "group", to.Group, groups))
-				}
-			}
-		case "apps":
-			for _, used := range slices.Sorted(maps.Keys(fleet.Apps[name].Uses)) {
-				if !known("apps", used) {
-					f := missing(d, d.node.Get("uses", used).At, "app", used, apps)
-					f.Severity = schema.Warn
-					r.report(d.unit, f)
-				}
+		}
+	case "apps":
+		for _, used := range slices.Sorted(maps.Keys(fleet.Apps[name].Uses)) {
+			if !known("apps", used) {
+				f := missing(d.node.Get("uses", used).At, "app", used, apps())
+				f.Severity = schema.Warn
+				r.report(d.unit, f)
 			}
 		}
 	}
+	return len(r.found) > before
 }
 
 func has[V any](m map[string]V, name string) bool {

@@ -49,10 +49,15 @@ type state struct {
 	readers  map[string][]string
 	resolved map[schema.Ref]*resolved
 	layers   *layers
-	fleet    schema.Fleet
-	frozen   []schema.Ref
+	found    []schema.Finding // about the tree itself
+	result   Result
+	flat     map[string]map[string]definition
+	named    map[schema.Ref]bool
+	shared   map[schema.Ref]bool // defined by several units
+	refers   map[schema.Ref]bool // points at something that is missing
 
-	evaluated int // units
+	evaluated int      // units
+	touched   []string // units that are not as they were
 }
 
 // unit is what fails or holds as a whole: a CUE package or a file.
@@ -177,7 +182,11 @@ func intersect(a, b []string) bool {
 
 // evaluate runs the tasks and puts their units into next.
 func (s *Session) evaluate(ctx context.Context, fsys fs.FS, tasks []Task, next *state) error {
+	fresh := map[string]bool{} // units that may say something else
 	if s.store != nil && s.state.listing == nil {
+		for _, t := range tasks {
+			fresh[t.Name] = true
+		}
 		tasks = next.recall(s.store.Load(), tasks)
 	}
 	next.evaluated = len(tasks)
@@ -190,6 +199,7 @@ func (s *Session) evaluate(ctx context.Context, fsys fs.FS, tasks []Task, next *
 	}
 	var keep []Kept
 	for i, t := range tasks {
+		fresh[t.Name] = true
 		next.units[t.Name] = &unit{task: t, answer: answers[i]}
 		if len(answers[i].Found) == 0 {
 			keep = append(keep, Kept{t, answers[i], next.made(answers[i].Reads)})
@@ -198,18 +208,27 @@ func (s *Session) evaluate(ctx context.Context, fsys fs.FS, tasks []Task, next *
 	if s.store != nil && len(keep) > 0 {
 		s.store.Add(keep)
 	}
-	next.readers = map[string][]string{}
-	for name, u := range next.units {
-		for _, p := range u.answer.Reads {
-			next.readers[p] = append(next.readers[p], name)
+	same := len(next.units) == len(s.state.units)
+	for name := range fresh {
+		same = same && s.state.units[name] != nil && slices.Equal(s.state.units[name].answer.Reads, next.units[name].answer.Reads)
+	}
+	if next.readers = s.state.readers; !same {
+		next.readers = map[string][]string{}
+		for name, u := range next.units {
+			fresh[name] = true
+			for _, p := range u.answer.Reads {
+				next.readers[p] = append(next.readers[p], name)
+			}
 		}
 	}
-	for name, u := range next.units {
+	for name := range fresh {
+		u := next.units[name]
 		library := u.answer.Library && imported(name, u, next.readers)
 		if u.defines == nil || library != u.library {
 			u = &unit{task: u.task, answer: u.answer, library: library}
 			u.defines = contribute(s.types, u)
 			next.units[name] = u
+			next.touched = append(next.touched, name)
 		}
 	}
 	return nil

@@ -28,6 +28,10 @@ var variants = map[string][]string{
 	"d.yaml":             {"defaults: {fleet: {env: {A: x}}}\n", "# moved\ndefaults: {fleet: {env: {A: x}}}\n", "defaults: {fleet: {env: {A: y}}}\n", "defaults: {fleet: {evn: {A: y}}}\n", ""},
 	"e.yaml":             {"", "defaults: {fleet: {env: {A: z}}}\n", "remove: [apps/b]\nteams: {x: {paths: [a]}}\n"},
 	"s.json":             {`{"stages": {"prod": {"datacenters": ["dc1"]}}}`, `{"stages": {"prod": {"datacenters": ["dc2"]}}}`, ""},
+	"u.yaml":             {"apps: {u: {uses: {nope: {}}}}\n", "apps: {u: {uses: {a: {}}}}\n", "apps: {u: {count: 4}}\n", "# moved\napps: {u: {count: 4}}\n", "apps: {u: {count: 5}}\n"},
+	"v.yaml":             {"", "apps: {u: {count: 4}}\n", "apps: {u: {count: 5}}\n"},
+	"h.yaml":             {"hosts: {h: {rack: r1}}\npools: {p: {}}\nexceptions: {x: {rule: a}}\n", "hosts: {h: {rack: r2}}\npools: {p: {datacenters: [dc1]}}\nexceptions: {x: {rule: b}}\n"},
+	"r.yaml":             {"routes: {q: {domains: [a], to: [{app: u}], via: e}}\n", "routes: {q: {domains: [b], to: [{app: u}], via: e}}\n", "routes: {q: {domains: [b], to: [{app: nope}], via: e}}\n"},
 	"g.yaml":             {"groups: {a/prod.dc1: {count: 5}}\n", "groups: {a/prod.dc2: {}}\n", "groups: {a/prod.dc1: {cuont: 5}}\n", ""},
 }
 

@@ -105,6 +105,7 @@ func synthetic(ctx context.Context, dir string, size fixtures.Synthetic, t *tabl
 // oneFileCommits measures commits of one file each.
 func oneFileCommits(ctx context.Context, repo repository, source *gitsource.Source, session *render.Session, size fixtures.Synthetic, t *table) error {
 	var renders, all []time.Duration
+	var spent time.Duration
 	for i := range 60 {
 		app := i * 37 % size.Apps
 		team := fmt.Sprintf("t%02d", app%size.Teams)
@@ -117,10 +118,19 @@ func oneFileCommits(ctx context.Context, repo repository, source *gitsource.Sour
 		if err != nil {
 			return err
 		}
+		before, err := cpu()
+		if err != nil {
+			return err
+		}
 		r, took, err := timed(ctx, session, rev)
 		if err != nil {
 			return err
 		}
+		after, err := cpu()
+		if err != nil {
+			return err
+		}
+		spent += after - before
 		if r.Evaluated != 1 || len(r.Changed) != 2 {
 			return fmt.Errorf("a commit of one file evaluated %d units and changed %v", r.Evaluated, r.Changed)
 		}
@@ -129,7 +139,7 @@ func oneFileCommits(ctx context.Context, repo repository, source *gitsource.Sour
 	slices.Sort(renders)
 	slices.Sort(all)
 	at := func(d []time.Duration, p int) string { return short(d[min(len(d)-1, len(d)*p/100)]) }
-	t.add("render of a commit of one file", at(renders, 50), "median of 60; p90 "+at(renders, 90)+", worst "+at(renders, 100))
+	t.add("render of a commit of one file", at(renders, 50), "median of 60; p90 "+at(renders, 90)+", worst "+at(renders, 100)+"; CPU of this process "+short(spent/60))
 	t.add("fetch and render of a commit of one file", at(all, 50), "median of 60; p90 "+at(all, 90)+", worst "+at(all, 100))
 	return nil
 }

@@ -28,6 +28,7 @@ type folder struct {
 	folders map[string]*folder
 	found   []schema.Finding
 	count   int // definition files here and below
+	refused int // findings here and below
 }
 
 // hashed is a directory entry that knows a hash of its content, such as Git's.
@@ -93,6 +94,7 @@ func (l *lister) folder(dir, hash string, depth int, old *folder) (*folder, erro
 			}
 			out.folders[base] = sub
 			out.count += sub.count
+			out.refused += sub.refused
 		case d.Type()&fs.ModeSymlink != 0:
 			refuse("symlink", name, "symbolic links are refused: put the file itself here")
 		case !d.Type().IsRegular():
@@ -108,6 +110,7 @@ func (l *lister) folder(dir, hash string, depth int, old *folder) (*folder, erro
 			}
 		}
 	}
+	out.refused += len(out.found)
 	return out, nil
 }
 
@@ -134,6 +137,9 @@ func (l *Listing) Found() []schema.Finding {
 	var out []schema.Finding
 	var walk func(*folder)
 	walk = func(f *folder) {
+		if f.refused == 0 {
+			return
+		}
 		out = append(out, f.found...)
 		for _, name := range slices.Sorted(maps.Keys(f.folders)) {
 			if f != l.root || walked(name) {
