@@ -74,7 +74,7 @@ func complete(all []schema.HistoryEntry, r *schema.Report) {
 		if h.Writer == "foreign" || h.Writer == "autoscaler" {
 			for _, m := range members[*h.Key] {
 				if end := next[*h.Key]; !m.Created.Before(h.At) && (end.IsZero() || m.Created.Before(end)) {
-					h.Restarts++
+					h.Starts++
 				}
 			}
 		}

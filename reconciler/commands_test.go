@@ -188,9 +188,9 @@ func TestChangesTellOfAllWriters(t *testing.T) {
 		for _, h := range all {
 			switch {
 			case h.Writer == "locktide" && h.Commit == "c2" && h.Author == "ada" && h.Key != nil && *h.Key == apiJob:
-				ours += h.Restarts
+				ours += h.Starts
 			case h.Writer == "foreign" && h.What == "scaled to 4" && h.Group == apiGroup && h.App == "shop.api":
-				theirs += h.Restarts
+				theirs += h.Starts
 			}
 		}
 		if ours != 2 || theirs != 2 {

@@ -253,12 +253,12 @@ func (l *Loop) applied(q *queue, name string, batch []schema.Action, out []schem
 		st.outcomes[a.ID] = o
 		st.written[a.Key] = time.Now()
 		h := schema.HistoryEntry{At: o.At, Writer: "locktide", What: string(a.Verb), Key: &a.Key, Group: a.Charge.Group,
-			Commit: st.meta.InForce, Author: st.meta.Author, Reason: a.Reason.Code, Outcome: "done", Restarts: len(a.Victims)}
+			Commit: st.meta.InForce, Author: st.meta.Author, Reason: a.Reason.Code, Outcome: "done", Starts: len(a.Victims)}
 		if r, ok := st.rollouts[st.owners[a.ID]]; ok && r.Commit != st.meta.InForce {
 			h.Commit, h.Author = r.Commit, ""
 		}
 		if a.Verb == schema.VerbMove {
-			h.Restarts = len(a.Members)
+			h.Starts = len(a.Members)
 		}
 		if a.Object != nil && len(a.Object.Apps) > 0 {
 			h.App, h.Group = a.Object.Apps[0], a.Object.Group

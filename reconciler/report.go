@@ -145,6 +145,9 @@ func (l *Loop) reportGroups(r *schema.Report, m members) {
 			g.Team = orElse(def.Owner, st.fleet.Apps[def.App].Owner)
 		}
 		g.ReadAt = m.at[o.Group]
+		if b := l.backendOf(k); g.ReadAt.IsZero() && b != nil {
+			g.ReadAt = b.at // it has no members, and this reading says so
+		}
 		for _, f := range routed[o.Group] {
 			g.Proxies = append(g.Proxies, schema.ProxyReport{Name: f.backend, At: f.at, Error: f.err})
 		}

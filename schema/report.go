@@ -260,9 +260,9 @@ type HistoryEntry struct {
 	Reason  string    `json:"reason,omitempty"`
 	Outcome string    `json:"outcome,omitempty"`
 	From    string    `json:"from,omitempty"` // of a command: where it came from
-	// Restarts counts the members that it replaced or is about to; of a
-	// foreign write those that still run.
-	Restarts int `json:"restarts,omitempty"`
+	// Starts counts the members that were started because of it, or are about
+	// to be; of a foreign write those that still run.
+	Starts int `json:"starts,omitempty"`
 }
 
 // Timeline is what all writers did, oldest first; Missing says which backends

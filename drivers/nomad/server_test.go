@@ -256,6 +256,20 @@ func TestDrift(t *testing.T) {
 	if err != nil || !slices.ContainsFunc(changes, func(e schema.HistoryEntry) bool { return e.Writer == "foreign" && e.Key != nil && *e.Key == o.Key }) {
 		t.Fatalf("changes %+v, error %v", changes, err)
 	}
+	// Of two changes of the count, only the one that was not ours is told.
+	o = web(t, d, "drift.count", 2, "one")
+	r = do(t, d, action(schema.VerbCreate, o, ""))
+	id, ns = splitName(o.Key.Name)
+	n := 3
+	if _, _, err := d.api.Jobs().Scale(id, groupName, &n, "by hand", false, nil, writing(t.Context(), ns)); err != nil {
+		t.Fatal(err)
+	}
+	do(t, d, action(schema.VerbUpdate, o, see(t, d, o, r).Version))
+	changes, err = d.Changes(t.Context(), time.Now().Add(-time.Hour))
+	changes = slices.DeleteFunc(changes, func(e schema.HistoryEntry) bool { return !strings.HasPrefix(e.What, "scaled") })
+	if err != nil || len(changes) != 1 || changes[0].What != "scaled from 2 to 3" {
+		t.Fatalf("changes %+v, error %v", changes, err)
+	}
 }
 
 func TestForeignAndAdopt(t *testing.T) {

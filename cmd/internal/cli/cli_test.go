@@ -85,7 +85,7 @@ func (f *fleet) History(time.Time) []schema.HistoryEntry {
 	return []schema.HistoryEntry{{Writer: "foreign eve", What: "count 2 -> 5", Group: "shop.web/prod.dc1"}}
 }
 func (f *fleet) Changes(_ context.Context, since time.Time) ([]schema.HistoryEntry, []string) {
-	return append(f.History(since), schema.HistoryEntry{Writer: "autoscaler", What: "scaled from 2 to 5", Group: "shop.web/prod.dc1", Restarts: 3}), []string{"nomad:dc2: away"}
+	return append(f.History(since), schema.HistoryEntry{Writer: "autoscaler", What: "scaled from 2 to 5", Group: "shop.web/prod.dc1", Starts: 3}), []string{"nomad:dc2: away"}
 }
 func (f *fleet) Trace(_ context.Context, url string, headers map[string]string) (schema.Trace, error) {
 	return schema.Trace{URL: url, Route: "routes/shop", Match: headers, At: schema.Position{File: "shop.cue", Line: 7}, Proxies: []schema.TraceProxy{{ProxyReport: schema.ProxyReport{Name: "nginx:edge", At: time.Now()}, State: schema.StateSame}},

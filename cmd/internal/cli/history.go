@@ -114,7 +114,7 @@ func (s *shared) changesCommand() *cobra.Command {
 	w := &window{}
 	c := &cobra.Command{
 		Use:   "changes [APP|GROUP|OBJECT]",
-		Short: "Show one timeline of all writers, and the restarts that they caused",
+		Short: "Show one timeline of all writers, and the members that started because of them",
 		Long: "Show one timeline of all writers, newest last: Locktide's writes, its operators' commands, and what\n" +
 			"the backends tell of others: humans' job versions, autoscalers, restarts and reschedules, drift.",
 		Example: "  locktide changes --since 1h\n  locktide changes --since 02:40 --dc dc1\n  locktide changes shop.web --since 2d",
@@ -156,9 +156,9 @@ func (s *shared) timeline(lines []schema.HistoryEntry, since string) {
 		fmt.Fprintf(s.Out, "nothing changed since %s\n", since)
 		return
 	}
-	rows := [][]string{{"WHEN", "WHO", "WHAT", "OBJECT", "COMMIT", "AUTHOR", "RESTARTS", "WHY", "OUTCOME"}}
+	rows := [][]string{{"WHEN", "WHO", "WHAT", "OBJECT", "COMMIT", "AUTHOR", "STARTS", "WHY", "OUTCOME"}}
 	for _, h := range lines {
-		rows = append(rows, []string{h.At.Local().Format("01-02 15:04:05"), h.Writer, h.What, subject(h), short(h.Commit), h.Author, count(h.Restarts), h.Reason, h.Outcome})
+		rows = append(rows, []string{h.At.Local().Format("01-02 15:04:05"), h.Writer, h.What, subject(h), short(h.Commit), h.Author, count(h.Starts), h.Reason, h.Outcome})
 	}
 	s.table(rows)
 }

@@ -69,10 +69,10 @@ func markdown(to io.Writer, r schema.Report, line schema.Timeline, since string)
 	}
 	list("Groups below their count:", low)
 	list("Backends that could not tell what others did:", line.Missing)
-	b.WriteString("\n## Timeline\n\n| when (UTC) | who | what | object | commit | author | restarts | why | outcome |\n|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("\n## Timeline\n\n| when (UTC) | who | what | object | commit | author | starts | why | outcome |\n|---|---|---|---|---|---|---|---|---|\n")
 	cell := strings.NewReplacer("|", "\\|", "\n", " ")
 	for _, h := range line.Entries {
-		row := []string{stamp(h.At), h.Writer, h.What, subject(h), short(h.Commit), h.Author, count(h.Restarts), h.Reason, h.Outcome}
+		row := []string{stamp(h.At), h.Writer, h.What, subject(h), short(h.Commit), h.Author, count(h.Starts), h.Reason, h.Outcome}
 		for i := range row {
 			row[i] = cell.Replace(row[i])
 		}
