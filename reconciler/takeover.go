@@ -76,8 +76,8 @@ func (l *Loop) succeed(ctx context.Context, epoch uint64) error {
 	}
 	st := &l.st
 	st.now, st.readings, st.queues, st.feeds = old.now, old.readings, old.queues, old.feeds
-	st.live, st.readAt, st.compared, st.lastBody, st.inflight = old.live, old.readAt, old.compared, old.lastBody, old.inflight
-	st.membership, st.suspects = old.membership, old.suspects
+	st.live, st.readAt, st.compared, st.written, st.lastBody, st.inflight = old.live, old.readAt, old.compared, old.written, old.lastBody, old.inflight
+	st.membership, st.suspects, st.well, st.partial = old.membership, old.suspects, old.well, old.partial
 	st.fetched, st.fetchErr, st.newest, st.rules, st.findings, st.frozen = old.fetched, old.fetchErr, old.newest, old.rules, old.findings, old.frozen
 	st.holder, st.directBrake, st.leaseUntil, st.retained = old.holder, old.directBrake, old.leaseUntil, old.retained
 	if old.intake != nil {
