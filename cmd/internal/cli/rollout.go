@@ -124,6 +124,16 @@ func steps(p schema.PartitionReport) string {
 	return strings.Join(out, ", ")
 }
 
+// gates shows what a rollout's gates said last, with figures and sample.
+func (s *shared) gates(judged []schema.Judgment, now time.Time) {
+	colors := map[schema.GateResult]int{schema.GatePass: green, schema.GateFail: red, schema.GateTooLittle: yellow, schema.GateUnknown: yellow}
+	rows := [][]string{{"GATE", "GROUP", "SAYS", "SAMPLE", "AGE", "BECAUSE", "WANTED"}}
+	for _, j := range judged {
+		rows = append(rows, []string{j.Name, j.Group, s.paint(colors[j.Result], strings.ReplaceAll(string(j.Result), "_", " ")), fmt.Sprint(j.Sample), age(now, j.At), j.Why, j.Threshold})
+	}
+	s.table(rows)
+}
+
 func (s *shared) rollout(p schema.PartitionReport, r schema.Report, now time.Time) {
 	fmt.Fprintf(s.Out, "%s  %s, commit %s, started %s", s.paint(bold, p.ID), phase(p), short(p.Commit), age(now, p.Started))
 	if !p.ETA.IsZero() {
@@ -143,6 +153,7 @@ func (s *shared) rollout(p schema.PartitionReport, r schema.Report, now time.Tim
 		rows = append(rows, []string{i.Key.String(), string(i.Verb), i.State, batch, done, i.Why.Message})
 	}
 	s.table(rows)
+	s.gates(p.Gates, now)
 	hosts := map[string]string{}
 	for _, g := range r.Groups {
 		for _, m := range g.Members {
