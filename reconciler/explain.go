@@ -90,10 +90,13 @@ func (l *Loop) withheld(k schema.Key, inHead bool) schema.Reason {
 			general = "incomplete"
 		}
 	}
-	for _, n := range l.st.lastPlan.Notes {
-		if strings.Contains(n.Message, k.String()) || n.Code == general {
-			return schema.Reason{Code: cmp.Or(codes[n.Code], schema.WaitOrder), Message: n.Message, Next: n.Next}
-		}
+	notes := l.st.lastPlan.Notes
+	i := slices.IndexFunc(notes, func(n schema.Finding) bool { return strings.Contains(n.Message, k.String()) })
+	if i < 0 {
+		i = slices.IndexFunc(notes, func(n schema.Finding) bool { return n.Code == general })
+	}
+	if i >= 0 {
+		return schema.Reason{Code: cmp.Or(codes[notes[i].Code], schema.WaitOrder), Message: notes[i].Message, Next: notes[i].Next}
 	}
 	return schema.Reason{Code: schema.ReasonChanged, Message: "Git and the target differ; the next plan takes it up"}
 }

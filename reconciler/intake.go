@@ -82,6 +82,7 @@ func (l *Loop) take(ctx context.Context, in intake) {
 		findings = append(findings, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the commit defines nothing that runs: refused, because it would mean to delete everything",
 			Next: "check branch and path, or list what should go under remove"})
 	}
+	findings = append(findings, l.emptiedByHolds(fleet)...)
 	broken := in.rendered.Refused || (!in.rendered.Partial && schema.AnyDenied(in.rendered.Findings)) || schema.AnyDenied(findings)
 	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
 	st.findings = findings
@@ -134,6 +135,40 @@ func (l *Loop) judgeCommit(ctx context.Context, r *Rendered) (*schema.Fleet, []s
 		rest.Findings = append(append([]schema.Finding{}, r.Findings...), denied...)
 		*r = rest
 	}
+}
+
+// emptiedByHolds refuses a commit whose new holds of hosts would leave nobody
+// of a group in rotation: a hold needs no plan and acts at once.
+func (l *Loop) emptiedByHolds(fleet *schema.Fleet) []schema.Finding {
+	newly := map[string]bool{}
+	for name, h := range fleet.Hosts {
+		if h.Hold != nil && (l.st.fleet == nil || l.st.fleet.Hosts[name].Hold == nil) {
+			newly[name] = true
+		}
+	}
+	if len(newly) == 0 {
+		return nil
+	}
+	var out []schema.Finding
+	groups, held := l.members().groups, l.held()
+	for _, g := range sortedKeys(groups) {
+		serving, left, host := 0, 0, ""
+		for _, m := range groups[g] {
+			switch {
+			case !m.Serving || held[m.ID] || held[m.Host] || held[m.Node] || held[g]:
+			case newly[m.Host] || newly[m.Node]:
+				serving, host = serving+1, m.Host
+			default:
+				serving, left = serving+1, left+1
+			}
+		}
+		if serving >= 2 && left == 0 {
+			ref := schema.NewRef("hosts", host)
+			out = append(out, schema.Finding{Code: "holds-all", Severity: schema.Deny, Ref: ref, At: fleet.Positions[ref],
+				Message: fmt.Sprintf("the holds of this commit would take all %d serving members of %s out of rotation at once", serving, g), Next: "hold fewer hosts at a time, or locktide hold host:" + host + " --force"})
+		}
+	}
+	return out
 }
 
 // enforce makes a commit's objects head.
