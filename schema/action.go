@@ -98,6 +98,8 @@ const (
 	WaitCap          = "DeletionCap"
 	WaitBatch        = "BatchStarting"
 	WaitSoak         = "Soak"
+	WaitSmoke        = "Smoking"
+	WaitBake         = "Baking"
 	WaitPause        = "Wait"
 	WaitOrder        = "Order"
 	WaitBackend      = "BackendUnavailable"

@@ -19,13 +19,17 @@ type Pacing struct {
 	BrakeLimit     Duration `json:"brake_limit,omitempty"`   // default 15m: a brake longer than this goes back
 	OnFailure      string   `json:"on_failure,omitempty"`    // rollback (default), brake, freeze
 	Surge          *int     `json:"surge,omitempty"`
-	Bake           Duration `json:"bake,omitempty"`      // read by a later release
-	TailWait       Duration `json:"tail_wait,omitempty"` // read by a later release
-	Bastions       int      `json:"bastions,omitempty"`  // read by a later release
-	Supersede      string   `json:"supersede,omitempty"` // "", queue
-	AllowZero      bool     `json:"allow_zero,omitempty"`
-	Mode           string   `json:"mode,omitempty"` // repair (default), observe
-	ForwardOnly    bool     `json:"forward_only,omitempty"`
+
+	// Bake is how long bastions serve before the rest rolls; nil: 2m in stage
+	// prod, none elsewhere. TailWait is Wait from the third batch on; nil: Wait.
+	Bake     *Duration `json:"bake,omitempty"`
+	TailWait *Duration `json:"tail_wait,omitempty"`
+	Bastions int       `json:"bastions,omitempty"` // default 1, where there is a bake
+
+	Supersede   string `json:"supersede,omitempty"` // "", queue
+	AllowZero   bool   `json:"allow_zero,omitempty"`
+	Mode        string `json:"mode,omitempty"` // repair (default), observe
+	ForwardOnly bool   `json:"forward_only,omitempty"`
 
 	Gates map[string]Gate `json:"gates,omitempty"` // by name
 }

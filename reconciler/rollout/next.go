@@ -23,6 +23,10 @@ type guards struct {
 	noPark     bool // done without the native blocks
 	noComing   bool // members that are coming up cost nothing
 	noCount    bool // a count changes with the release, in one write
+	noBastion  bool // a release needs no proof
+	noBits     bool // bastions serve before they are ignited
+	noBakeGap  bool // what was not seen counts as baked
+	noGates    bool // gates are not asked
 }
 
 // turn is one evaluation.
@@ -35,6 +39,7 @@ type turn struct {
 	writing map[schema.Key]bool // keys with an action in flight
 	verdict *schema.Verdict     // first failure found
 	failing int                 // item that the verdict is about
+	hold    string              // the verdict is too little data: hold or operator
 }
 
 // Next decides what a rollout does now. It is total: it never fails and never
@@ -52,6 +57,7 @@ func next(r Rollout, s Seen, now time.Time, g guards) Step {
 	}
 	for i := range t.r.Items {
 		t.absorb(&t.r.Items[i])
+		t.bits(&t.r.Items[i])
 	}
 	if t.r.Phase == PhaseBraked && !t.r.Frozen && t.r.BrakeLimit > 0 {
 		over := t.r.BrakedAt.Add(t.r.BrakeLimit)
@@ -142,8 +148,11 @@ func (t *turn) fail() Rollout {
 	good := slices.ContainsFunc(t.r.Items, func(x Item) bool {
 		return x.Started && x.good() != (schema.Entry{}) && x.good().Body != x.To.Body
 	})
-	if it.Paced.Pacing.ForwardOnly {
+	switch {
+	case it.Paced.Pacing.ForwardOnly, t.hold == "operator":
 		how = "freeze"
+	case t.hold != "":
+		how = "brake"
 	}
 	if good && (how == "" || how == "rollback") {
 		return Back(t.r, nil, *t.verdict, t.now)

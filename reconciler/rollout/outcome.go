@@ -33,6 +33,16 @@ func startTimeout(p schema.Paced) time.Duration {
 	return duration(p.Pacing.StartTimeout, defaultStartTimeout)
 }
 
+func soak(it *Item) time.Duration { return duration(it.Paced.Pacing.Soak, defaultSoak) }
+
+// wait is the pause before the next batch; tail_wait from the third on.
+func wait(it *Item) time.Duration {
+	if p := it.Paced.Pacing; p.TailWait == nil || it.Round < 3 {
+		return p.Wait.Std()
+	}
+	return it.Paced.Pacing.TailWait.Std()
+}
+
 // absorb takes the outcome of the item's last decision in.
 func (t *turn) absorb(it *Item) {
 	if o, ok := t.s.Outcomes[it.Prior]; ok && it.Prior != "" {
@@ -63,9 +73,9 @@ func (it *Item) took(ask schema.Action, at time.Time) {
 	switch ask.Verb {
 	case schema.VerbStage:
 		it.State, it.StagedAt, it.Parallel, it.Canary, it.Count = StateStaged, at, ask.Parallel, ask.Canary, ask.Count
-		it.Flight, it.FlightAt, it.Round = ask.Victims, at, it.Round+1
+		it.Flight, it.FlightAt, it.Round, it.Waived = ask.Victims, at, it.Round+1, false
 	case schema.VerbApprove:
-		it.State, it.StagedAt, it.Canary = StateStaged, at, 0
+		it.State, it.StagedAt, it.Canary, it.Bastions, it.Waived = StateStaged, at, 0, 0, false
 		it.Flight, it.FlightAt = ask.Victims, at
 		if len(ask.Victims) > 0 {
 			it.Round++

@@ -87,7 +87,6 @@ func (t *turn) paced(it *Item) *schema.Verdict {
 			g.off = append(g.off, m)
 		}
 	}
-	t.bits(it, g)
 	if t.inFlight(it, g) {
 		return nil
 	}
@@ -113,12 +112,28 @@ func (t *turn) begin(it *Item, g group) *schema.Verdict {
 	case same && p != nil && !p.Parked && it.unanswered():
 		t.found(it)
 		return t.watch(it, g)
+	case same && p != nil && !p.Parked && p.Status == "running" && p.Parallel > 0 && !t.r.Back && len(g.on) > 0:
+		t.takeOver(it, g, *p)
+		return t.watch(it, g)
 	case !t.r.Back && !t.r.Override && t.s.Quarantined[it.To.Release] && it.fresh():
 		t.why(it, schema.WaitQuarantine, fmt.Sprintf("release %s failed before", it.To.Release.Short()), "a new release, or locktide retry "+t.r.Partition)
 		return nil
 	}
 	t.stage(it, g)
 	return nil
+}
+
+// takeOver goes on with what an older rollout staged: the same object, whose
+// batch is under way. Staging it again would take the next members too.
+func (t *turn) takeOver(it *Item, g group, p schema.Progress) {
+	it.State, it.StagedAt, it.Parallel, it.Canary, it.Count = StateStaged, t.now, p.Parallel, canaries(g.on), p.Desired
+	it.Bastions, it.Known, it.Started = t.bastions(it, g), nil, true
+	it.Bastions = min(it.Bastions, len(g.on))
+	for _, m := range g.on {
+		if approved(m) && !m.Canary {
+			it.Known = append(it.Known, m.ID)
+		}
+	}
 }
 
 // found records a Stage that took effect and whose answer was lost.
@@ -217,8 +232,8 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 	if t.r.Back && t.relocate(it, g) {
 		return nil
 	}
-	if it.Canary > 0 && canaries(g.on) == 0 && slices.ContainsFunc(g.on, func(m schema.Member) bool { return approved(m) && !slices.Contains(it.Known, m.ID) }) {
-		it.Canary = 0 // promoted already, by an approval whose answer was lost
+	if (it.Canary > 0 || it.Bastions > 0) && canaries(g.on) == 0 && slices.ContainsFunc(g.on, func(m schema.Member) bool { return approved(m) && !slices.Contains(it.Known, m.ID) }) {
+		it.Canary, it.Bastions = 0, 0 // approved already, and the answer was lost
 	}
 	if it.Canary > 0 && t.noRoom(it, g) {
 		return nil
@@ -234,7 +249,7 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 	var batch []schema.Member // waiting for approval
 	unready := 0
 	var slow schema.Member
-	ready := t.now
+	since, ready := it.StagedAt, it.StagedAt // when the last of them came up, and soaked
 	for _, m := range g.on {
 		if !m.Current || !good(*it.Paced, m) {
 			if !slices.Contains(it.Accepted, m.ID) {
@@ -246,23 +261,33 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 			batch = append(batch, m)
 		}
 		if !t.r.Back && !approved(m) {
-			ready = max2(ready, m.Since.Add(duration(it.Paced.Pacing.Soak, defaultSoak)))
+			since = max2(since, m.Since)
+			ready = max2(ready, m.Since.Add(soak(it)))
 		}
 	}
 	if t.g.noGate {
-		batch, unready, ready = unapproved(g.on), 0, t.now
+		batch, unready, ready, it.Proven = unapproved(g.on), 0, it.StagedAt, true
 	}
 	if unready > 0 && (!t.r.Back || len(batch) == 0) {
 		t.wake(ref(it, slow).Add(startTimeout(*it.Paced)))
 		t.why(it, schema.WaitBatch, fmt.Sprintf("batch %d: %d of %d new members are not passing yet (%s %s)", it.Round, unready, len(g.on), slow.ID, orElse(slow.Why, "starting")), "")
 		return nil
 	}
-	if ready.After(t.now) {
+	if it.Bastions > 0 && !t.r.Back && !t.g.noGate {
+		if v, ok := t.prove(it, g); !ok {
+			return v
+		}
+	} else if ready.After(t.now) && !t.r.waived(t.s, t.now) {
 		t.wake(ready)
 		t.why(it, schema.WaitSoak, fmt.Sprintf("batch %d passes; it has to until %s", it.Round, ready.UTC().Format(time.TimeOnly)), "")
 		return nil
 	}
 	if len(batch) > 0 {
+		if it.Bastions == 0 && it.fresh() {
+			if v, ok := t.gates(it, g, batch, nil, since, max2(since, ready)); !ok {
+				return v
+			}
+		}
 		t.approve(it, g, batch, unready)
 		return nil
 	}
@@ -334,7 +359,7 @@ func (t *turn) judge(it *Item, g group) *schema.Verdict {
 	if status == "failed" && it.State == StateStaged && len(it.Accepted) == 0 && !it.Accept {
 		return verdict("backend", "the backend failed the deployment")
 	}
-	if late && it.Canary > 0 && canaries(g.on) < it.Canary {
+	if late && it.Canary > 0 && canaries(g.on) < it.Canary && !t.mayReplace(it, g) {
 		return verdict("start_timeout", "the backend found no room for a second member within %s", timeout)
 	}
 	if late && listed < g.budget.N && len(it.Accepted) == 0 {
@@ -348,7 +373,7 @@ func (t *turn) accept(it *Item, g group) {
 	if !it.Accept {
 		return
 	}
-	it.Accept = false
+	it.Accept, it.Waived = false, true
 	for _, m := range g.on {
 		if (m.Failed || m.Restarts > 0 || !good(*it.Paced, m)) && !slices.Contains(it.Accepted, m.ID) {
 			it.Accepted = append(it.Accepted, m.ID)
@@ -436,17 +461,4 @@ func (t *turn) finishItem(it *Item, g group) {
 	it.Accepted = slices.DeleteFunc(it.Accepted, func(id string) bool {
 		return !slices.ContainsFunc(g.on, func(m schema.Member) bool { return m.ID == id && !good(*it.Paced, m) })
 	})
-}
-
-// bits holds members out that already are out and fail while going back, so
-// that a flapping one does not return before it is replaced.
-func (t *turn) bits(it *Item, g group) {
-	if !t.r.Back || t.r.Verdict == nil {
-		return
-	}
-	for _, m := range g.off {
-		if (m.Failed || m.Restarts > 0) && !m.Serving {
-			t.step.Bits[m.ID] = schema.Bit{Owner: "release", Reason: t.r.Verdict.Why, Since: t.r.Verdict.At}
-		}
-	}
 }

@@ -63,6 +63,13 @@ type Item struct {
 	Parallel int             `json:"parallel,omitempty"` // the backend's window
 	Canary   int             `json:"canary,omitempty"`   // surge that is not promoted yet
 	Count    int             `json:"count,omitempty"`    // the backend was told to have; 0: the definition's
+	Bastions int             `json:"bastions,omitempty"` // members that prove the release, staged first
+	Smoked   bool            `json:"smoked,omitempty"`   // they are ignited: their release bit is up
+	Baked    time.Duration   `json:"baked,omitempty"`    // how long they served, by readings
+	BakeFrom time.Time       `json:"bake_from,omitzero"` // first reading that showed all of them in rotation
+	BakedTo  time.Time       `json:"baked_to,omitzero"`  // last reading that counted
+	Proven   bool            `json:"proven,omitempty"`   // baked, and every gate passed
+	Waived   bool            `json:"waived,omitempty"`   // continue: the gates of this batch are set aside
 	StagedAt time.Time       `json:"staged_at,omitzero"` // last write that started a batch
 	Fence    time.Time       `json:"fence,omitzero"`     // only readings that are newer say something
 	Known    []string        `json:"known,omitempty"`    // members on To's release before the last Stage
@@ -94,6 +101,7 @@ type Seen struct {
 	Outcomes    map[schema.Digest]schema.Outcome  // by action
 	InFlight    map[schema.Digest]schema.Action   // dispatched, no outcome yet
 	Held        map[string]bool                   // members, hosts and nodes that somebody holds out, by id or name
+	Withholds   map[string]bool                   // groups whose consumers heed release bits
 	Braked      string                            // a brake of some scope covers this partition: why
 	Quarantined map[schema.Digest]bool            // releases that failed
 	Answers     map[schema.Digest]schema.Judgment // by question, of what a Step asked

@@ -80,6 +80,10 @@ func pacing(soak string) schema.Pacing {
 func newScene(seed int64, p schema.Paced, g guards) *scene {
 	s := &scene{world: newWorld(seed, g), paced: p}
 	p.Gated, p.Checked = true, true
+	if p.Pacing.Bake == nil {
+		p.Pacing.Bake = new(schema.Duration)
+	}
+	s.paced = p
 	old, fresh := object(keyJob, "job 1", "r1", &p), object(keyJob, "job 2", "r2", &p)
 	oldRoute, newRoute := object(keyRoute, "route 1", "", nil), object(keyRoute, "route 2", "", nil)
 	config := object(keyConfig, "config 2", "", nil)
@@ -180,6 +184,25 @@ type draw struct {
 	shape  string
 	count  int
 	more   []commit
+
+	withholds bool
+	gate      string // how it answers; "": there is none
+}
+
+// answers gives a gate's answers by its kind.
+func answers(d draw) func(*world, schema.Question) schema.Judgment {
+	return func(w *world, q schema.Question) schema.Judgment {
+		j := schema.Judgment{Question: q.ID, Name: q.Name, Group: q.Group, At: w.sim.now, From: q.Since, To: w.sim.now, Result: schema.GateResult(d.gate), Why: "so it is"}
+		switch {
+		case d.gate == "late" && w.sim.now.Sub(q.Since) < 90*time.Second:
+			j.Result = schema.GateTooLittle
+		case d.gate == "late":
+			j.Result = schema.GatePass
+		case q.Release == schema.DigestOf([]byte("r3")):
+			j.Result = schema.GatePass
+		}
+		return j
+	}
 }
 
 // commit is a newer one, so long after what came before it.
@@ -215,6 +238,12 @@ func drawn(t *rapid.T) draw {
 		d.paced.Pacing.MaxUnavailable = schema.Share{Percent: 50}
 	case "batches":
 		d.paced.Pacing.Batches = []schema.Share{{Percent: 10}, {Percent: 40}, {Percent: 50}}
+	}
+	if rapid.IntRange(0, 2).Draw(t, "bakes") == 0 {
+		bake := schema.Duration(rapid.SampledFrom([]int{0, 20, 120}).Draw(t, "bake")) * schema.Duration(time.Second)
+		d.paced.Pacing.Bake, d.paced.Pacing.Bastions = &bake, rapid.IntRange(1, 2).Draw(t, "bastions")
+		d.withholds = rapid.Bool().Draw(t, "withholds")
+		d.gate = rapid.SampledFrom([]string{"", "pass", "fail", "too_little", "unknown", "late"}).Draw(t, "gate")
 	}
 	if rapid.Bool().Draw(t, "faulty") {
 		d.faults = 0.15
@@ -252,10 +281,15 @@ func fateOf(d draw) func(schema.Digest, int, int) fate {
 
 // play runs one drawn case and gives what it broke.
 func play(d draw, g guards) *scene {
+	if d.gate != "" {
+		d.paced.Pacing.Gates = map[string]schema.Gate{"errors": {Kind: schema.GateAccessLog, BakeLimit: schema.Duration(5 * time.Minute)}}
+	}
 	s := newScene(d.seed, d.paced, g)
 	s.reshape(d.shape, d.count)
 	s.faults, s.lag = d.faults, d.faults > 0
 	s.sim.fate = fateOf(d)
+	s.seen.Withholds = map[string]bool{testGroup: d.withholds}
+	s.verdicts = answers(d)
 	when := epoch.Add(time.Duration(5+s.rng.Intn(90)) * time.Second)
 	until := when.Add(time.Duration(10+s.rng.Intn(300)) * time.Second)
 	if j := s.sim.jobs[keyJob]; d.event == "broken" && j != nil {
@@ -391,6 +425,9 @@ func TestProperties(t *testing.T) {
 		// the last serving member.
 		if s.step.Reason.Code == schema.WaitCapacity && s.paced.NoSurge {
 			return
+		}
+		if d.gate == "unknown" && s.step.Reason.Code == schema.WaitGate {
+			return // a gate that cannot answer is never a pass
 		}
 		t.Fatalf("P18: not finished: %s %+v\n%s", s.r.Phase, s.step.Reason, strings.Join(tail(s.log), "\n"))
 	})

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"locktide.dev/schema"
 )
@@ -31,14 +32,24 @@ func (t *turn) stage(it *Item, g group) {
 	}
 	a.Charge.Opens = !t.r.Back
 	surge := !p.NoSurge && !p.System && !it.NoRoom && (p.Pacing.Surge == nil || *p.Pacing.Surge > 0)
+	most := window(p, b, it, len(off))
+	if it.Bastions = t.bastions(it, g); it.Bastions > 0 {
+		it.Smoked, it.Baked, it.BakeFrom, it.BakedTo = false, 0, time.Time{}, time.Time{}
+		if surge && b.Fits(always) {
+			a.Canary, a.Parallel = it.Bastions, t.after(b, off, it.Bastions, b.Touches(always), most)
+			t.staged(it, g, a, always)
+			return
+		}
+		most = min(most, it.Bastions)
+	}
 	if b.N == 1 && surge && len(b.in) > 0 && b.Touches(off) > 0 && b.Fits(always) {
 		a.Canary = 1
 		t.staged(it, g, a, always)
 		return
 	}
-	for n := window(p, b, it, len(off)); n >= 1; n-- {
+	for n := most; n >= 1; n-- {
 		if victims := join(always, off[:n]); b.fitsBatch(always, off[:n]) || t.g.noCapacity {
-			a.Parallel = n
+			a.Parallel, it.Bastions = n, min(it.Bastions, n)
 			if b.N == 1 && b.Touches(victims) > 0 {
 				a.Reason.Message += " (outage expected: one member, and no room for a second)"
 			}
@@ -56,6 +67,19 @@ func (t *turn) stage(it *Item, g group) {
 	default:
 		t.full(it, g, 1)
 	}
+}
+
+// after is the window that fits once bastions are promoted in place of as many
+// old members.
+func (t *turn) after(b Budget, off []schema.Member, bastions, gone, most int) int {
+	after := b
+	after.Serving += bastions - gone
+	for n := min(most, len(off)-bastions); n > 1; n-- {
+		if after.fitsBatch(nil, off[:bastions+n]) {
+			return n
+		}
+	}
+	return 1
 }
 
 // window is the most that a batch may replace: its share when batches are
@@ -181,18 +205,18 @@ func (t *turn) charge(it *Item, g group, a *schema.Action, victims []schema.Memb
 // rule allows: approving k lets the backend take the next k.
 func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 	p, b := *it.Paced, g.budget
-	if len(g.off) > 0 && !t.r.Back && p.Pacing.Wait > 0 {
+	if pause := wait(it); len(g.off) > 0 && !t.r.Back && pause > 0 && !t.r.waived(t.s, t.now) {
 		soaked := it.StagedAt
 		for _, m := range batch {
-			soaked = max2(soaked, m.Since.Add(duration(p.Pacing.Soak, defaultSoak)))
+			soaked = max2(soaked, m.Since.Add(soak(it)))
 		}
-		if due := soaked.Add(duration(p.Pacing.Wait, 0)); due.After(t.now) {
+		if due := soaked.Add(pause); due.After(t.now) {
 			t.wake(due)
 			t.why(it, schema.WaitPause, fmt.Sprintf("batch %d is good; the next one starts at %s", it.Round, due.UTC().Format("15:04:05")), "")
 			return
 		}
 	}
-	if len(p.Pacing.Batches) > 0 && !t.r.Back && it.Canary == 0 && unready == 0 && wider(p, b, it, g.off) {
+	if (len(p.Pacing.Batches) > 0 || it.Bastions > 0) && !t.r.Back && it.Canary == 0 && unready == 0 && wider(p, b, it, g.off) {
 		t.stage(it, g) // a wider window is a new register; all are approved again after it
 		return
 	}
@@ -263,10 +287,17 @@ func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 	t.ask(it, a)
 }
 
-// noRoom gives up a surge that found no place, when going back.
+// mayReplace says whether bastions for which there is no room may take the
+// place of members instead.
+func (t *turn) mayReplace(it *Item, g group) bool {
+	return it.Bastions > 0 && (g.budget.N > 1 || it.Paced.Pacing.AllowZero)
+}
+
+// noRoom gives up a surge that found no place, when going back or of bastions.
 func (t *turn) noRoom(it *Item, g group) bool {
 	due := it.StagedAt.Add(startTimeout(*it.Paced))
-	if !t.r.Back || t.now.Before(due) {
+	short := canaries(g.on) < it.Canary && t.mayReplace(it, g) && !t.s.MembersAt[it.Group].Before(due)
+	if !t.r.Back && !short || t.now.Before(due) {
 		t.wake(due)
 		return false
 	}

@@ -247,7 +247,10 @@ func (r Rollout) retried() Rollout {
 			it.Ask, it.Serial = nil, it.Serial+1
 		}
 		it.Failure, it.Tries, it.NotUntil, it.DriftAt = nil, 0, time.Time{}, time.Time{}
-		it.Accepted, it.Accept = nil, false
+		it.Accepted, it.Accept, it.Waived = nil, false, false
+		if !it.Proven {
+			it.Smoked, it.Baked, it.BakeFrom, it.BakedTo = false, 0, time.Time{}, time.Time{}
+		}
 		if it.Paced != nil && it.Paced.Gated && it.Started && it.To != (schema.Entry{}) {
 			it.Move = true
 			if it.State == StateDone {

@@ -3,6 +3,7 @@ package rollout
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand"
 	"slices"
 	"time"
@@ -39,8 +40,57 @@ type world struct {
 	broken   []string  // violated properties
 	judged   map[schema.Digest]judged
 	compared map[schema.Key]schema.Digest
-	wrote    map[schema.Key]time.Time // last write that the engine knows of
-	releases int                      // most releases in one group at once
+	wrote    map[schema.Key]time.Time        // last write that the engine knows of
+	releases int                             // most releases in one group at once
+	out      map[string]bool                 // members whose release bit keeps them out of rotation
+	looked   time.Time                       // last turn
+	served   map[string]time.Duration        // how long members were in rotation
+	proof    map[schema.Digest]time.Duration // the most that a member of a release was in rotation
+	passes   map[schema.Digest]bool          // questions answered by a pass
+	verdicts func(w *world, q schema.Question) schema.Judgment
+}
+
+// rotation lists all groups' members; those whose bit is down do not serve.
+func (w *world) rotation() map[string][]schema.Member {
+	all := w.sim.members()
+	for _, ms := range all {
+		for i := range ms {
+			ms[i].Serving = ms[i].Serving && !w.out[ms[i].ID]
+		}
+	}
+	return all
+}
+
+// turnout applies the step's bits as the membership plane does, before anybody
+// new serves, and counts who served how long.
+func (w *world) turnout(bits map[string]schema.Bit) {
+	out := map[string]bool{}
+	for id := range bits {
+		out[id] = true
+	}
+	for _, ms := range w.rotation() {
+		for _, m := range ms {
+			if m.Serving {
+				w.served[m.ID] += w.sim.now.Sub(w.looked)
+				w.proof[m.Release] = max(w.proof[m.Release], w.served[m.ID])
+			}
+		}
+	}
+	w.out, w.looked = out, w.sim.now
+}
+
+// answer gives the gates' answers to what the last step asked.
+func (w *world) answer() {
+	answers := map[schema.Digest]schema.Judgment{}
+	for _, q := range w.step.Ask {
+		if w.verdicts == nil || w.chance(w.faults) {
+			continue
+		}
+		j := w.verdicts(w, q)
+		answers[q.ID] = j
+		w.passes[q.ID] = j.Result == schema.GatePass
+	}
+	w.seen.Answers = answers
 }
 
 // send is a write on its way to the backend.
@@ -54,7 +104,7 @@ type send struct {
 // deliver lets a write reach the backend.
 func (w *world) deliver(s send) {
 	if v, ok := w.judged[s.a.ID]; ok { // who came up since the reading serves too
-		for _, m := range w.sim.members()[v.group] {
+		for _, m := range w.rotation()[v.group] {
 			if m.Serving && !v.held[m.ID] {
 				v.serving[m.ID] = true
 			}
@@ -103,7 +153,7 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func newWorld(seed int64, g guards) *world {
 	return &world{sim: newSim(epoch), rng: rand.New(rand.NewSource(seed)), g: g, bodies: map[schema.Digest]schema.Object{},
 		outcomes: map[schema.Digest]schema.Outcome{}, flights: map[schema.Digest]schema.Action{}, held: map[string]bool{}, blind: map[string]string{},
-		heal: epoch.Add(10 * time.Minute), judged: map[schema.Digest]judged{}, compared: map[schema.Key]schema.Digest{}, wrote: map[schema.Key]time.Time{},
+		heal: epoch.Add(10 * time.Minute), judged: map[schema.Digest]judged{}, compared: map[schema.Key]schema.Digest{}, out: map[string]bool{}, looked: epoch, served: map[string]time.Duration{}, proof: map[schema.Digest]time.Duration{}, passes: map[schema.Digest]bool{}, wrote: map[schema.Key]time.Time{},
 		seen: Seen{Objects: map[schema.Key]schema.LiveObject{}, ReadAt: map[schema.Key]time.Time{}, Members: map[string][]schema.Member{}, MembersAt: map[string]time.Time{}, Staleness: 10 * time.Second}}
 }
 
@@ -136,7 +186,7 @@ func (w *world) observe() {
 		return // readings keep their age
 	}
 	w.seen.Objects, w.seen.ReadAt = map[schema.Key]schema.LiveObject{}, map[schema.Key]time.Time{}
-	w.seen.Members, w.seen.MembersAt = w.sim.members(), map[string]time.Time{}
+	w.seen.Members, w.seen.MembersAt = w.rotation(), map[string]time.Time{}
 	for _, it := range w.r.Items {
 		o := w.bodies[wanted(it).Body]
 		w.compared[it.Key] = o.Digest
@@ -169,10 +219,12 @@ func (w *world) turn() {
 		}
 	}
 	w.observe()
+	w.answer()
 	w.seen.Outcomes, w.seen.InFlight, w.seen.Held = w.outcomes, w.flights, w.held
 	w.seen.Blind = w.blind
 	w.step = next(w.r, w.seen, w.sim.now, w.g)
 	w.r = w.step.Rollout
+	w.turnout(w.step.Bits)
 	if note := fmt.Sprintf("%s %s %s", w.r.Phase, w.step.Reason.Code, w.step.Reason.Message); note != w.noted {
 		w.noted = note
 		w.log = append(w.log, w.sim.now.Sub(epoch).String()+" "+note)
@@ -274,7 +326,7 @@ func (w *world) judge(a schema.Action) {
 		w.fail("P2: %s of %s while blind", a.Verb, a.Key)
 	}
 	members := w.seen.Members[j.o.Group]
-	v := judged{group: j.o.Group, serving: map[string]bool{}, held: w.held, n: o.Paced.Count, floor: 0}
+	v := judged{group: j.o.Group, serving: map[string]bool{}, held: map[string]bool{}, n: o.Paced.Count, floor: 0}
 	v.shrink = max(0, j.count-o.Paced.Count)
 	if j.count > 0 {
 		v.n = min(v.n, j.count) // growth takes nothing away
@@ -305,7 +357,10 @@ func (w *world) judge(a schema.Action) {
 		v.floor = 1
 	}
 	v.relaxed = w.r.Back && (o.Paced.NoSurge || o.Paced.System || (len(w.r.Items) > 0 && w.noRoom(a.Key)))
+	maps.Copy(v.held, w.held)
+	maps.Copy(v.held, w.out)
 	w.judged[a.ID] = v
+	w.bastions(a, o, members)
 	if a.Verb == schema.VerbApprove && !w.r.Back && len(a.Victims) > 0 {
 		for _, m := range members {
 			if m.Release != o.Release {
@@ -316,6 +371,44 @@ func (w *world) judge(a schema.Action) {
 			} else if !*orFalse(m.Approved) && w.sim.now.Sub(m.Since) < 15*time.Second {
 				w.fail("P5: the next batch of %s starts before %s soaked", a.Key, m.ID)
 			}
+		}
+	}
+}
+
+// bastions judges P5 and P7: no old member is given up for a release that was
+// not good and served for the bake time on its bastions, and no batch follows
+// one whose gates did not all pass.
+func (w *world) bastions(a schema.Action, o schema.Object, members []schema.Member) {
+	i := slices.IndexFunc(w.r.Items, func(it Item) bool { return it.Key == a.Key })
+	if i < 0 || w.r.Back || len(a.Victims) == 0 {
+		return
+	}
+	it := w.r.Items[i]
+	p := o.Paced.Pacing
+	if !it.fresh() || it.good() == (schema.Entry{}) || p.Bake.Std() == 0 && p.Bastions == 0 {
+		return
+	}
+	old, fresh := 0, map[string]bool{}
+	for _, m := range members {
+		fresh[m.ID] = m.Release == o.Release || m.Canary
+	}
+	for _, id := range a.Victims {
+		if !fresh[id] {
+			old++
+		}
+	}
+	first := it.Bastions > 0 && a.Verb == schema.VerbStage && a.Canary == 0 && old <= max(1, p.Bastions)
+	if served := w.proof[o.Release]; old > 0 && served < p.Bake.Std() && !first && w.releases <= 2 {
+		w.fail("P7: %s of %s gives up %d old members; bastions served for %s of %s", a.Verb, a.Key, old, served, p.Bake.Std())
+	}
+	if len(p.Gates) > 0 && old > 0 && !first {
+		for _, q := range w.step.Ask {
+			if !w.passes[q.ID] {
+				w.fail("P5: %s of %s starts a batch; gate %s did not pass", a.Verb, a.Key, q.Name)
+			}
+		}
+		if len(w.step.Ask) == 0 && a.Verb == schema.VerbApprove {
+			w.fail("P5: %s of %s starts a batch that no gate was asked about", a.Verb, a.Key)
 		}
 	}
 }
@@ -379,7 +472,7 @@ func (w *world) oracle() {
 // run drives until the rollout is finished or the time is over.
 func (w *world) run(limit time.Duration, each func()) {
 	for end := w.sim.now.Add(limit); w.sim.now.Before(end) && !w.step.Finished; {
-		if w.sim.now.Sub(w.moved) > 18*time.Minute && w.sim.now.After(w.heal) {
+		if w.sim.now.Sub(w.moved) > 40*time.Minute && w.sim.now.After(w.heal) {
 			break // nothing will happen any more
 		}
 		if each != nil {

@@ -1,0 +1,148 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// A new release proves itself on bastions before the rest rolls: they start
+// with the release bit down and are ignited (smoke), then serve for the bake
+// time (bake). Only then is the next batch dispatched.
+
+const (
+	defaultBake = 2 * time.Minute // in stage prod; none elsewhere
+	bakeGap     = 15 * time.Second
+	bakeStep    = 5 * time.Second // between two journaled amounts of baked time
+)
+
+// bake is how long bastions have to serve.
+func bake(it *Item) time.Duration {
+	switch p := it.Paced.Pacing; {
+	case p.Bake != nil:
+		return p.Bake.Std()
+	case stageOf(it.Group) == "prod":
+		return defaultBake
+	}
+	return 0
+}
+
+// stageOf reads a group's stage from its name, app/stage.cell.
+func stageOf(group string) string {
+	_, place, _ := strings.Cut(group, "/")
+	stage, _, _ := strings.Cut(place, ".")
+	return stage
+}
+
+// bastions is how many members are to prove the release first; 0: it needs no
+// proof, or has given it.
+func (t *turn) bastions(it *Item, g group) int {
+	old := it.good() != schema.Entry{} && len(g.off) > 0
+	if t.r.Back || t.r.waived(t.s, t.now) || !it.fresh() || it.Proven || !old || t.g.noBastion {
+		return 0
+	}
+	if n := it.Paced.Pacing.Bastions; n > 0 || bake(it) > 0 {
+		return min(max(1, n), len(g.off))
+	}
+	return 0
+}
+
+// waived says whether break-glass sets waits and gates aside.
+func (r Rollout) waived(s Seen, now time.Time) bool { return now.Before(s.Override) }
+
+// bits holds members out of rotation: bastions until they are ignited, what
+// was surged of a release that is not wanted any more, and, going back, members
+// that already are out and fail, so that a flapping one does not return.
+func (t *turn) bits(it *Item) {
+	if it.Paced == nil || !it.Paced.Gated {
+		return
+	}
+	down := func(m schema.Member, why string, since time.Time) {
+		t.step.Bits[m.ID] = schema.Bit{Owner: "release", Reason: why, Since: since}
+	}
+	for _, m := range t.members(it) {
+		mine := m.Release == it.To.Release
+		switch {
+		case mine && it.Bastions > 0 && !it.Smoked && t.s.Withholds[it.Group] && !slices.Contains(it.Known, m.ID) && !t.g.noBits:
+			down(m, "a bastion of the new release that is not ignited yet", it.AskedAt)
+		case !mine && m.Canary && t.s.Withholds[it.Group]:
+			down(m, "it was surged for a release that is not wanted any more", it.AskedAt)
+		case !mine && t.r.Back && t.r.Verdict != nil && (m.Failed || m.Restarts > 0) && !m.Serving:
+			down(m, t.r.Verdict.Why, t.r.Verdict.At)
+		}
+	}
+}
+
+// prove brings bastions that pass through smoke and bake. It gives a verdict
+// when a gate fails, and whether the release is proven.
+func (t *turn) prove(it *Item, g group) (*schema.Verdict, bool) {
+	bastions := slices.DeleteFunc(slices.Clone(g.on), func(m schema.Member) bool { return slices.Contains(it.Accepted, m.ID) })
+	if len(g.on) < it.Bastions || canaries(g.on) < it.Canary {
+		t.read(it)
+		t.wake(it.StagedAt.Add(startTimeout(*it.Paced)))
+		t.why(it, schema.WaitSmoke, fmt.Sprintf("%d of %d bastions are there", len(g.on), it.Bastions), "")
+		return nil, false
+	}
+	since := it.StagedAt
+	for _, m := range bastions {
+		since = max2(since, m.Since)
+	}
+	if !it.Smoked {
+		if t.s.Withholds[it.Group] {
+			if v, ok := t.gates(it, g, bastions, schema.Gate.Probe, since, since); !ok {
+				return v, false
+			}
+		}
+		it.Smoked = true
+		for _, m := range bastions {
+			delete(t.step.Bits, m.ID)
+		}
+	}
+	if !t.baked(it, g, bastions) {
+		return nil, false
+	}
+	if v, ok := t.gates(it, g, bastions, nil, it.BakeFrom, it.BakedTo); !ok {
+		return v, false
+	}
+	it.Proven = true
+	return nil, true
+}
+
+// baked adds up how long the bastions served, by readings alone: the time
+// between two of them counts only if both show all bastions in rotation and
+// they are near each other. So neither a restart nor a clock that jumps adds
+// to it or takes from it.
+func (t *turn) baked(it *Item, g group, bastions []schema.Member) bool {
+	need, at := max(bake(it), soak(it)), t.s.MembersAt[it.Group]
+	serving := g.budget.Touches(bastions)
+	switch gap := at.Sub(it.BakedTo); {
+	case it.Baked >= need && !it.BakeFrom.IsZero():
+		return true
+	case serving < len(bastions):
+		it.BakedTo = time.Time{}
+		t.read(it)
+		t.why(it, schema.WaitBake, fmt.Sprintf("%d of %d bastions are in rotation; %s of %s baked", serving, len(bastions), it.Baked, need), "")
+		return false
+	case it.BakedTo.IsZero() || gap < 0 || gap > bakeGap && !t.g.noBakeGap:
+		it.BakedTo = at
+		if it.BakeFrom.IsZero() {
+			it.BakeFrom = at
+		}
+	case gap >= bakeStep || it.Baked+gap >= need:
+		it.Baked, it.BakedTo = it.Baked+gap, at
+	}
+	if it.Baked >= need {
+		return true
+	}
+	t.read(it)
+	t.wake(t.now.Add(min(bakeStep, need-it.Baked)))
+	what := "they serve"
+	if !t.s.Withholds[it.Group] {
+		what = "smoke and bake are one, as nothing holds a member of this group out of rotation"
+	}
+	t.why(it, schema.WaitBake, fmt.Sprintf("%d bastions: %s of %s baked; %s", len(bastions), it.Baked.Round(time.Second), need, what), "")
+	return false
+}

@@ -1,0 +1,70 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+const defaultGateLimit = time.Hour // how long too little data is waited for
+
+// gates asks the item's gates about members and says whether all pass on data
+// wholly from after since that reaches until. Which picks gates; nil: all. A
+// gate that fails, or has had too little data for too long, gives a verdict.
+func (t *turn) gates(it *Item, g group, members []schema.Member, which func(schema.Gate) bool, since, until time.Time) (*schema.Verdict, bool) {
+	if t.r.Back || it.Waived || t.r.waived(t.s, t.now) || t.g.noGates {
+		return nil, true
+	}
+	all := true
+	for _, name := range names(it.Paced.Pacing.Gates) {
+		gate := it.Paced.Pacing.Gates[name]
+		if which != nil && !which(gate) {
+			continue
+		}
+		q := schema.Question{Name: name, Gate: gate, Key: it.Key, Group: it.Group, Release: it.To.Release, Members: ids(members), Since: since}
+		if gate.Compares() {
+			q.Baseline = ids(slices.DeleteFunc(slices.Clone(g.off), func(m schema.Member) bool { return !g.budget.in[m.ID] }))
+		}
+		q = q.Sealed()
+		t.step.Ask = append(t.step.Ask, q)
+		j, answered := t.s.Answers[q.ID]
+		late := until.Add(duration(gate.BakeLimit, defaultGateLimit))
+		switch {
+		case answered && j.Result == schema.GateFail && !j.From.Before(since):
+			return &schema.Verdict{Group: it.Group, Gate: name, Why: j.Why, At: t.now, Commit: t.r.Commit}, false
+		case answered && j.Lets(q, until):
+			continue
+		case answered && j.Result == schema.GateTooLittle && !j.To.Before(late):
+			t.hold = orElse(gate.TooLittle, "hold")
+			return &schema.Verdict{Group: it.Group, Gate: name, Why: "too little data to judge by: " + j.Why, At: t.now, Commit: t.r.Commit}, false
+		}
+		all = false
+		t.wake(late)
+		said := "not asked yet"
+		if answered {
+			said = fmt.Sprintf("%s: %s", j.Result, j.Why)
+		}
+		t.why(it, schema.WaitGate, fmt.Sprintf("gate %s of batch %d: %s", name, it.Round, said), j.Next)
+	}
+	return nil, all
+}
+
+func names(gates map[string]schema.Gate) []string {
+	out := make([]string, 0, len(gates))
+	for name := range gates {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func ids(ms []schema.Member) []string {
+	out := make([]string, 0, len(ms))
+	for _, m := range ms {
+		out = append(out, m.ID)
+	}
+	slices.Sort(out)
+	return out
+}
