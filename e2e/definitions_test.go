@@ -43,7 +43,7 @@ teams: {team: {paths: [apps], apps: ["%[1]s.*"], domains: ["*.localhost"], names
 defaults:
   fleet:
     placement: {pool: default}
-    rollout: {soak: %[3]s, start_timeout: 1m, max_unavailable: 34%%, repair_after: 1h}
+    rollout: {soak: %[3]s, bake: 0s, start_timeout: 1m, max_unavailable: 34%%, repair_after: 1h}
     stop: {delay: 2s}
     resources: {cpu_mhz: 20, memory_mib: 64}
 `, f.owner, strings.Join(f.places, ", "), soak)}

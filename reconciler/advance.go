@@ -113,9 +113,12 @@ func (l *Loop) seen() rollout.Seen {
 	st := &l.st
 	m := l.members()
 	s := rollout.Seen{ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind, Outcomes: st.outcomes, Answers: st.gates.answers,
-		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked()}
+		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Withholds: map[string]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked()}
 	for d := range st.quarantine {
 		s.Quarantined[d] = true
+	}
+	for g, fleets := range m.routed {
+		s.Withholds[g] = len(fleets) > 0
 	}
 	return s
 }
@@ -238,6 +241,11 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 		why.Message = fmt.Sprintf("%s: gate %s of %s: %s", r.Phase, v.Gate, v.Group, v.Why)
 		ref.Verdict = *v
 		h.Reason = why.Message
+	}
+	if r.Phase == rollout.PhaseIncomplete {
+		ref.Rollout = &r
+		why = schema.Reason{Code: schema.WaitFailed, Message: "it ended incomplete: members that somebody accepted still fail; what was good before stays the good one",
+			Next: "locktide retry, continue (accept it as it is) or abort " + id}
 	}
 	ref.Why = why
 	st.refused[id] = ref

@@ -186,6 +186,9 @@ func (l *Loop) steer(c schema.Command) schema.Answer {
 	r, running := st.rollouts[id]
 	if !running {
 		ref, refused := st.refused[id]
+		if refused && ref.Rollout != nil {
+			return l.steerIncomplete(c, id, *ref.Rollout)
+		}
 		if c.Verb == "retry" && refused {
 			delete(st.refused, id)
 			for d, v := range st.quarantine {
@@ -202,6 +205,23 @@ func (l *Loop) steer(c schema.Command) schema.Answer {
 	next, err := rollout.Command(r, c.Verb, time.Now())
 	if err != nil {
 		return refuse("%v", err)
+	}
+	st.rollouts[id], st.news[id] = next, true
+	return done("%s: %s", c.Verb, id)
+}
+
+// steerIncomplete takes up a rollout that ended with members that fail: it is
+// accepted as it is, or rolls on.
+func (l *Loop) steerIncomplete(c schema.Command, id string, r rollout.Rollout) schema.Answer {
+	next, err := rollout.Command(r, c.Verb, time.Now())
+	if err != nil {
+		return refuse("%v", err)
+	}
+	st := &l.st
+	delete(st.refused, id)
+	if next.Phase == rollout.PhaseDone {
+		l.finish(next, time.Now())
+		return done("%s is accepted as it is: it is good to go back to from now on", id)
 	}
 	st.rollouts[id], st.news[id] = next, true
 	return done("%s: %s", c.Verb, id)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -112,15 +113,16 @@ type world struct {
 	loop  *reconciler.Loop
 	stop  func()
 	again func()    // starts it as it was started
-	bad   *sync.Map // release -> memory.Behaviour
+	bad   *sync.Map // release, or release@index -> memory.Behaviour
 }
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, git: &git{fleets: map[string]schema.Fleet{}, broken: map[string]string{}, frozen: map[string][]schema.Ref{}, rules: map[string][]policy.Rule{}}, store: journal.NewMemory(), lease: &memory.LeaseServer{}, bad: &sync.Map{}}
-	w.back = memory.New(memory.Options{Name: "m", Now: time.Now, Behave: func(o schema.Object, _ int) memory.Behaviour {
+	w.back = memory.New(memory.Options{Name: "m", Now: time.Now, Behave: func(o schema.Object, index int) memory.Behaviour {
 		out := memory.Behaviour{}
-		w.bad.Range(func(release, b any) bool {
-			if contains(string(o.Spec), `"release":"`+release.(string)+`"`) {
+		w.bad.Range(func(key, b any) bool {
+			release, at, one := strings.Cut(key.(string), "@")
+			if contains(string(o.Spec), `"release":"`+release+`"`) && (!one || at == fmt.Sprint(index)) {
 				out = b.(memory.Behaviour)
 			}
 			return true
@@ -172,7 +174,7 @@ func fleet(releases map[string]string, count int) schema.Fleet {
 		f.Groups[app+"/prod.dc1"] = schema.Group{App: app, Stage: "prod", Datacenter: "dc1", Body: schema.Body{Kind: "service", Release: release,
 			Count: schema.Count{Number: count}, Config: map[string]string{"release": release},
 			Services: map[string]schema.Service{"main": {Port: "http", Checks: map[string]schema.Check{"ready": {HTTP: "/"}}}},
-			Rollout:  schema.Pacing{MaxUnavailable: schema.Share{Percent: 25}, Soak: schema.Duration(5 * time.Second), StartTimeout: schema.Duration(time.Minute)}}}
+			Rollout:  schema.Pacing{MaxUnavailable: schema.Share{Percent: 25}, Soak: schema.Duration(5 * time.Second), StartTimeout: schema.Duration(time.Minute), Bake: new(schema.Duration)}}}
 		f.Routes[app] = schema.Route{Domains: []string{app + ".example"}, Path: "/", To: []schema.Target{{App: app}}, Via: schema.StringList{"m"}}
 	}
 	return f

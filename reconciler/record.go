@@ -66,10 +66,12 @@ type good struct {
 // refused is a set of head entries that failed or was aborted: it is not
 // tried again before it changes, or somebody says retry.
 type refused struct {
-	Set     schema.Digest  `json:"set"`
-	Apps    []string       `json:"apps,omitempty"`
-	Why     schema.Reason  `json:"why"`
-	Verdict schema.Verdict `json:"verdict"`
+	Set  schema.Digest `json:"set"`
+	Apps []string      `json:"apps,omitempty"`
+
+	Rollout *rollout.Rollout `json:"rollout,omitempty"` // one that ended incomplete: it can go on
+	Why     schema.Reason    `json:"why"`
+	Verdict schema.Verdict   `json:"verdict"`
 }
 
 // state is everything that the loop's goroutine owns.

@@ -128,6 +128,11 @@ func (l *Loop) referred() map[schema.Digest]bool {
 		items(r.Items)
 		items(r.Origin)
 	}
+	for _, x := range st.refused {
+		if x.Rollout != nil {
+			items(x.Rollout.Items)
+		}
+	}
 	for _, a := range st.inflight {
 		keep[a.To.Body] = true
 	}

@@ -223,6 +223,8 @@ func (l *Loop) start(p schema.Partition, over []string, now time.Time) rollout.R
 		}
 		delete(st.rollouts, over[0])
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "superseded the rollout of " + over[0], App: p.ID, Commit: st.meta.InForce})
+	} else if ref := st.refused[p.ID]; ref.Rollout != nil { // good is still what was before it
+		r = rollout.Supersede(*ref.Rollout, p, l.body, st.meta.InForce, now)
 	} else {
 		r = rollout.Start(p, l.body, st.meta.InForce, now)
 	}

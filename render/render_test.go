@@ -68,7 +68,7 @@ func TestThreeTeams(t *testing.T) {
 		t.Errorf("findings: %v", r.Findings)
 	}
 	staging, prod, dc2 := f.Groups["shop.cart.api/staging.dc1"], f.Groups["shop.cart.api/prod.dc1"], f.Groups["shop.cart.api/prod.dc2"]
-	if _, ok := staging.Env["DB"]; ok || staging.Env["LOG"] != "debug" || staging.Release != "2.5.0-rc1@sha256:77aa" || staging.Rollout.Bake != 0 || staging.Count.Number != 1 {
+	if _, ok := staging.Env["DB"]; ok || staging.Env["LOG"] != "debug" || staging.Release != "2.5.0-rc1@sha256:77aa" || staging.Rollout.Bake == nil || staging.Rollout.Bake.Std() != 0 || staging.Count.Number != 1 {
 		t.Errorf("staging: %+v", staging)
 	}
 	if prod.Job != "cart-api" || prod.Count.Number != 12 || prod.Rollout.Bake.Std() != 2*time.Minute || prod.Ports["http"].To != 8081 || prod.Tier != "logic" || prod.Owner != "cart" {

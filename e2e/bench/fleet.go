@@ -20,7 +20,7 @@ stages: {prod: {order: 1, datacenters: [dc1]}}
 teams: {team: {paths: [apps], apps: ["bench.*"], namespaces: [default], contact: "#bench"}}
 defaults:
   fleet:
-    rollout: {soak: 1s, start_timeout: 10m}
+    rollout: {soak: 1s, bake: 0s, start_timeout: 10m}
     resources: {cpu_mhz: 1, memory_mib: 10, disk_mib: 10}
 `)}}
 	for i := range n {

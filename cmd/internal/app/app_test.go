@@ -76,7 +76,7 @@ func TestSimulatedFleetFollowsItsFolder(t *testing.T) {
 	if err != nil || schema.AnyDenied(r.Findings) || len(r.Fleet.Groups) == 0 || len(r.Layers) == 0 {
 		t.Fatalf("the starter fleet: %v, %v", err, r.Findings)
 	}
-	replace(t, filepath.Join(folder, "platform/fleet.cue"), `soak: "3s"`, `soak: "100ms"`)
+	replace(t, filepath.Join(folder, "platform/fleet.cue"), `soak: "3s", bake: "3s"`, `soak: "100ms", bake: "100ms"`)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var out output
