@@ -40,14 +40,16 @@ func stageOf(group string) string {
 // bastions is how many members are to prove the release first; 0: it needs no
 // proof, or has given it.
 func (t *turn) bastions(it *Item, g group) int {
-	old := it.good() != schema.Entry{} && len(g.off) > 0
-	if t.r.Back || t.r.waived(t.s, t.now) || !it.fresh() || it.Proven || !old || t.g.noBastion {
+	if !t.proves(it) {
 		return 0
 	}
-	if n := it.Paced.Pacing.Bastions; n > 0 || bake(it) > 0 {
-		return min(max(1, n), len(g.off))
-	}
-	return 0
+	return min(max(1, it.Paced.Pacing.Bastions), len(g.off))
+}
+
+// proves says whether the item's release has still to prove itself.
+func (t *turn) proves(it *Item) bool {
+	asked := it.Paced.Pacing.Bastions > 0 || bake(it) > 0
+	return asked && it.good() != (schema.Entry{}) && it.fresh() && !it.Proven && !t.r.Back && !t.r.waived(t.s, t.now) && !t.g.noBastion
 }
 
 // waived says whether break-glass sets waits and gates aside.
@@ -63,10 +65,11 @@ func (t *turn) bits(it *Item) {
 	down := func(m schema.Member, why string, since time.Time) {
 		t.step.Bits[m.ID] = schema.Bit{Owner: "release", Reason: why, Since: since}
 	}
+	smokes := t.s.Withholds[it.Group] && t.proves(it) && !it.Smoked && it.State != StateDone && !t.g.noBits
 	for _, m := range t.members(it) {
 		mine := m.Release == it.To.Release
 		switch {
-		case mine && it.Bastions > 0 && !it.Smoked && t.s.Withholds[it.Group] && !slices.Contains(it.Known, m.ID) && !t.g.noBits:
+		case mine && smokes && (it.Bastions > 0 || m.Canary || !approved(m)) && !slices.Contains(it.Known, m.ID):
 			down(m, "a bastion of the new release that is not ignited yet", it.AskedAt)
 		case !mine && m.Canary && t.s.Withholds[it.Group]:
 			down(m, "it was surged for a release that is not wanted any more", it.AskedAt)
@@ -97,9 +100,6 @@ func (t *turn) prove(it *Item, g group) (*schema.Verdict, bool) {
 			}
 		}
 		it.Smoked = true
-		for _, m := range bastions {
-			delete(t.step.Bits, m.ID)
-		}
 	}
 	if !t.baked(it, g, bastions) {
 		return nil, false

@@ -36,13 +36,13 @@ func Capacity(p schema.Paced, live int, members []schema.Member, held map[string
 }
 
 // comingUp gives the members that are out and may be in rotation by the time a
-// write takes effect: they start, or pass and are not confirmed yet, and none
-// of them has failed or has had longer than timeout.
-func (b Budget) comingUp(held map[string]bool, bits map[string]schema.Bit, timeout time.Duration, now time.Time) map[string]bool {
+// write takes effect: they pass and are not confirmed yet, or start and have
+// neither failed nor had longer than timeout.
+func (b Budget) comingUp(p schema.Paced, held map[string]bool, bits map[string]schema.Bit, now time.Time) map[string]bool {
 	out := map[string]bool{}
 	for _, m := range b.members {
 		_, down := bits[m.ID]
-		dead := m.Failed || m.Restarts > 0 || !now.Before(max2(m.Created, m.Since).Add(timeout))
+		dead := !good(p, m) && (m.Failed || m.Restarts > 0 || !now.Before(max2(m.Created, m.Since).Add(startTimeout(p))))
 		if !b.in[m.ID] && !isHeld(held, m) && !down && !dead {
 			out[m.ID] = true
 		}

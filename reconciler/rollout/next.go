@@ -178,6 +178,10 @@ func (t *turn) end() Step {
 		t.r.Phase = t.outcome()
 		t.r.BrakedAt = time.Time{}
 	}
+	clear(s.Bits) // as the decisions of this turn have it
+	for i := range t.r.Items {
+		t.bits(&t.r.Items[i])
+	}
 	s.Rollout, s.Finished = t.r, final(t.r.Phase)
 	if s.Finished {
 		s.Wake, s.Want, s.Read = time.Time{}, nil, nil

@@ -33,7 +33,7 @@ func (t *turn) budget(it *Item) Budget {
 		b.floor = 1
 	}
 	if !t.g.noComing {
-		b.coming = b.comingUp(t.s.Held, t.step.Bits, startTimeout(p), t.now)
+		b.coming = b.comingUp(p, t.s.Held, t.step.Bits, t.now)
 	}
 	return b
 }

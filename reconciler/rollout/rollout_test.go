@@ -254,7 +254,7 @@ func drawn(t *rapid.T) draw {
 		d.more = append(d.more, commit{time.Duration(rapid.SampledFrom([]int{1, 2, 4, 9, 25, 60, 200}).Draw(t, "after")) * time.Second,
 			rapid.SampledFrom([]string{"r1", "r2", "r2", "r3", "r4"}).Draw(t, "release"), size(t, "commit's count")})
 	}
-	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "abort late", "supersede back", "supersede more", "hold", "broken"}).Draw(t, "event")
+	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "abort late", "supersede back", "supersede more", "hold", "broken", "jump", "quarantine"}).Draw(t, "event")
 	return d
 }
 
@@ -295,6 +295,9 @@ func play(d draw, g guards) *scene {
 	if j := s.sim.jobs[keyJob]; d.event == "broken" && j != nil {
 		j.allocs[s.rng.Intn(len(j.allocs))].fate.crash = true
 	}
+	if d.event == "quarantine" {
+		s.seen.Quarantined = map[schema.Digest]bool{schema.DigestOf([]byte("r2")): true}
+	}
 	fired, next, due := false, 0, epoch.Add(5*time.Second)
 	s.run(4*time.Hour, func() {
 		if next < len(d.more) && !s.sim.now.Before(due.Add(d.more[next].after)) && !final(s.r.Phase) {
@@ -304,6 +307,10 @@ func play(d draw, g guards) *scene {
 		on := !s.sim.now.Before(when) && s.sim.now.Before(until)
 		s.seen.Braked, s.blind, s.held = "", map[string]string{}, map[string]bool{}
 		switch {
+		case d.event == "jump" && on && !fired: // the daemon, or its clock, was away
+			fired = true
+			s.world.to(s.sim.now.Add(30 * time.Minute))
+			s.moved = s.sim.now
 		case d.event == "brake" && on:
 			s.seen.Braked = "an operator brakes all"
 		case d.event == "blind" && on:
@@ -424,6 +431,9 @@ func TestProperties(t *testing.T) {
 		// The only other lawful stall: without room for a surge the next victim is
 		// the last serving member.
 		if s.step.Reason.Code == schema.WaitCapacity && s.paced.NoSurge {
+			return
+		}
+		if s.step.Reason.Code == schema.WaitQuarantine {
 			return
 		}
 		if d.gate == "unknown" && s.step.Reason.Code == schema.WaitGate {

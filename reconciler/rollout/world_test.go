@@ -43,9 +43,11 @@ type world struct {
 	wrote    map[schema.Key]time.Time        // last write that the engine knows of
 	releases int                             // most releases in one group at once
 	out      map[string]bool                 // members whose release bit keeps them out of rotation
+	known    map[string]bool                 // members that the membership plane has read; nil: all
 	looked   time.Time                       // last turn
 	served   map[string]time.Duration        // how long members were in rotation
 	proof    map[schema.Digest]time.Duration // the most that a member of a release was in rotation
+	ignited  map[string]bool                 // bastions whose smoke was over
 	passes   map[schema.Digest]bool          // questions answered by a pass
 	verdicts func(w *world, q schema.Question) schema.Judgment
 }
@@ -55,7 +57,7 @@ func (w *world) rotation() map[string][]schema.Member {
 	all := w.sim.members()
 	for _, ms := range all {
 		for i := range ms {
-			ms[i].Serving = ms[i].Serving && !w.out[ms[i].ID]
+			ms[i].Serving = ms[i].Serving && !w.out[ms[i].ID] && (w.known == nil || w.known[ms[i].ID])
 		}
 	}
 	return all
@@ -70,13 +72,38 @@ func (w *world) turnout(bits map[string]schema.Bit) {
 	}
 	for _, ms := range w.rotation() {
 		for _, m := range ms {
+			if it := w.itemOf(m.Key); m.Release == it.To.Release && !w.r.Back && w.seen.Withholds[it.Group] {
+				w.ignited[m.ID] = w.ignited[m.ID] || it.Smoked || it.Proven || slices.Contains(it.Known, m.ID)
+				if it.Bastions > 0 && m.Serving && !w.ignited[m.ID] {
+					w.fail("P7: bastion %s serves before it is ignited", m.ID)
+				}
+			}
 			if m.Serving {
-				w.served[m.ID] += w.sim.now.Sub(w.looked)
+				w.served[m.ID] += min(bakeGap, w.sim.now.Sub(w.looked))
 				w.proof[m.Release] = max(w.proof[m.Release], w.served[m.ID])
 			}
 		}
 	}
-	w.out, w.looked = out, w.sim.now
+	w.looked = w.sim.now
+	if w.seen.Members == nil {
+		return // nothing is read yet: the proxies keep what they have
+	}
+	w.out, w.known = out, map[string]bool{}
+	for _, ms := range w.seen.Members {
+		for _, m := range ms {
+			w.known[m.ID] = true
+		}
+	}
+}
+
+// itemOf gives the rollout's item of a key, or none.
+func (w *world) itemOf(k schema.Key) Item {
+	for _, it := range w.r.Items {
+		if it.Key == k {
+			return it
+		}
+	}
+	return Item{}
 }
 
 // answer gives the gates' answers to what the last step asked.
@@ -153,7 +180,7 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func newWorld(seed int64, g guards) *world {
 	return &world{sim: newSim(epoch), rng: rand.New(rand.NewSource(seed)), g: g, bodies: map[schema.Digest]schema.Object{},
 		outcomes: map[schema.Digest]schema.Outcome{}, flights: map[schema.Digest]schema.Action{}, held: map[string]bool{}, blind: map[string]string{},
-		heal: epoch.Add(10 * time.Minute), judged: map[schema.Digest]judged{}, compared: map[schema.Key]schema.Digest{}, out: map[string]bool{}, looked: epoch, served: map[string]time.Duration{}, proof: map[schema.Digest]time.Duration{}, passes: map[schema.Digest]bool{}, wrote: map[schema.Key]time.Time{},
+		heal: epoch.Add(10 * time.Minute), judged: map[schema.Digest]judged{}, compared: map[schema.Key]schema.Digest{}, out: map[string]bool{}, looked: epoch, served: map[string]time.Duration{}, proof: map[schema.Digest]time.Duration{}, ignited: map[string]bool{}, passes: map[schema.Digest]bool{}, wrote: map[schema.Key]time.Time{},
 		seen: Seen{Objects: map[schema.Key]schema.LiveObject{}, ReadAt: map[schema.Key]time.Time{}, Members: map[string][]schema.Member{}, MembersAt: map[string]time.Time{}, Staleness: 10 * time.Second}}
 }
 
@@ -357,6 +384,9 @@ func (w *world) judge(a schema.Action) {
 		v.floor = 1
 	}
 	v.relaxed = w.r.Back && (o.Paced.NoSurge || o.Paced.System || (len(w.r.Items) > 0 && w.noRoom(a.Key)))
+	if a.Verb == schema.VerbStage && !w.r.Back && !w.r.Override && w.seen.Quarantined[o.Release] && j.o.Release != o.Release && w.proof[o.Release] == 0 {
+		w.fail("P23: %s of %s brings release %s, which failed before", a.Verb, a.Key, o.Release.Short())
+	}
 	maps.Copy(v.held, w.held)
 	maps.Copy(v.held, w.out)
 	w.judged[a.ID] = v
