@@ -186,6 +186,8 @@ func (d *Driver) register(a schema.Action, j *job) {
 	j.object, j.stopped, j.hand = *a.Object, false, false
 	if p := a.Object.Paced; p != nil {
 		switch {
+		case p.System:
+			j.count, a.Canary = d.opt.Nodes, 0
 		case !p.Autoscaled && a.Count > 0:
 			j.count = a.Count
 		case !p.Autoscaled:

@@ -68,8 +68,8 @@ func (d *Driver) compileGroup(f *schema.Fleet, name string, g schema.Group, ref 
 	bare := spec
 	bare.Placement = schema.Placement{} // changed in place
 	job.Release = schema.DigestOf(schema.MustCanonical(bare))
-	autoscaled := g.Count.Max > 0
-	if !autoscaled {
+	autoscaled, system := g.Count.Max > 0, g.Kind == "system"
+	if !autoscaled && !system {
 		spec.Count = g.Count.Number
 	}
 	job.Spec = schema.MustCanonical(spec)
@@ -80,8 +80,11 @@ func (d *Driver) compileGroup(f *schema.Fleet, name string, g schema.Group, ref 
 		checked = checked || len(s.Checks) > 0
 	}
 	job.Paced = &schema.Paced{Count: g.Count.Number, Autoscaled: autoscaled, Min: g.Count.Min, Max: g.Count.Max,
-		Gated: g.Kind == "" || g.Kind == "service", Checked: checked, Storage: g.Tier == "storage",
-		NoSurge: hasStatic(g.Ports), Pacing: g.Rollout}
+		Gated: g.Kind == "" || g.Kind == "service" || system, System: system, Checked: checked, Storage: g.Tier == "storage",
+		NoSurge: system || hasStatic(g.Ports), Pacing: g.Rollout}
+	if system {
+		job.Paced.Count = 0
+	}
 	sealed, _, _ := job.Seal()
 	return append(out, sealed)
 }

@@ -30,7 +30,8 @@ type job struct {
 
 type alloc struct {
 	id       string
-	index    int
+	index    int // of its name; 0 for all of a system job
+	slot     int // the index, or the node of a system job
 	version  uint64
 	release  schema.Digest
 	object   schema.Object // that it was started from
@@ -93,7 +94,7 @@ func (d *Driver) settleOnce(j *job, now time.Time) bool {
 		}
 		return moved
 	}
-	sort.SliceStable(j.allocs, func(a, b int) bool { return j.allocs[a].index < j.allocs[b].index })
+	sort.SliceStable(j.allocs, func(a, b int) bool { return j.allocs[a].slot < j.allocs[b].slot })
 	if d.shrink(j) || d.inPlace(j) || d.nativeApproval(j, now) || d.place(j, now) || d.replace(j, now) {
 		return true
 	}
@@ -166,7 +167,7 @@ func (d *Driver) place(j *job, now time.Time) bool {
 	old, placed := 0, 0
 	for _, a := range j.allocs {
 		if !a.canary || j.promoted {
-			used[a.index] = true
+			used[a.slot] = true
 			placed++ // a promoted canary may share an index
 		}
 		if a.release != j.object.Release {
@@ -218,32 +219,39 @@ func (d *Driver) replace(j *job, now time.Time) bool {
 	if victim < 0 || open >= max(1, window) {
 		return false
 	}
-	index := j.allocs[victim].index
+	slot := j.allocs[victim].slot
 	j.allocs = append(j.allocs[:victim], j.allocs[victim+1:]...)
-	d.start(j, index, now)
+	d.start(j, slot, now)
 	return true
 }
 
-func (d *Driver) start(j *job, index int, now time.Time) *alloc {
-	a := d.newAlloc(j, j.object, index, now)
+func (d *Driver) start(j *job, slot int, now time.Time) *alloc {
+	a := d.newAlloc(j, j.object, slot, now)
 	j.allocs = append(j.allocs, a)
 	return a
 }
 
-func (d *Driver) newAlloc(j *job, o schema.Object, index int, now time.Time) *alloc {
+func (d *Driver) newAlloc(j *job, o schema.Object, slot int, now time.Time) *alloc {
 	d.allocSeq++
-	return &alloc{id: fmt.Sprintf("alloc-%s-%06d", d.opt.Name, d.allocSeq), index: index, version: j.version,
-		release: o.Release, object: o, created: now, behave: d.opt.Behave(o, index), approved: j.status != "running"}
+	a := &alloc{id: fmt.Sprintf("alloc-%s-%06d", d.opt.Name, d.allocSeq), index: slot, slot: slot, version: j.version,
+		release: o.Release, object: o, created: now, behave: d.opt.Behave(o, slot), approved: j.status != "running"}
+	if j.system() {
+		a.index = 0
+	}
+	return a
 }
+
+// system jobs have one member on every node, and no count.
+func (j *job) system() bool { return j.object.Paced != nil && j.object.Paced.System }
 
 // again is what takes the place of a stopped member at once, outside the
 // window: the live version, but while canaries wait an old member comes back
 // as it was.
 func (d *Driver) again(j *job, m *alloc, now time.Time) *alloc {
 	if j.canary == 0 || j.promoted {
-		return d.newAlloc(j, j.object, m.index, now)
+		return d.newAlloc(j, j.object, m.slot, now)
 	}
-	a := d.newAlloc(j, m.object, m.index, now)
+	a := d.newAlloc(j, m.object, m.slot, now)
 	a.version, a.canary = m.version, m.canary
 	return a
 }

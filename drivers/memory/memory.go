@@ -30,6 +30,7 @@ type Options struct {
 	Stages      map[string]schema.Stage
 	Owner       string
 	Now         func() time.Time
+	Nodes       int           // that a system job runs on; default 3
 	StartDelay  time.Duration // from placement to running and passing; default 1 s
 	// Behave says how a member of a release lives. Nil: all are healthy.
 	Behave func(o schema.Object, index int) Behaviour
@@ -95,6 +96,9 @@ type Faults struct {
 func New(opt Options) *Driver {
 	if opt.Now == nil {
 		opt.Now = time.Now
+	}
+	if opt.Nodes == 0 {
+		opt.Nodes = 3
 	}
 	if opt.StartDelay == 0 {
 		opt.StartDelay = time.Second

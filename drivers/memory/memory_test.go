@@ -79,6 +79,9 @@ func TestPaced(t *testing.T) {
 				if def.Edit != "" {
 					g.Placement.Require = map[string]string{"kernel.name": "linux"}
 				}
+				if def.System {
+					g.Kind = "system"
+				}
 				f.Groups["shop.api/prod.dc1"] = g
 				o := compile(t, d, f, memory.KindJob)
 				labels[o.Release] = def.Release

@@ -74,14 +74,16 @@ func (d *Driver) compare(o schema.Object) schema.LiveObject {
 			out.Reason = "stopped"
 			return out
 		}
-		out.Count = j.count
+		if !j.system() {
+			out.Count = j.count
+		}
 		out.Progress = &schema.Progress{Deployment: fmt.Sprintf("deployment-%d", j.deploy), Status: j.status, Parked: j.parked,
 			Desired: j.count, Release: j.object.Release}
 		if !j.parked {
 			out.Progress.Parallel, out.Progress.Canary = j.parallel, j.canary
 		}
 		digest = j.object.Digest
-		if p := o.Paced; p != nil && !p.Autoscaled && (j.parked || j.hand) && j.count != p.Count && digest == o.Digest {
+		if p := o.Paced; p != nil && !p.Autoscaled && !p.System && (j.parked || j.hand) && j.count != p.Count && digest == o.Digest {
 			out.State, out.Reason, out.Writer = schema.StateDiffers, "count edited", "a human"
 			out.Diff = []schema.Change{{Field: "count", Was: fmt.Sprint(p.Count), Is: fmt.Sprint(j.count)}}
 			return out
@@ -107,7 +109,7 @@ func (d *Driver) members(k schema.Key, j *job, now time.Time) []schema.Member {
 		running, passing, failed := d.state(a, now)
 		approved := a.approved
 		m := schema.Member{ID: a.id, Key: k, Group: j.object.Group, Index: a.index, Release: a.release,
-			Node: fmt.Sprintf("node-%s-%d", d.opt.Name, a.index), Address: "127.0.0.1", Ports: map[string]int{"http": 20000 + a.index},
+			Node: fmt.Sprintf("node-%s-%d", d.opt.Name, a.slot), Address: "127.0.0.1", Ports: map[string]int{"http": 20000 + a.slot},
 			Running: running, Pending: !running && !failed, Failed: failed, Current: a.version == j.version,
 			Since: a.ready(d.opt.StartDelay), Created: a.created}
 		m.Host, m.Canary = m.Node, a.canary

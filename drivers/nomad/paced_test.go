@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/nomad/api"
 
+	"locktide.dev/drivers/devstack"
 	"locktide.dev/drivers/drivertest"
 	"locktide.dev/schema"
 )
@@ -18,6 +19,9 @@ func TestPaced(t *testing.T) {
 	t.Parallel()
 	drivertest.PlayPaced(t, func(t *testing.T, script string) drivertest.Backend {
 		d, _ := open(t, "paced")
+		if script == "system" {
+			d = threeNodes(t)
+		}
 		doom := t.TempDir()
 		return drivertest.Backend{
 			Driver: d,
@@ -52,6 +56,25 @@ func TestPaced(t *testing.T) {
 			Settle: func(t *testing.T, o schema.Object) { evaluate(t, d, o) },
 		}
 	})
+}
+
+// threeNodes opens a Nomad of its own: a system job has a member on each node.
+func threeNodes(t *testing.T) *Driver {
+	t.Helper()
+	cluster, err := devstack.Nomad(t.Context(), devstack.NomadOptions{Clients: []devstack.NomadClient{{Name: "s1"}, {Name: "s2"}, {Name: "s3"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	d, err := Config{Name: "dc1", Address: cluster.Server.Address, Owner: "system"}.Open(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 // evaluate makes the scheduler look at a job once more and waits until it did.
