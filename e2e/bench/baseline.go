@@ -23,6 +23,7 @@ type recorder struct {
 	mu     sync.Mutex
 	counts map[string]int      // by what a request is
 	bodies map[string][][]byte // by job
+	sent   time.Time           // when the first registration was sent
 	last   time.Time           // when the last job's first registration was answered
 }
 
@@ -53,6 +54,9 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		r.mu.Lock()
 		first = r.bodies[call.Job.ID] == nil
+		if len(r.bodies) == 0 {
+			r.sent = time.Now()
+		}
 		r.bodies[call.Job.ID] = append(r.bodies[call.Job.ID], body)
 		r.mu.Unlock()
 	}
@@ -80,6 +84,12 @@ func (r *recorder) writes() int { return r.count("write") }
 func (r *recorder) plans() int  { return r.count("plan") }
 func (r *recorder) total() int  { return r.count("read", "write", "plan") }
 func (r *recorder) converged()  { r.toConverge = r.total() }
+
+func (r *recorder) began() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent
+}
 
 func (r *recorder) registered() time.Time {
 	r.mu.Lock()
