@@ -271,6 +271,19 @@ func (l *Loop) serve(ctx context.Context, now time.Time) {
 	if l.observing() || !l.mayWrite(now) || len(st.feeds) == 0 {
 		return
 	}
+	if st.serveDue = now.Before(st.serveAt); !st.serveDue {
+		began := time.Now()
+		l.decide(now)
+		st.serveAt = now.Add(min(time.Second, 10*time.Since(began))) // a small part of the loop's time
+	}
+	for _, name := range sortedKeys(st.feeds) {
+		l.push(ctx, st.feeds[name], now)
+	}
+}
+
+// decide makes the membership of what is known now.
+func (l *Loop) decide(now time.Time) {
+	st := &l.st
 	m := l.members()
 	next := maps.Clone(st.membership.Groups)
 	for g := range l.gone(m, now) {
@@ -292,9 +305,6 @@ func (l *Loop) serve(ctx context.Context, now time.Time) {
 	}
 	if !reflect.DeepEqual(next, st.membership.Groups) {
 		st.membership = schema.Membership{Revision: st.membership.Revision + 1, Groups: next}
-	}
-	for _, name := range sortedKeys(st.feeds) {
-		l.push(ctx, st.feeds[name], now)
 	}
 }
 

@@ -152,6 +152,9 @@ type state struct {
 	roster     *members                // as of the last reading, feed and target; nil: to be made
 	byApp      map[string][]schema.Key // the target by owning app, in this turn; nil: to be made
 	membership schema.Membership
+	serveAt    time.Time                       // membership is not decided before
+	serveDue   bool                            // it was put off until then
+	reportCost time.Duration                   // of the last report
 	suspects   map[string]map[string]time.Time // group -> member -> without health since
 	well       map[string]time.Time            // member -> seen to run and pass since
 	feeds      map[string]*feed

@@ -13,9 +13,11 @@ import (
 // young and large, so that its cost stays a small part of a turn.
 func (l *Loop) publish(now time.Time) {
 	st := &l.st
-	if last := l.report.Load(); len(st.target) > 500 && now.Sub(last.At) < time.Second {
+	if last := l.report.Load(); len(st.target) > 500 && now.Sub(last.At) < max(time.Second, 20*st.reportCost) {
 		return
 	}
+	began := time.Now()
+	defer func() { st.reportCost = time.Since(began) }()
 	m := l.members()
 	r := &schema.Report{At: now, Owner: l.cfg.Owner, Head: st.newest, InForce: st.meta.InForce, Fetched: st.fetched, FetchError: st.fetchErr,
 		Turn: now, Epoch: st.epoch, Holder: st.holder, Version: l.cfg.Version, Leading: st.leading, Observe: l.observing(), Findings: st.findings, Frozen: st.frozen,
