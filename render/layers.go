@@ -62,6 +62,27 @@ func (l *layers) merge(p place) *tree.Node {
 	return out
 }
 
+// effective is the merged body with what follows from where it stands: the name
+// of an adopted job, the owner by path, no count where the fleet decides it.
+func (l *layers) effective(p place, at schema.Position) *tree.Node {
+	n := l.merge(p)
+	if v := n.Get("job"); v != nil && v.Kind == tree.String {
+		n = without(n, "job")
+		named := *v
+		n.Set("job_name", &named)
+	}
+	if p.team != "" && n.Get("owner") == nil {
+		n = without(n)
+		owner := tree.NewString(p.team, at)
+		owner.Layer = "path"
+		n.Set("owner", owner)
+	}
+	if kind := n.Str("kind"); (kind == "system" || kind == "sysbatch") && n.Get("count") != nil && n.Get("count").Layer == "built-in" {
+		n = without(n, "count")
+	}
+	return n
+}
+
 func without(n *tree.Node, keys ...string) *tree.Node {
 	if n == nil || n.Kind != tree.Map {
 		return n

@@ -12,7 +12,7 @@ import (
 // Provenance knows where every value of every definition was written and which
 // layer it won from.
 type Provenance struct {
-	nodes map[schema.Ref]*tree.Node
+	nodes map[schema.Ref]func() *tree.Node
 }
 
 // Leaf is one value of a definition after layering. Layer is "built-in",
@@ -26,10 +26,17 @@ type Leaf struct {
 	Layer string          `json:"layer"`
 }
 
+func (p Provenance) node(ref schema.Ref) *tree.Node {
+	if node := p.nodes[ref]; node != nil {
+		return node()
+	}
+	return nil
+}
+
 // Explain gives the values of a definition, sorted by path; nil if it is not
 // defined.
 func (p Provenance) Explain(ref schema.Ref) []Leaf {
-	n := p.nodes[ref]
+	n := p.node(ref)
 	if n == nil {
 		return nil
 	}
@@ -43,7 +50,7 @@ func (p Provenance) Explain(ref schema.Ref) []Leaf {
 // At gives the place where a field of a definition was written, or the nearest
 // field above it that was; zero if none was.
 func (p Provenance) At(ref schema.Ref, field string) schema.Position {
-	n := p.nodes[ref]
+	n := p.node(ref)
 	var at schema.Position
 	for _, key := range strings.FieldsFunc(field, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
 		if n != nil && n.Kind == tree.List {

@@ -26,7 +26,7 @@ type output struct {
 	ref  schema.Ref
 	at   schema.Position
 	unit string
-	node *tree.Node
+	node func() *tree.Node // made when it is asked for: all of them are most of the memory
 	put  func(*schema.Fleet)
 }
 
@@ -58,7 +58,7 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 			Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Stages: map[string]schema.Stage{},
 			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: make(map[schema.Ref]schema.Position, len(g.defs)),
 		},
-		Provenance: Provenance{nodes: make(map[schema.Ref]*tree.Node, len(g.defs))},
+		Provenance: Provenance{nodes: make(map[schema.Ref]func() *tree.Node, len(g.defs))},
 		units:      make(map[schema.Ref]string, len(g.defs)),
 	}
 	for name, at := range g.sources {
@@ -184,7 +184,7 @@ func one[T any](r *resolver, d definition, put func(*schema.Fleet, T)) *resolved
 		out.deny(d.unit, "type", d.ref, d.node.At, "%v", err)
 		return out
 	}
-	out.outputs = []output{{d.ref, d.node.At, d.unit, n, func(f *schema.Fleet) { put(f, v) }}}
+	out.outputs = []output{{d.ref, d.node.At, d.unit, func() *tree.Node { return tree.Merge(base, d.node, "definition") }, func(f *schema.Fleet) { put(f, v) }}}
 	return out
 }
 
@@ -224,7 +224,7 @@ func (r *resolver) app(name string, d definition) *resolved {
 			}
 		}
 	}
-	out.outputs = append(out.outputs, output{d.ref, d.node.At, d.unit, tree.Merge(nil, without(d.node, "stages"), "app", patches...),
+	out.outputs = append(out.outputs, output{d.ref, d.node.At, d.unit, func() *tree.Node { return tree.Merge(nil, without(d.node, "stages"), "app", patches...) },
 		func(f *schema.Fleet) { f.Apps[name] = app }})
 	return out
 }
@@ -272,21 +272,7 @@ func (r *resolver) group(full string, p place, d definition, to *resolved) (sche
 			from.node = n
 		}
 	}
-	n := r.layers.merge(p)
-	if v := n.Get("job"); v != nil && v.Kind == tree.String {
-		n = without(n, "job")
-		named := *v
-		n.Set("job_name", &named)
-	}
-	if p.team != "" && n.Get("owner") == nil {
-		n = without(n)
-		owner := tree.NewString(p.team, d.node.At)
-		owner.Layer = "path"
-		n.Set("owner", owner)
-	}
-	if kind := n.Str("kind"); (kind == "system" || kind == "sysbatch") && n.Get("count") != nil && n.Get("count").Layer == "built-in" {
-		n = without(n, "count")
-	}
+	n := r.layers.effective(p, d.node.At)
 	dc, fault := r.datacenter(p, n)
 	if fault != "" {
 		to.deny(d.unit, "datacenter", ref, from.node.At, "%s", fault)
@@ -301,7 +287,9 @@ func (r *resolver) group(full string, p place, d definition, to *resolved) (sche
 		return schema.Group{}, false
 	}
 	group.App, group.Stage, group.Datacenter = p.app, p.stage, dc
-	to.outputs = append(to.outputs, output{ref, from.node.At, from.unit, n, func(f *schema.Fleet) { f.Groups[full] = group }})
+	layers := r.layers
+	to.outputs = append(to.outputs, output{ref, from.node.At, from.unit, func() *tree.Node { return layers.effective(p, d.node.At) },
+		func(f *schema.Fleet) { f.Groups[full] = group }})
 	return group, true
 }
 

@@ -19,6 +19,8 @@ type Engine interface {
 	// WhatIf says what a revision (a commit, a branch, or a folder) would do,
 	// without doing it; start is assumed from placement to passing.
 	WhatIf(ctx context.Context, rev, config string, start time.Duration) (schema.Forecast, error)
+	// Set changes one value in folder, in the file that writes it.
+	Set(ctx context.Context, folder string, e Edit) (Edited, error)
 	// PrintPlan writes a plan for people.
 	PrintPlan(w io.Writer, p schema.Plan, color bool) error
 	// Apply runs the loop on folder until all is as defined, and ends.
