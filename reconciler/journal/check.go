@@ -143,21 +143,35 @@ func fsync(path string) (took time.Duration, err error) {
 }
 
 // decided are the tables that no backend can give back: what people decided.
-var decided = map[string]bool{"pins": true, "overrides": true, "holds": true, "quarantine": true, "history": true, "ledger": true}
+var decided = map[string]bool{"pins": true, "overrides": true, "holds": true, "quarantine": true, "overrides": true, "history": true, "ledger": true}
+
+// withoutSlots drops the slots of rollouts from a ledger: the rollouts are not
+// kept, so that nothing would ever free them.
+func withoutSlots(raw json.RawMessage) json.RawMessage {
+	var l map[string]json.RawMessage
+	if json.Unmarshal(raw, &l) != nil {
+		return nil
+	}
+	delete(l, "open")
+	return schema.MustCanonical(l)
+}
 
 // Repair puts a journal in the place of a damaged one: what people decided is
 // kept where it can be read, the rest is rebuilt by the daemon from the marks
 // of what runs. The damaged file stays, under another name. It gives what it
 // did; a journal that is whole is left alone.
 func Repair(ctx context.Context, path string) (string, error) {
-	_, err := Check(path)
-	if err == nil {
+	_, damage := Check(path)
+	if damage == nil {
 		return "the journal is whole: nothing was done", nil
 	}
-	if errors.Is(err, ErrInUse) || errors.Is(err, os.ErrNotExist) {
-		return "", err
+	if errors.Is(damage, ErrInUse) || errors.Is(damage, os.ErrNotExist) {
+		return "", damage
 	}
-	tables, _, _ := salvage(path, &Summary{}) //nolint:errcheck // what cannot be read is what this is for
+	tables, _, err := salvage(path, &Summary{})
+	if err != nil {
+		damage = err // what can be read in spite of it is kept
+	}
 	aside := path + ".damaged-" + time.Now().UTC().Format("20060102T150405")
 	if err := os.Rename(path, aside); err != nil {
 		return "", fmt.Errorf("could not move the damaged journal away: %w", err)
@@ -169,11 +183,15 @@ func Repair(ctx context.Context, path string) (string, error) {
 	var entries []reconciler.Entry
 	for _, t := range sortedKeys(tables) {
 		for _, k := range sortedKeys(tables[t]) {
-			if decided[t] && json.Valid(tables[t][k]) {
-				entries = append(entries, reconciler.Entry{Table: t, Key: k, Value: tables[t][k]})
+			value := tables[t][k]
+			if t == "ledger" {
+				value = withoutSlots(value)
+			}
+			if decided[t] && json.Valid(value) {
+				entries = append(entries, reconciler.Entry{Table: t, Key: k, Value: value})
 			}
 		}
 	}
 	err = errors.Join(b.Append(ctx, 0, entries), b.Close())
-	return fmt.Sprintf("kept %d entries of what people decided (brakes, pins, holds, quarantine, history); the daemon rebuilds the rest from the marks of what runs, and observes until resume; the damaged file is %s", len(entries), aside), err
+	return fmt.Sprintf("it was damaged: %v\nkept %d entries of what people decided (brakes, pins, holds, quarantine, history); the daemon rebuilds the rest from the marks of what runs, and observes until resume; the damaged file is %s", damage, len(entries), aside), err
 }

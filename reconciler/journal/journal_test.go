@@ -248,6 +248,7 @@ func TestCheckAndRepair(t *testing.T) {
 	target := json.RawMessage(`{"body":"` + string(d) + `"}`)
 	if err := errors.Join(b.Put(t.Context(), map[schema.Digest][]byte{d: body}), b.Append(t.Context(), 3, []reconciler.Entry{
 		{Table: "target", Key: "x", Value: target}, {Table: "pins", Key: "shop.api", Value: json.RawMessage(`{"app":"shop.api"}`)},
+		{Table: "ledger", Key: "ledger", Value: json.RawMessage(`{"open":{"r":{}},"brakes":[{"scope":"all"}]}`)},
 		{Table: "meta", Key: "state", Value: json.RawMessage(`{"backup":"2026-01-01T00:00:00Z"}`)}})); err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +257,7 @@ func TestCheckAndRepair(t *testing.T) {
 	}
 	closed(t, b)
 	s, err := journal.Check(path)
-	if err != nil || s.Entries != 3 || s.Bodies != 1 || s.Epoch != "3" || s.Fsync <= 0 || s.Backup.Year() != 2026 {
+	if err != nil || s.Entries != 4 || s.Bodies != 1 || s.Epoch != "3" || s.Fsync <= 0 || s.Backup.Year() != 2026 {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	if says, err := journal.Repair(t.Context(), path); err != nil || !strings.Contains(says, "nothing was done") {
@@ -270,13 +271,13 @@ func TestCheckAndRepair(t *testing.T) {
 	if _, err := journal.Check(path); err == nil || !strings.Contains(err.Error(), "locktide journal repair "+path) {
 		t.Fatalf("a lost body gave %v", err)
 	}
-	if says, err := journal.Repair(t.Context(), path); err != nil || !strings.Contains(says, "kept 1 entries") {
+	if says, err := journal.Repair(t.Context(), path); err != nil || !strings.Contains(says, "kept 2 entries") {
 		t.Fatalf("%s, %v", says, err)
 	}
 	again := open(t, path)
 	defer closed(t, again)
 	tables, err := again.Load(t.Context())
-	if err != nil || len(tables) != 1 || len(tables["pins"]) != 1 {
+	if err != nil || len(tables) != 2 || len(tables["pins"]) != 1 || string(tables["ledger"]["ledger"]) != `{"brakes":[{"scope":"all"}]}` {
 		t.Fatalf("%v, %v", tables, err)
 	}
 	if old, err := filepath.Glob(path + ".damaged-*"); err != nil || len(old) != 1 {
