@@ -151,6 +151,10 @@ func TestHoldOfTheLastServingMemberNeedsForce(t *testing.T) {
 		}
 		w.do(schema.Command{Verb: "hold", Target: "group:" + apiGroup, Force: true, Reason: "legal"})
 		w.until(time.Minute, "nobody serves", func() bool { return len(w.inRotation(apiGroup)) == 0 })
+		w.until(time.Minute, "the page is not green", func() bool {
+			r := w.loop.Report()
+			return r.Health == "DEGRADED" && contains(r.Because[0].Message, apiGroup+": 0 of 2 members serve")
+		})
 	})
 }
 

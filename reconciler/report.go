@@ -262,6 +262,11 @@ func (l *Loop) health(r *schema.Report) (string, []schema.Reason) {
 	if n := len(st.drift); n > 0 {
 		add("DRIFTED", schema.ReasonDrifted, fmt.Sprintf("%d objects differ from their target", n), "locktide diff")
 	}
+	for _, g := range r.Groups {
+		if floor := max(g.Desired-g.Cap, min(1, g.Desired)); g.Serving < floor && g.Blind == "" {
+			add("DEGRADED", schema.WaitCapacity, fmt.Sprintf("%s: %d of %d members serve, its floor is %d", g.Name, g.Serving, g.Desired, floor), "locktide out")
+		}
+	}
 	if !st.lastPlan.Empty() && word == "" {
 		add("PROGRESSING", "Planned", fmt.Sprintf("%d partitions are to be changed", len(st.lastPlan.Partitions)), "locktide plan")
 	}
