@@ -15,9 +15,12 @@ import (
 
 	"github.com/rogpeppe/go-internal/txtar"
 
+	"locktide.dev/fixtures/proptest"
 	"locktide.dev/render"
 	"locktide.dev/schema"
 )
+
+func TestMain(m *testing.M) { proptest.Main(m, 300) }
 
 func mapFS(files map[string]string) fstest.MapFS {
 	out := fstest.MapFS{}

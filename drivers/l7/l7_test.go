@@ -1,30 +1,21 @@
 package l7_test
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"locktide.dev/drivers/l7"
+	"locktide.dev/fixtures/proptest"
 	"locktide.dev/schema"
 )
 
-func TestMain(m *testing.M) {
-	if !slices.ContainsFunc(os.Args, func(a string) bool { return strings.Contains(a, "rapid.seed") }) {
-		if err := flag.Set("rapid.seed", "1"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { proptest.Main(m, 100) }
 
 func route(domain, path string, groups ...string) l7.Route {
 	return l7.Route{Domains: []string{domain}, Path: path, To: []l7.Backend{{Groups: groups, Port: "http"}}}

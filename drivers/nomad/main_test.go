@@ -12,6 +12,7 @@ import (
 
 	"locktide.dev/drivers"
 	"locktide.dev/drivers/devstack"
+	"locktide.dev/fixtures/proptest"
 	"locktide.dev/schema"
 )
 
@@ -21,6 +22,10 @@ var address string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if err := proptest.Fix(100); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
 	cluster, err := devstack.Nomad(context.Background(), devstack.NomadOptions{Clients: []devstack.NomadClient{{Name: "n1"}}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "could not start Nomad:", err)

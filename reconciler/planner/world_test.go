@@ -2,31 +2,19 @@ package planner
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"locktide.dev/drivers"
+	"locktide.dev/fixtures/proptest"
 	"locktide.dev/schema"
 )
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	for name, value := range map[string]string{"rapid.seed": "1", "rapid.checks": "10000", "rapid.nofailfile": "true"} {
-		if !strings.Contains(strings.Join(os.Args, " "), name) {
-			if err := flag.Set(name, value); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				os.Exit(1)
-			}
-		}
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { proptest.Main(m, 10_000) }
 
 // thing is one group of the model fleet: it compiles to configuration by
 // digest, a job that reads it, and perhaps a volume.

@@ -2,10 +2,8 @@ package rollout
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,23 +11,12 @@ import (
 
 	"pgregory.net/rapid"
 
+	"locktide.dev/fixtures/proptest"
 	"locktide.dev/reconciler/ledger"
 	"locktide.dev/schema"
 )
 
-// TestMain fixes seed and number of cases unless the command line says else.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	for name, value := range map[string]string{"rapid.seed": "1", "rapid.checks": "10000", "rapid.nofailfile": "true"} {
-		if !strings.Contains(strings.Join(os.Args, " "), name) {
-			if err := flag.Set(name, value); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				os.Exit(2)
-			}
-		}
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { proptest.Main(m, 10_000) }
 
 const testGroup = "shop.api/prod.dc1"
 

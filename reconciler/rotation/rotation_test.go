@@ -1,31 +1,18 @@
 package rotation
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"locktide.dev/fixtures/proptest"
 	"locktide.dev/schema"
 )
 
-// TestMain fixes seed and number of cases unless the command line says else.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	for name, value := range map[string]string{"rapid.seed": "1", "rapid.checks": "7000", "rapid.nofailfile": "true"} {
-		if !strings.Contains(strings.Join(os.Args, " "), name) {
-			if err := flag.Set(name, value); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				os.Exit(2)
-			}
-		}
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { proptest.Main(m, 7_000) }
 
 var now = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
