@@ -6,6 +6,7 @@ package nomad
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -48,7 +49,7 @@ type Config struct {
 	Owner        string          `json:"owner"`                 // owner id of the fleet: the mark on every job
 	ConsulPrefix string          `json:"consul_prefix,omitempty"`
 	LeaseTTL     schema.Duration `json:"lease_ttl,omitempty"`    // default 15s
-	LeaseHolder  string          `json:"lease_holder,omitempty"` // default: host name and process id
+	LeaseHolder  string          `json:"lease_holder,omitempty"` // default: host name, process id and chance
 }
 
 // Options are what a process gives to all its drivers.
@@ -121,7 +122,7 @@ func (c Config) Open(ctx context.Context, o Options) (*Driver, error) {
 		if err != nil {
 			return nil, fmt.Errorf("nomad %s: could not learn the host's name: %w; set lease_holder", c.Name, err)
 		}
-		c.LeaseHolder = fmt.Sprintf("%s/%d", host, os.Getpid())
+		c.LeaseHolder = fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:8])
 	}
 	d := &Driver{config: c, log: o.Logger.With("driver", "nomad", "instance", c.Name), now: o.Now, slots: make(chan struct{}, inFlight)}
 	transport := http.DefaultTransport.(*http.Transport).Clone()

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"os"
@@ -98,12 +99,15 @@ func prefixOf(cfg config.Config, datacenters []string) string {
 	return ""
 }
 
+// holderName names this process to other holders of the lease. Two daemons may
+// have the same host name and process id (containers do), so chance tells them
+// apart: a lease that looks like its own is one that a daemon takes at once.
 func holderName() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	return fmt.Sprintf("%s/%d", strings.ToLower(host), os.Getpid())
+	return fmt.Sprintf("%s/%d/%s", strings.ToLower(host), os.Getpid(), strings.ToLower(rand.Text()[:8]))
 }
 
 func names[V any](m map[string]V) []string {
