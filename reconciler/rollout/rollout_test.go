@@ -473,6 +473,7 @@ func TestGuards(t *testing.T) {
 		"capacity": {noCapacity: true}, "gate": {noGate: true}, "verdict": {noVerdict: true}, "brake": {noBrake: true},
 		"blind": {noBlind: true}, "fence": {noFence: true}, "stale": {noStale: true}, "flight": {noFlight: true},
 		"order": {noOrder: true}, "park": {noPark: true}, "coming": {noComing: true}, "count": {noCount: true},
+		"bastion": {noBastion: true}, "bits": {noBits: true}, "bake gap": {noBakeGap: true}, "gates": {noGates: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := int64(1); seed < 4000; seed++ {
@@ -493,6 +494,13 @@ func example(seed int64) draw {
 	d.paced = schema.Paced{Count: 1 + n(3)%9, NoSurge: n(11)%3 == 0}
 	d.bad = []string{"", "crash", "silent", "dies", "slow", "all"}[seed%6]
 	d.event = []string{"", "brake", "blind", "abort", "hold", "broken", "supersede more", "abort late"}[seed%8]
+	if n(23)%3 == 0 {
+		bake := schema.Duration(20 * time.Second)
+		d.paced.Pacing.Bake, d.withholds = &bake, n(29)%2 == 0
+		if d.gate = []string{"", "pass", "fail"}[n(31)%3]; n(37)%2 == 0 {
+			d.event = "jump"
+		}
+	}
 	if n(13)%2 == 0 {
 		d.more = []commit{{time.Duration(n(2)%30) * time.Second, []string{"r1", "r3", "r4"}[n(17)%3], 1 + n(19)%9}}
 	}
