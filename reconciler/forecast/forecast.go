@@ -67,12 +67,13 @@ type way struct {
 	due       time.Time // when it is looked at again
 	wrote     time.Time
 
-	backend  *memory.Driver
-	objects  map[schema.Key]schema.LiveObject
-	members  map[string][]schema.Member
-	held     map[string]bool // members of the copy that do not serve now
-	outcomes map[schema.Digest]schema.Outcome
-	answers  map[schema.Digest]schema.Judgment
+	backend   *memory.Driver
+	objects   map[schema.Key]schema.LiveObject
+	members   map[string][]schema.Member
+	held      map[string]bool // members of the copy that do not serve now
+	withholds map[string]bool // groups whose proxy heeds release bits
+	outcomes  map[schema.Digest]schema.Outcome
+	answers   map[schema.Digest]schema.Judgment
 }
 
 // world is virtual time and what all rollouts share.
@@ -153,7 +154,7 @@ func (w *world) ask(ctx context.Context, x *way) error {
 		membersAt[g] = w.now
 	}
 	x.step = rollout.Next(x.rollout, rollout.Seen{Objects: x.objects, ReadAt: at, Members: x.members, MembersAt: membersAt,
-		Outcomes: x.outcomes, Held: x.held, Answers: x.answers, Staleness: time.Minute}, w.now)
+		Outcomes: x.outcomes, Held: x.held, Withholds: x.withholds, Answers: x.answers, Staleness: time.Minute}, w.now)
 	x.rollout = x.step.Rollout
 	for _, q := range x.step.Ask { // every gate passes
 		x.answers[q.ID] = schema.Judgment{Question: q.ID, Name: q.Name, Group: q.Group, Result: schema.GatePass, At: w.now, From: q.Since, To: w.now}

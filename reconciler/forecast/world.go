@@ -42,7 +42,7 @@ func newWorld(ctx context.Context, in Input) (*world, error) {
 // copied builds what a partition's objects are now.
 func (w *world) copied(ctx context.Context, p schema.Partition, groups map[string]schema.GroupReport) (*way, error) {
 	x := &way{partition: p, told: schema.PartitionForecast{ID: p.ID}, held: map[string]bool{}, outcomes: map[schema.Digest]schema.Outcome{},
-		answers: map[schema.Digest]schema.Judgment{},
+		answers: map[schema.Digest]schema.Judgment{}, withholds: map[string]bool{},
 		backend: memory.New(memory.Options{Name: "forecast", StartDelay: w.in.Start, Now: func() time.Time { return w.now }})}
 	x.partition.Items = nil
 	var seed []schema.Action
@@ -52,6 +52,9 @@ func (w *world) copied(ctx context.Context, p schema.Partition, groups map[strin
 			return nil, err
 		}
 		x.partition.Items = append(x.partition.Items, item)
+		if o, ok := w.body(it.To.Body); ok && o.Paced != nil && o.Paced.Routed {
+			x.withholds[it.Group] = true
+		}
 		if o, ok := w.body(it.From.Body); ok {
 			seed = append(seed, schema.Action{Key: item.Key, Verb: schema.VerbCreate, To: it.From, Object: &o}.Sealed())
 		}

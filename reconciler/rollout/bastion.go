@@ -101,11 +101,17 @@ func (t *turn) prove(it *Item, g group) (*schema.Verdict, bool) {
 		}
 		it.Smoked = true
 	}
-	if !t.baked(it, g, bastions) {
+	baking := !t.baked(it, g, bastions)
+	if it.BakeFrom.IsZero() {
 		return nil, false
 	}
-	if v, ok := t.gates(it, g, bastions, nil, it.BakeFrom, it.BakedTo); !ok {
-		return v, false
+	why := t.step.Why[it.Key]
+	v, ok := t.gates(it, g, bastions, nil, it.BakeFrom, max2(it.BakeFrom, it.BakedTo))
+	if baking && v == nil {
+		t.step.Why[it.Key] = why
+	}
+	if baking || !ok {
+		return v, false // a failure does not wait for the end of the bake
 	}
 	it.Proven = true
 	return nil, true

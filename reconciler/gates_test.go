@@ -1,0 +1,95 @@
+package reconciler_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/gate"
+	"locktide.dev/schema"
+)
+
+// oracle answers every gate as it is told.
+type oracle struct{ says atomic.Value }
+
+func (o *oracle) Judge(_ context.Context, a gate.Ask) schema.Judgment {
+	return schema.Judgment{Question: a.Question.ID, Name: a.Question.Name, Group: a.Question.Group, Result: o.says.Load().(schema.GateResult),
+		At: a.At, From: a.Question.Since, To: a.At, Sample: 7, Threshold: "at most 1%", Why: "6 % errors", Figures: map[string]float64{"errors": 0.06}}
+}
+
+// gated runs v1, commits v2 with a gate that says what is told, and its bake.
+func gated(t *testing.T, says schema.GateResult, bake time.Duration, g schema.Gate, f func(w *world, o *oracle)) {
+	t.Helper()
+	inBubble(t, func(w *world) {
+		o := &oracle{}
+		o.says.Store(schema.GatePass)
+		with := func(p *schema.Pacing) { p.Gates = map[string]schema.Gate{"errors": g} }
+		w.git.commit(baking("v1", bake, with))
+		w.startWith(func(c *reconciler.Config) { c.Gates = o })
+		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
+		o.says.Store(says)
+		w.git.commit(baking("v2", bake, with))
+		f(w, o)
+	})
+}
+
+// released says whether more than the bastion is on the new release.
+func (w *world) released() bool {
+	n := 0
+	for _, g := range w.loop.Report().Groups {
+		for _, m := range g.Members {
+			if m.Release == w.object(apiJob).Release {
+				n++
+			}
+		}
+	}
+	return n > 1
+}
+
+func TestAGateLetsOnOnlyWhenItPasses(t *testing.T) {
+	for _, says := range []schema.GateResult{schema.GateTooLittle, schema.GateUnknown} {
+		gated(t, says, 30*time.Second, schema.Gate{Kind: schema.GateCompare, BakeLimit: schema.Duration(48 * time.Hour)}, func(w *world, o *oracle) {
+			w.pass(30 * time.Minute)
+			if w.released() || w.ended("failed") {
+				t.Fatalf("%s: it went on or back", says)
+			}
+			w.says("shop.api", schema.WaitGate, "gate errors of shop.api/prod.dc1: "+string(says)+": 6 % errors (wanted: at most 1%; sample 7, errors 0.06)")
+			o.says.Store(schema.GatePass)
+			w.until(10*time.Minute, "it passes", w.onCommit("c2"))
+		})
+	}
+}
+
+// A gate that fails ends the rollout, also in the middle of a long bake.
+func TestAGateThatFailsGoesBackAtOnce(t *testing.T) {
+	gated(t, schema.GateFail, 2*time.Hour, schema.Gate{Kind: schema.GateCompare}, func(w *world, _ *oracle) {
+		w.until(10*time.Minute, "it went back", func() bool { return w.ended("failed") })
+		r := w.loop.Report()
+		for _, v := range r.Quarantine {
+			if v.Gate != "errors" || !strings.Contains(v.Why, "6 % errors") {
+				t.Errorf("quarantined because %s: %s", v.Gate, v.Why)
+			}
+		}
+		if len(r.Quarantine) != 1 || !contains(w.back.Contents()[apiJob], `"release":"v1"`) {
+			t.Errorf("quarantine %v, live %s", r.Quarantine, w.back.Contents()[apiJob])
+		}
+	})
+}
+
+// P36: break-glass sets the gate aside, and nothing else: a brake stands.
+func TestBreakGlassSetsGatesAside(t *testing.T) {
+	gated(t, schema.GateTooLittle, 30*time.Second, schema.Gate{Kind: schema.GateCompare}, func(w *world, _ *oracle) {
+		w.pass(10 * time.Minute)
+		w.do(schema.Command{Verb: "brake", Target: "app:shop.api", Reason: "looks odd"})
+		w.do(schema.Command{Verb: "override-gates", Target: "app:shop.api", Reason: "incident 42", For: time.Hour})
+		w.pass(10 * time.Minute)
+		if w.released() {
+			t.Fatal("it went on past a brake")
+		}
+		w.do(schema.Command{Verb: "resume", Target: "app:shop.api"})
+		w.until(10*time.Minute, "it goes on without its gate", w.onCommit("c2"))
+	})
+}
