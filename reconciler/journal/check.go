@@ -143,7 +143,7 @@ func fsync(path string) (took time.Duration, err error) {
 }
 
 // decided are the tables that no backend can give back: what people decided.
-var decided = map[string]bool{"pins": true, "overrides": true, "holds": true, "quarantine": true, "overrides": true, "history": true, "ledger": true}
+var decided = map[string]bool{"pins": true, "overrides": true, "holds": true, "quarantine": true, "history": true, "ledger": true}
 
 // withoutSlots drops the slots of rollouts from a ledger: the rollouts are not
 // kept, so that nothing would ever free them.
