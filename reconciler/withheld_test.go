@@ -21,7 +21,7 @@ func TestACommitMayNotHoldAWholeGroupOut(t *testing.T) {
 			return f
 		}
 		w.git.commit(hold(2))
-		w.until(5*time.Minute, "two are out", func() bool { return w.onCommit("c2")() && len(w.inRotation(apiGroup)) == 2 })
+		w.until(5*time.Minute, "two are out", func() bool { return w.loop.Report().InForce == "c2" && len(w.inRotation(apiGroup)) == 2 })
 		w.git.commit(hold(4))
 		w.pass(10 * time.Minute)
 		if n := len(w.inRotation(apiGroup)); n != 2 {
