@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -148,8 +149,11 @@ func TestEject(t *testing.T) {
 	third := f.git.push("v3", f.files(web))
 	f.await("v3 in dc2 alone", func() error {
 		out, err := f.locktide("explain", "groups/"+group)
-		if err != nil || !strings.Contains(out, "Ejected") {
-			return fmt.Errorf("explain: %v %s", err, out)
+		if err == nil && !strings.Contains(out, "Ejected") {
+			err = errors.New("it does not say Ejected")
+		}
+		if err != nil {
+			return fmt.Errorf("explain: %w: %s", err, out)
 		}
 		r, err := f.report()
 		if err == nil && r.InForce != third {

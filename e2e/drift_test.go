@@ -198,7 +198,7 @@ func TestObserveMode(t *testing.T) {
 	f.await("the commit shown as planned", func() error {
 		out, err := f.locktide("plan")
 		if !strings.Contains(out, f.job("web", "dc2")) || !strings.Contains(fmt.Sprint(err), "exit status 2") {
-			return fmt.Errorf("plan: %v %s", err, out)
+			return fmt.Errorf("plan: %s: %s", fmt.Sprint(err), out)
 		}
 		r, err := f.report()
 		if err == nil && r.InForce != second {

@@ -230,7 +230,7 @@ func TestBrake(t *testing.T) {
 				err = fmt.Errorf("explain: %s", out)
 			}
 			if r, e := f.report(); e != nil || r.InForce != commit || r.Health != "BRAKED" {
-				return fmt.Errorf("%w %v: %.8s in force, %s %v", err, e, r.InForce, r.Health, r.Because)
+				return fmt.Errorf("%s: %.8s in force, %s %v", fmt.Sprint(err, e), r.InForce, r.Health, r.Because)
 			}
 			return err
 		})

@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -30,8 +31,8 @@ func edgeFleet(release string, count int) schema.Fleet {
 	return f
 }
 
-func served(edge *memory.Driver, group string) int {
-	in, err := edge.Serving(nil)
+func served(ctx context.Context, edge *memory.Driver, group string) int {
+	in, err := edge.Serving(ctx)
 	if err != nil {
 		return -1
 	}
@@ -44,13 +45,13 @@ func TestARestartWithoutReadingsEmptiesNoProxy(t *testing.T) {
 	behindAnEdge(t, func(w *world, edge *memory.Driver, start func()) {
 		w.git.commit(edgeFleet("1", 4))
 		start()
-		w.until(10*time.Minute, "four serve", func() bool { return w.onCommit("c1")() && served(edge, apiGroup) == 4 })
+		w.until(10*time.Minute, "four serve", func() bool { return w.onCommit("c1")() && served(t.Context(), edge, apiGroup) == 4 })
 		w.stop()
 		w.back.Set(memory.Faults{Down: true})
 		start()
 		for range 240 {
 			w.pass(500 * time.Millisecond)
-			if n := served(edge, apiGroup); n != 4 {
+			if n := served(t.Context(), edge, apiGroup); n != 4 {
 				t.Fatalf("%d of 4 in the proxy while nobody can say who runs", n)
 			}
 		}

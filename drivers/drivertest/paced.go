@@ -103,7 +103,6 @@ type player struct {
 	Backend
 	def    Definition
 	object schema.Object
-	last   schema.Version // of the newest write or reading
 	labels map[schema.Digest]string
 }
 

@@ -180,7 +180,11 @@ func TestTrafficFromALogFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := accesslog.New([]string{path})
-	defer log.Close()
+	defer func() {
+		if err := log.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	c := gate.Config{Log: log}
 	fresh, old := []schema.Member{member(t, "a", "10.0.0.1:80")}, []schema.Member{member(t, "b", "10.0.0.2:80")}
 	j := expect(t, c, ask(schema.Gate{Kind: schema.GateAccessLog, Errors: ratio(1)}, fresh, nil), schema.GateFail, "33.33 % errors of 270")

@@ -56,21 +56,28 @@ func newProbe(name, address, header, tokenFile string, files config.TLS) (*probe
 	return p, nil
 }
 
-func (p *probe) ask(ctx context.Context, method, path string, body []byte) (*http.Response, []byte, error) {
+// said is what a server answered.
+type said struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (p *probe) ask(ctx context.Context, method, path string, body []byte) (said, error) {
 	req, err := http.NewRequestWithContext(ctx, method, p.address+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, err
+		return said{}, err
 	}
 	if p.token != "" {
 		req.Header.Set(p.header, p.token)
 	}
 	res, err := p.client.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return said{}, err
 	}
 	defer res.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(res.Body, 4<<20))
-	return res, raw, err
+	return said{res.StatusCode, res.Header, raw}, err
 }
 
 // right is one permission: what lacks it, and a request that only it lets in.
@@ -83,17 +90,17 @@ type right struct {
 // checks asks all, in order: version and clock first.
 func (p *probe) checks(ctx context.Context, tested string, versionOf func([]byte) string, rights []right) []schema.Diagnosis {
 	began := time.Now()
-	res, raw, err := p.ask(ctx, http.MethodGet, "/v1/agent/self", nil)
+	self, err := p.ask(ctx, http.MethodGet, "/v1/agent/self", nil)
 	if err != nil {
 		return []schema.Diagnosis{{Name: p.name, Says: err.Error(), Next: "check its address, TLS and network from this host"}}
 	}
 	took := time.Since(began)
-	out := []schema.Diagnosis{p.version(versionOf(raw), tested, res.StatusCode, took), p.clock(res.Header.Get("Date"), began, took)}
+	out := []schema.Diagnosis{p.version(versionOf(self.body), tested, self.status, took), p.clock(self.header.Get("Date"), began, took)}
 	k := schema.Diagnosis{Name: p.name + " permissions", OK: true, Next: "docs/permissions.md has the policy"}
 	var lacks, without []string
 	for _, r := range rights {
-		res, raw, err := p.ask(ctx, r.method, r.path, r.body)
-		denied := err == nil && (res.StatusCode == http.StatusForbidden || bytes.Contains(raw, []byte("Permission denied")) || res.Header.Get("X-Consul-Results-Filtered-By-ACLs") == "true")
+		a, err := p.ask(ctx, r.method, r.path, r.body)
+		denied := err == nil && (a.status == http.StatusForbidden || bytes.Contains(a.body, []byte("Permission denied")) || a.header.Get("X-Consul-Results-Filtered-By-ACLs") == "true")
 		switch {
 		case err != nil:
 			lacks = append(lacks, fmt.Sprintf("%s: %v", r.needs, err))

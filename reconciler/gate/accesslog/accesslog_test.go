@@ -2,6 +2,7 @@ package accesslog_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,8 +33,8 @@ func (l log) write(lines ...string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	defer f.Close()
-	if _, err := f.WriteString(strings.Join(lines, "")); err != nil {
+	_, err = f.WriteString(strings.Join(lines, ""))
+	if err = errors.Join(err, f.Close()); err != nil {
 		l.t.Fatal(err)
 	}
 }
