@@ -13,6 +13,7 @@ import (
 func TestBrokenCommitChangesNothing(t *testing.T) {
 	f := newFleet(t, "brk")
 	web := app{label: "web", version: "v1", count: 1}
+	f.configure("brake_file:", "on_error: refuse\nbrake_file:") // with teams, freeze is the default
 	good := f.files(web)
 	first := f.git.push("v1", good)
 	f.begin()
