@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -81,8 +82,11 @@ func TestInstanceRemovedAtRest(t *testing.T) {
 			t.Fatal("HEALTHY without a backend, or it was deleted")
 		}
 		w.stop()
+		w.git.setAway(errors.New("Git is away")) // the journal's head was compiled without it
 		w.startWith(func(c *reconciler.Config) { c.Drivers = []drivers.Driver{w.back, far} })
 		n := len(far.Writes())
+		w.pass(time.Hour)
+		w.git.setAway(nil)
 		w.until(time.Hour, "back", w.onCommit("c1"))
 		w.pass(time.Hour)
 		if len(far.Writes()) != n {

@@ -86,7 +86,7 @@ func (l *Loop) withheld(k schema.Key, inHead bool) schema.Reason {
 		if r := l.backendOf(k); r != nil && !l.readable(l.st.now)[r.backend] {
 			general = "unread"
 		}
-		if !l.st.meta.Complete {
+		if !l.complete() {
 			general = "incomplete"
 		}
 	}

@@ -216,7 +216,7 @@ func (l *Loop) setHead(objects []schema.Object) {
 	}
 	l.pinHead()
 	l.takePacing()
-	st.planDue, st.dirty = true, true
+	st.planDue, st.dirty, st.compiled = true, true, true
 }
 
 // takePacing gives targets that only pacing tells from head head's own: that

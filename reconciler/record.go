@@ -132,6 +132,7 @@ type state struct {
 	findings    []schema.Finding
 	frozen      []schema.Ref
 	partial     bool // of the commit in force: something is frozen or left out
+	compiled    bool // head was compiled by this process, with the backends that it has
 	fetched     time.Time
 	fetchErr    string
 	newest      string

@@ -57,7 +57,7 @@ func (l *Loop) replan(now time.Time) {
 func (l *Loop) planInput(now time.Time) planner.Input {
 	st := &l.st
 	in := planner.Input{Commit: st.meta.InForce, Owner: l.cfg.Owner, Head: st.head, Target: st.target, Kinds: l.kinds(),
-		Complete: st.meta.Complete, Frozen: map[schema.Ref]bool{}, Readable: l.readable(now),
+		Complete: l.complete(), Frozen: map[schema.Ref]bool{}, Readable: l.readable(now),
 		Bodies: l.body, Owned: map[schema.Kind]int{}, DeletedLastHour: map[schema.Kind]int{}, Approved: st.meta.Approved,
 		Recompiled: st.meta.Recompiled, NotFastForward: st.meta.Forced, Forced: st.meta.ForcedKeys}
 	for _, r := range st.frozen {
@@ -80,6 +80,11 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	in.Before = l.snapshot(st.meta.Before)
 	return in
 }
+
+// complete says whether what head lacks is meant to be gone. A head from the
+// journal does not say that: the process that compiled it may have had other
+// backends.
+func (l *Loop) complete() bool { return l.st.meta.Complete && l.st.compiled }
 
 func (l *Loop) kinds() map[schema.Kind]drivers.KindSpec {
 	out := map[schema.Kind]drivers.KindSpec{}

@@ -20,7 +20,7 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 	all := true
 	for _, name := range names(it.Paced.Pacing.Gates) {
 		gate := it.Paced.Pacing.Gates[name]
-		if which != nil && !which(gate) {
+		if !askable(it, g, gate) || which != nil && !which(gate) {
 			continue
 		}
 		q := schema.Question{Name: name, Gate: gate, Key: it.Key, Group: it.Group, Release: it.To.Release, Members: ids(members), Since: since}
@@ -49,6 +49,16 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 		t.why(it, schema.WaitGate, fmt.Sprintf("gate %s of batch %d: %s", name, it.Round, said), j.Next)
 	}
 	return nil, all
+}
+
+// askable says whether a gate can ever be answered: nobody uses a first
+// release before its route stands, and where no old member is left there is
+// nothing to compare with.
+func askable(it *Item, g group, gate schema.Gate) bool {
+	if gate.Compares() && len(g.off) == 0 {
+		return false
+	}
+	return gate.Probe() || it.good() != (schema.Entry{})
 }
 
 func names(gates map[string]schema.Gate) []string {
