@@ -4,6 +4,7 @@
 package access
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -58,30 +59,32 @@ func (f Files) Transport(base *http.Transport, header string) (http.RoundTripper
 	return t, nil
 }
 
-// file is read again when it changes; the time of a file may be the same
-// after a quick change, so forget makes the next call read it.
+// file is read again when it changes. Its times are coarse, so that a change
+// right after another one may not show in them: a young file is read always.
 type file struct {
 	path string
-	mod  time.Time
-	size int64
+	info os.FileInfo // as it was read; nil: read it again
 	data []byte
 }
 
-// load gives the content and whether it was read anew.
+const young = 2 * time.Second
+
+// load gives the content and whether it changed.
 func (f *file) load() ([]byte, bool, error) {
 	info, err := os.Stat(f.path)
 	if err != nil {
 		return f.data, false, err
 	}
-	if f.data != nil && info.ModTime().Equal(f.mod) && info.Size() == f.size {
+	if f.info != nil && os.SameFile(info, f.info) && info.ModTime().Equal(f.info.ModTime()) && info.Size() == f.info.Size() && time.Since(info.ModTime()) > young {
 		return f.data, false, nil
 	}
 	data, err := os.ReadFile(f.path)
 	if err != nil {
 		return f.data, false, err
 	}
-	f.data, f.mod, f.size = data, info.ModTime(), info.Size()
-	return data, true, nil
+	changed := !bytes.Equal(data, f.data)
+	f.data, f.info = data, info
+	return data, changed, nil
 }
 
 // pair is a client certificate. While its files are being exchanged and do
@@ -150,7 +153,7 @@ func (t *tokened) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := t.next.RoundTrip(r)
 	if err == nil && resp.StatusCode == http.StatusForbidden {
 		t.mu.Lock()
-		t.token.mod = time.Time{}
+		t.token.info = nil
 		t.mu.Unlock()
 	}
 	return resp, err
