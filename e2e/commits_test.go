@@ -80,6 +80,47 @@ func TestBrokenCommitChangesNothing(t *testing.T) {
 	f.answers("v2")
 }
 
+// With teams, what does not render is frozen and nothing is deleted by such a
+// commit; the rest of it goes on, and so does the commit that mends it.
+func TestAnErrorFreezesItsAppAlone(t *testing.T) {
+	f := newFleet(t, "frz")
+	web, api, old := app{label: "web", version: "v1", count: 1}, app{label: "api", version: "v1", count: 1}, app{label: "old", version: "v1", count: 1}
+	f.git.push("v1", f.files(web, api, old))
+	f.begin()
+	f.converged(f.git.head())
+	frozen, kept := f.spec(f.job("web", "dc1")), f.spec(f.job("old", "dc1"))
+
+	web.version, web.body, api.version = "v2", "colour: red", "v2"
+	half := f.git.push("v2 of both, one with an error, and one app left out", f.files(web, api))
+	f.await("the half that renders carried out", func() error {
+		r, err := f.report()
+		if err == nil && (r.InForce != half || len(r.Frozen) == 0) {
+			err = fmt.Errorf("%.8s in force, frozen %v", r.InForce, r.Frozen)
+		}
+		for _, dc := range f.places {
+			if text := fmt.Sprint(f.spec(f.job("api", dc))); err == nil && !strings.Contains(text, "v2") {
+				err = fmt.Errorf("api is not at v2 in %s: %v", dc, r.Because)
+			}
+		}
+		return err
+	})
+	out, err := f.locktide("status")
+	must(t, err)
+	if !regexp.MustCompile(`apps/web\.yaml:12.*colour`).MatchString(out) {
+		t.Errorf("status does not name the line:\n%s", out)
+	}
+	f.answers("v1")
+	for label, before := range map[string]map[string]any{"web": frozen, "old": kept} {
+		if after := f.spec(f.job(label, "dc1")); !reflect.DeepEqual(before, after) {
+			t.Errorf("%s changed:\n%v\nbefore:\n%v", label, after, before)
+		}
+	}
+
+	web.body = ""
+	f.converged(f.git.push("the error mended", f.files(web, api, old)))
+	f.answers("v2")
+}
+
 func TestApprovals(t *testing.T) {
 	f := newFleet(t, "app")
 	var all []app

@@ -305,14 +305,13 @@ func max2(a, b time.Time) time.Time {
 	return a
 }
 
-// ref is when the clock of start_timeout began for a member.
+// ref is when the clock of start_timeout began for a member: not before the
+// write that its batch started with, which is known by our own clock; the
+// backend's may go behind it.
 func ref(it *Item, m schema.Member) time.Time {
-	at := max2(m.Created, time.Time{})
+	at := max2(m.Created, it.StagedAt)
 	if approved(m) {
 		at = max2(at, m.Since)
-	}
-	if slices.Contains(it.Known, m.ID) {
-		at = max2(at, it.StagedAt)
 	}
 	return at
 }
@@ -402,7 +401,7 @@ func (t *turn) relocate(it *Item, g group) bool {
 	timeout := startTimeout(*it.Paced)
 	var ids []string
 	for _, m := range g.on {
-		due := max2(ref(it, m), it.StagedAt).Add(timeout)
+		due := ref(it, m).Add(timeout)
 		if good(*it.Paced, m) || g.budget.in[m.ID] {
 			continue
 		}
