@@ -1,10 +1,7 @@
 package nomad
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -16,7 +13,6 @@ import (
 
 	"github.com/hashicorp/nomad/api"
 
-	"locktide.dev/drivers"
 	"locktide.dev/drivers/drivertest"
 	"locktide.dev/schema"
 )
@@ -52,149 +48,6 @@ func TestConformance(t *testing.T) {
 			t.Fatal(err)
 		}
 	}})
-}
-
-func TestRollout(t *testing.T) {
-	t.Parallel()
-	d, _ := open(t, "roll")
-	one, two := web(t, d, "roll.app", 4, "one"), web(t, d, "roll.app", 4, "two")
-	r := do(t, d, action(schema.VerbStage, one, ""))
-	until(t, "4 members run", func() bool { return len(running(members(t, d, one), one.Release)) == 4 })
-	for _, m := range members(t, d, one) {
-		if m.Group != one.Group || !m.Current || m.Node != "n1" || m.Address == "" {
-			t.Fatalf("member %+v", m)
-		}
-	}
-	approve := action(schema.VerbApprove, one, r.Version)
-	approve.Members = running(members(t, d, one), one.Release)
-	do(t, d, approve)
-	until(t, "the deployment ends", func() bool { return see(t, d, one, r).Progress.Status == "successful" })
-
-	before := running(members(t, d, one), one.Release)
-	r = do(t, d, action(schema.VerbPark, one, r.Version))
-	until(t, "the parked deployment ends by itself", func() bool {
-		p := see(t, d, one, r).Progress
-		return p.Status == "successful" && p.Parked
-	})
-	if after := running(members(t, d, one), one.Release); !slices.Equal(before, after) {
-		t.Fatalf("parking replaced members: %v became %v", before, after)
-	}
-
-	stage := action(schema.VerbStage, two, r.Version)
-	stage.Parallel = 2
-	r = do(t, d, stage)
-	for _, want := range []int{2, 4} {
-		var fresh []string
-		until(t, "a batch runs", func() bool {
-			ms := members(t, d, two)
-			fresh = running(ms, two.Release)
-			total := 0
-			for _, m := range ms {
-				if m.Release == two.Release {
-					total++
-				}
-			}
-			if total > want {
-				t.Fatalf("%d members are on the new release, at most %d were let", total, want)
-			}
-			return len(fresh) == want
-		})
-		if p := see(t, d, two, r).Progress; p == nil || p.Status != "running" || p.Parked || p.Release != two.Release {
-			t.Fatalf("progress %+v", p)
-		}
-		a := action(schema.VerbApprove, two, r.Version)
-		a.Members = fresh
-		do(t, d, a)
-	}
-	until(t, "the rollout ends", func() bool { return see(t, d, two, r).Progress.Status == "successful" })
-	r = do(t, d, action(schema.VerbPark, two, r.Version))
-	until(t, "the parked deployment ends", func() bool { return see(t, d, two, r).Progress.Status == "successful" })
-
-	move := action(schema.VerbMove, two, r.Version)
-	move.Members = running(members(t, d, two), two.Release)[:1]
-	do(t, d, move)
-	until(t, "the moved member is replaced", func() bool {
-		now := running(members(t, d, two), two.Release)
-		return len(now) == 4 && !slices.Contains(now, move.Members[0])
-	})
-	do(t, d, action(schema.VerbDelete, two, r.Version))
-	if o := see(t, d, two, nil); o.State != schema.StateAbsent || o.Reason != "stopped" {
-		t.Fatalf("after the deletion: %+v", o)
-	}
-}
-
-// A release may roll at another count than its own, which is no drift, until
-// it is parked.
-func TestStepCount(t *testing.T) {
-	t.Parallel()
-	d, _ := open(t, "steps")
-	o := web(t, d, "steps.app", 3, "one")
-	r := (*schema.Receipt)(nil)
-	for _, n := range []int{1, 3} {
-		version := schema.Version("")
-		if r != nil {
-			version = r.Version
-		}
-		stage := action(schema.VerbStage, o, version)
-		stage.Count = n
-		r = do(t, d, stage)
-		until(t, "a step runs", func() bool { return len(running(members(t, d, o), o.Release)) == n })
-		for _, last := range []*schema.Receipt{r, nil} { // by the receipt, and by comparison
-			if live := see(t, d, o, last); live.State != schema.StateSame || live.Progress.Desired != n || live.Progress.Parked {
-				t.Fatalf("at %d of 3: %+v, progress %+v, diff %+v", n, live, live.Progress, live.Diff)
-			}
-		}
-	}
-	stage := action(schema.VerbStage, o, r.Version)
-	stage.Count = 2
-	r = do(t, d, stage)
-	until(t, "a step down runs", func() bool { return len(running(members(t, d, o), o.Release)) == 2 })
-	do(t, d, action(schema.VerbPark, o, r.Version))
-	until(t, "the park restores the count", func() bool { return len(running(members(t, d, o), o.Release)) == 3 })
-}
-
-func TestCanary(t *testing.T) {
-	t.Parallel()
-	d, _ := open(t, "canary")
-	one, two := web(t, d, "canary.app", 2, "one"), web(t, d, "canary.app", 2, "two")
-	r := do(t, d, action(schema.VerbCreate, one, ""))
-	until(t, "2 members run", func() bool { return len(running(members(t, d, one), one.Release)) == 2 })
-	until(t, "the deployment ends", func() bool { return see(t, d, one, r).Progress.Status == "successful" })
-	stage := action(schema.VerbStage, two, r.Version)
-	stage.Canary = 1
-	r = do(t, d, stage)
-	var fresh []string
-	until(t, "the canary runs beside the old members", func() bool {
-		ms := members(t, d, two)
-		fresh = running(ms, two.Release)
-		if len(running(ms, one.Release)) < 2 {
-			t.Fatalf("an old member went before the promotion")
-		}
-		for _, m := range ms {
-			if m.Canary != (m.Release == two.Release) {
-				t.Fatalf("before the promotion: %+v", m)
-			}
-		}
-		return len(fresh) == 1
-	})
-	for len(fresh) < 2 {
-		a := action(schema.VerbApprove, two, r.Version)
-		a.Members = fresh
-		do(t, d, a)
-		until(t, "the next member runs", func() bool {
-			fresh = running(members(t, d, two), two.Release)
-			return len(fresh) == 2
-		})
-	}
-	a := action(schema.VerbApprove, two, r.Version)
-	a.Members = fresh
-	do(t, d, a)
-	until(t, "the rollout ends", func() bool { return see(t, d, two, r).Progress.Status == "successful" })
-	for _, m := range members(t, d, two) {
-		if m.Canary {
-			t.Fatalf("promoted and still a canary: %+v", m)
-		}
-	}
 }
 
 func TestDrift(t *testing.T) {
@@ -507,105 +360,5 @@ func TestCrashingMember(t *testing.T) {
 	})
 	if p := see(t, d, o, r).Progress; p.Status != "running" {
 		t.Fatalf("a crash ended the deployment: %+v", p)
-	}
-}
-
-func TestLease(t *testing.T) {
-	t.Parallel()
-	owner := fmt.Sprintf("lease%d", opened.Add(1))
-	lease := func(holder string) *Driver {
-		d, err := Config{Name: "dc1", Address: address, Owner: owner, LeaseHolder: holder, LeaseTTL: schema.Duration(5 * time.Second)}.Open(t.Context(), Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
-	}
-	a, b := lease("a"), lease("b")
-	first, held, _, err := a.Acquire(t.Context())
-	if err != nil || !held {
-		t.Fatalf("first acquire: held %v, error %v", held, err)
-	}
-	if _, held, holder, err := b.Acquire(t.Context()); err != nil || held || holder != "a" {
-		t.Fatalf("second holder: held %v, holder %q, error %v", held, holder, err)
-	}
-	if epoch, held, _, err := a.Acquire(t.Context()); err != nil || !held || epoch != first {
-		t.Fatalf("renewal: held %v, epoch %d after %d, error %v", held, epoch, first, err)
-	}
-	var next uint64
-	until(t, "a dead holder is replaced", func() bool {
-		var held bool
-		next, held, _, err = b.Acquire(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return held
-	})
-	if next <= first || b.Before() != first || a.Before() != 0 {
-		t.Fatalf("epoch %d after %d, said to be after %d, which was after %d", next, first, b.Before(), a.Before())
-	}
-	if _, held, holder, err := a.Acquire(t.Context()); err != nil || held || holder != "b" {
-		t.Fatalf("the old holder: held %v, holder %q, error %v", held, holder, err)
-	}
-	if err := b.Release(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if epoch, held, _, err := a.Acquire(t.Context()); err != nil || !held || epoch <= next {
-		t.Fatalf("after a release: held %v, epoch %d after %d, error %v", held, epoch, next, err)
-	}
-	if err := b.SetBrake(t.Context(), "fire"); err != nil {
-		t.Fatal(err)
-	}
-	if reason, err := a.Brake(t.Context()); err != nil || reason != "fire" {
-		t.Fatalf("brake %q, error %v", reason, err)
-	}
-}
-
-func TestWatch(t *testing.T) {
-	t.Parallel()
-	d, _ := open(t, "watch")
-	ctx, cancel := context.WithCancel(t.Context())
-	rung, done := make(chan []schema.Key, 1000), make(chan error, 1)
-	go func() {
-		done <- d.Watch(ctx, func(keys []schema.Key) { rung <- keys })
-	}()
-	if keys := <-rung; keys != nil {
-		t.Fatalf("the first ring names %v, want anything", keys)
-	}
-	o := web(t, d, "watch.app", 1, "one")
-	do(t, d, action(schema.VerbCreate, o, ""))
-	deadline := time.After(2 * time.Minute)
-	for found := false; !found; {
-		select {
-		case keys := <-rung:
-			found = slices.Contains(keys, o.Key)
-		case <-deadline:
-			t.Fatal("no ring names the new job")
-		}
-	}
-	cancel()
-	if err := <-done; !errors.Is(err, context.Canceled) {
-		t.Fatalf("Watch ended with %v", err)
-	}
-}
-
-func TestDrain(t *testing.T) {
-	d, _ := open(t, "drain") // not parallel: it holds the only node for a moment
-	if err := d.Drain(t.Context(), "nowhere", true, time.Minute); err == nil {
-		t.Fatal("draining an unknown node gave no error")
-	}
-	job := web(t, d, "drain.app", 0, "one")
-	do(t, d, action(schema.VerbCreate, job, ""))
-	if err := d.Drain(t.Context(), "n1", true, time.Minute); err != nil {
-		t.Fatal(err)
-	}
-	live, err := d.Observe(t.Context(), drivers.Query{Members: true})
-	if err != nil || !slices.Equal(live.Held, []string{"n1"}) {
-		t.Fatalf("held %v, error %v", live.Held, err)
-	}
-	if err := d.Drain(t.Context(), "n1", false, 0); err != nil {
-		t.Fatal(err)
-	}
-	if live, err = d.Observe(t.Context(), drivers.Query{Members: true}); err != nil || len(live.Held) != 0 {
-		t.Fatalf("held %v, error %v", live.Held, err)
 	}
 }
