@@ -198,7 +198,7 @@ func (s *Source) revision(tip plumbing.Hash) (reconciler.Revision, error) {
 	}
 	subject, _, _ := strings.Cut(strings.TrimSpace(commit.Message), "\n")
 	rev := reconciler.Revision{Commit: tip.String(), Author: commit.Author.Name + " <" + commit.Author.Email + ">",
-		Subject: subject, At: commit.Committer.When, Tree: treeFS{root: tree, at: commit.Committer.When}, FastForward: true}
+		Subject: subject, At: commit.Committer.When, Tree: treeFS{mu: &sync.Mutex{}, root: tree, at: commit.Committer.When}, FastForward: true}
 	if s.last != nil {
 		rev.Previous = s.last.Commit
 		rev.FastForward = s.descends(plumbing.NewHash(s.last.Commit), tip)

@@ -1,11 +1,13 @@
 package gitsource_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -159,4 +161,35 @@ func TestAtARevision(t *testing.T) {
 			t.Errorf("%.20q is commit %s", rev, got.Commit)
 		}
 	}
+}
+
+// Evaluators read a commit's tree side by side.
+func TestATreeMayBeReadConcurrently(t *testing.T) {
+	o := newOrigin(t)
+	for i := range 20 {
+		o.commit(fmt.Sprintf("defs/%d/a.yaml", i), "apps: {}\n")
+	}
+	rev, err := open(t, gitsource.Config{URL: o.dir}).Latest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var readers sync.WaitGroup
+	for range 4 {
+		readers.Go(func() {
+			err := fs.WalkDir(rev.Tree, ".", func(name string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() {
+					return err
+				}
+				if _, err := d.Info(); err != nil {
+					return err
+				}
+				_, err = fs.ReadFile(rev.Tree, name)
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	readers.Wait()
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"sort"
+	"sync"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -16,8 +17,9 @@ import (
 
 // treeFS shows a commit's tree as an fs.FS, straight from the object store:
 // nothing is checked out. Symbolic links and submodules are listed with their
-// mode and cannot be opened.
+// mode and cannot be opened. It may be used concurrently.
 type treeFS struct {
+	mu   *sync.Mutex // go-git fills maps of a tree while it searches
 	root *object.Tree
 	at   time.Time // of the commit: a tree knows no other time
 }
@@ -29,6 +31,8 @@ func (t treeFS) Open(name string) (fs.File, error) {
 	if name == "." {
 		return &dir{info: info{name: ".", mode: fs.ModeDir | 0o755, at: t.at, hash: t.root.Hash}, fsys: t, tree: t.root}, nil
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	entry, err := t.root.FindEntry(name)
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: missing(err)}
@@ -97,13 +101,16 @@ func (i info) Hash() string { return i.mode.Type().String() + i.hash.String() }
 // entry is one line of a folder; a file's size is known when it is asked for.
 type entry struct {
 	info
+	mu   *sync.Mutex // of the file system
 	tree *object.Tree
 }
 
 func (e entry) Type() fs.FileMode { return e.mode.Type() }
 func (e entry) Info() (fs.FileInfo, error) {
 	if e.mode.IsRegular() {
+		e.mu.Lock()
 		size, err := e.tree.Size(e.name)
+		e.mu.Unlock()
 		if err != nil {
 			return nil, &fs.PathError{Op: "stat", Path: e.name, Err: err}
 		}
@@ -140,7 +147,7 @@ func (d *dir) ReadDir(n int) ([]fs.DirEntry, error) {
 		if !fs.ValidPath(e.Name) || path.Base(e.Name) != e.Name {
 			return nil, fmt.Errorf("the tree holds an entry named %q, which no path can name", e.Name)
 		}
-		all = append(all, entry{i, d.tree})
+		all = append(all, entry{i, d.fsys.mu, d.tree})
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Name() < all[j].Name() })
 	rest := all[min(d.read, len(all)):]
