@@ -62,6 +62,8 @@ func (c *Config) defaults() {
 type Loop struct {
 	cfg    Config
 	inbox  chan func()
+	looks  chan chan *schema.Report
+	moved  atomic.Bool // a turn was made since the last report
 	report atomic.Pointer[schema.Report]
 	plan   atomic.Pointer[schema.Plan]
 	past   atomic.Pointer[[]schema.HistoryEntry]
@@ -90,7 +92,7 @@ func New(cfg Config) (*Loop, error) {
 		}
 		seen[name] = true
 	}
-	l := &Loop{cfg: cfg, inbox: make(chan func(), 256), stopping: make(chan struct{}), fetchNow: make(chan struct{}, 1)}
+	l := &Loop{cfg: cfg, inbox: make(chan func(), 256), looks: make(chan chan *schema.Report), stopping: make(chan struct{}), fetchNow: make(chan struct{}, 1)}
 	l.report.Store(&schema.Report{Owner: cfg.Owner, Health: "STARTING", Because: []schema.Reason{{Code: "Starting"}}})
 	l.plan.Store(&schema.Plan{})
 	return l, nil
@@ -101,8 +103,27 @@ func backendName(d drivers.Driver) string {
 	return driver + ":" + instance
 }
 
-// Report gives the newest picture; it is immutable.
-func (l *Loop) Report() *schema.Report { return l.report.Load() }
+// reportPatience is how long a reader waits for a loop that is busy.
+const reportPatience = time.Second
+
+// Report gives the picture as of the last turn; it is immutable. It is made
+// when somebody asks: a loop that is busy for long, or has ended, gives the
+// last one that it made. The loop's own goroutine must not ask.
+func (l *Loop) Report() *schema.Report {
+	if !l.moved.Load() {
+		return l.report.Load()
+	}
+	patience := time.NewTimer(reportPatience)
+	defer patience.Stop()
+	reply := make(chan *schema.Report, 1)
+	select {
+	case l.looks <- reply:
+		return <-reply
+	case <-patience.C:
+	case <-l.stopping:
+	}
+	return l.report.Load()
+}
 
 // Plan gives what the commit in force still wants, as last planned.
 func (l *Loop) Plan() schema.Plan { return *l.plan.Load() }
@@ -133,6 +154,7 @@ func (l *Loop) Body(d schema.Digest) (schema.Object, bool) {
 
 // History gives the timeline since a time, oldest first.
 func (l *Loop) History(since time.Time) []schema.HistoryEntry {
+	l.Report()
 	var out []schema.HistoryEntry
 	if all := l.past.Load(); all != nil {
 		for _, h := range *all {
@@ -161,7 +183,12 @@ func (l *Loop) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			l.drain()
+			l.publish()
 			return nil
+		case reply := <-l.looks:
+			l.publish()
+			reply <- l.report.Load()
+			continue
 		case f := <-l.inbox:
 			f()
 		case <-tick.C:
@@ -232,7 +259,7 @@ func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
 	wake = earliest(wake, l.judge(ctx, now))
 	l.dispatch(ctx, wants, now)
 	l.serve(ctx, now)
-	l.publish(now)
+	l.moved.Store(true)
 	l.retain(ctx, now)
 	l.tell(Event{Kind: "turn", Took: time.Since(began), Asked: l.st.asked})
 	wait := l.nextReading(now)

@@ -9,14 +9,15 @@ import (
 	"locktide.dev/schema"
 )
 
-// publish makes the report of this turn; it is skipped when the last one is
-// young and large, so that its cost stays a small part of a turn.
-func (l *Loop) publish(now time.Time) {
+// publish makes the report of the last turn; it is skipped when the last one
+// is young and large, so that its cost stays a small part of the loop's time.
+func (l *Loop) publish() {
 	st := &l.st
-	if last := l.report.Load(); len(st.target) > 500 && now.Sub(last.At) < max(time.Second, 20*st.reportCost) {
+	now, began := st.now, time.Now()
+	if last := l.report.Load(); !l.moved.Load() || len(st.target) > 500 && began.Sub(last.At) < max(time.Second, 20*st.reportCost) {
 		return
 	}
-	began := time.Now()
+	l.moved.Store(false)
 	defer func() { st.reportCost = time.Since(began) }()
 	m := l.members()
 	r := &schema.Report{At: now, Owner: l.cfg.Owner, Head: st.newest, InForce: st.meta.InForce, Fetched: st.fetched, FetchError: st.fetchErr,
