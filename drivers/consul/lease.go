@@ -29,7 +29,8 @@ type Lease struct {
 	holder  string
 	mu      sync.Mutex
 	session string
-	before  uint64
+	epoch   uint64 // of our reign; 0: none yet
+	before  uint64 // of the reign before ours
 }
 
 // leaseValue is what the lease's key holds; it stays after a release, so that
@@ -39,7 +40,8 @@ type leaseValue struct {
 	Holder string `json:"holder"`
 }
 
-// Lease gives the handle of one holder for the driver's owner id.
+// Lease gives the handle of one holder for the driver's owner id. Nobody else
+// may have the holder's name: it takes the lease of its own name over at once.
 func (d *Driver) Lease(holder string) *Lease { return &Lease{driver: d, holder: holder} }
 
 func (l *Lease) key() string   { return l.driver.config.Prefix + "/_lease/" + l.driver.config.Owner }
@@ -54,9 +56,6 @@ func (l *Lease) Acquire(ctx context.Context) (epoch uint64, held bool, holder st
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d := l.driver
-	if err := l.keepSession(ctx); err != nil {
-		return 0, false, "", err
-	}
 	pair, meta, err := d.client.KV().Get(l.key(), d.read(ctx))
 	if err = led(meta, err); err != nil {
 		return 0, false, "", fmt.Errorf("cannot read the lease %s: %w", l.key(), err)
@@ -66,18 +65,25 @@ func (l *Lease) Acquire(ctx context.Context) (epoch uint64, held bool, holder st
 		if err := json.Unmarshal(pair.Value, &was); err != nil {
 			return 0, false, "", fmt.Errorf("the lease %s is not readable: %w; look at it with consul kv get, and delete it if no daemon runs", l.key(), err)
 		}
-		if pair.Session == l.session {
-			return was.Epoch, true, l.holder, nil
+		if l.session == "" && was.Holder == l.holder {
+			l.session = pair.Session // of this holder before its restart: nobody else has its name
 		}
-		if pair.Session != "" {
-			return was.Epoch, false, was.Holder, nil
-		}
+	}
+	if err := l.keepSession(ctx); err != nil {
+		return 0, false, "", err
+	}
+	switch {
+	case pair == nil || pair.Session == "":
+	case pair.Session != l.session:
+		return was.Epoch, false, was.Holder, nil
+	case was.Epoch == l.epoch:
+		return was.Epoch, true, l.holder, nil
 	}
 	return l.take(ctx, pair, was)
 }
 
-// take locks the key only if it is as it was read, so that two takers cannot
-// end with the same epoch.
+// take begins a reign. It locks the key only if it is as it was read, so that
+// two takers cannot end with the same epoch.
 func (l *Lease) take(ctx context.Context, pair *api.KVPair, was leaseValue) (uint64, bool, string, error) {
 	next := leaseValue{Epoch: max(was.Epoch+1, uint64(max(0, l.driver.now().Unix()))), Holder: l.holder}
 	unchanged := &api.KVTxnOp{Verb: api.KVCheckNotExists, Key: l.key()}
@@ -90,7 +96,7 @@ func (l *Lease) take(ctx context.Context, pair *api.KVPair, was leaseValue) (uin
 		return 0, false, "", fmt.Errorf("cannot take the lease %s: %w", l.key(), err)
 	}
 	if ok {
-		l.before = was.Epoch
+		l.epoch, l.before = next.Epoch, was.Epoch
 		return next.Epoch, true, l.holder, nil
 	}
 	var own *refusal

@@ -95,6 +95,16 @@ func TestLeasePassesOn(t *testing.T) {
 	if seen, held, holder, err := two.Acquire(t.Context()); err != nil || held || holder != "one" || seen != epoch {
 		t.Fatalf("second while held: %d %v %q %v", seen, held, holder, err)
 	}
+	// The holder restarts without a word: a new reign, at once.
+	one = d.Lease("one")
+	again, held, _, err := one.Acquire(t.Context())
+	if err != nil || !held || again <= epoch || one.Before() != epoch {
+		t.Fatalf("after a restart: %d %v %v, before it was %d (said: %d)", again, held, err, epoch, one.Before())
+	}
+	if renewed, held, _, err := one.Acquire(t.Context()); err != nil || !held || renewed != again {
+		t.Fatalf("renewal after a restart: %d %v %v", renewed, held, err)
+	}
+	epoch = again
 	if err := one.SetBrake(t.Context(), "stop all"); err != nil {
 		t.Fatal(err)
 	}

@@ -3,11 +3,13 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"locktide.dev/cmd/internal/config"
 	"locktide.dev/drivers"
@@ -16,6 +18,7 @@ import (
 	"locktide.dev/drivers/nomad"
 	"locktide.dev/reconciler"
 	"locktide.dev/reconciler/journal"
+	"locktide.dev/schema"
 )
 
 // backends are the opened driver instances of one configuration.
@@ -34,10 +37,25 @@ func openJournal(cfg config.Config, b *backends) (reconciler.Store, error) {
 	return journal.NewShared(d.KeyValue(), d.JournalRoot()), nil
 }
 
-// open opens every instance that cfg names for reading and writing; proxies
-// that do not run are started.
-func open(ctx context.Context, cfg config.Config, log *slog.Logger) (*backends, error) {
-	return opened(ctx, cfg, log, nginx.Config.Open)
+// open opens every instance that cfg names for reading and writing, and the
+// journal; proxies that do not run are started. A journal's file comes first:
+// the name in the lease rests on having it.
+func open(ctx context.Context, cfg config.Config, log *slog.Logger) (*backends, reconciler.Store, error) {
+	var store reconciler.Store
+	if cfg.Journal.Consul == "" {
+		var err error
+		if store, err = openJournal(cfg, nil); err != nil {
+			return nil, nil, err
+		}
+	}
+	b, err := opened(ctx, cfg, log, nginx.Config.Open)
+	if err == nil && store == nil {
+		store, err = openJournal(cfg, b)
+	}
+	if err != nil && store != nil {
+		err = errors.Join(err, store.Close())
+	}
+	return b, store, err
 }
 
 // inspect opens every instance for reading: nothing is made or started.
@@ -49,7 +67,7 @@ func inspect(ctx context.Context, cfg config.Config) (*backends, error) {
 // Nomad or Consul that is away is no error: it stops only its own objects.
 func opened(ctx context.Context, cfg config.Config, log *slog.Logger, proxy func(nginx.Config, context.Context) (*nginx.Driver, error)) (*backends, error) {
 	b := &backends{consuls: map[string]*consul.Driver{}}
-	holder := holderName()
+	holder := holderName(cfg.Journal.File)
 	for _, name := range names(cfg.Consul) {
 		c := cfg.Consul[name]
 		d, err := consul.Config{Name: name, Address: c.Address, Datacenter: c.Datacenter, Datacenters: c.Datacenters, TokenFile: c.TokenFile,
@@ -99,15 +117,25 @@ func prefixOf(cfg config.Config, datacenters []string) string {
 	return ""
 }
 
-// holderName names this process to other holders of the lease. Two daemons may
-// have the same host name and process id (containers do), so chance tells them
-// apart: a lease that looks like its own is one that a daemon takes at once.
-func holderName() string {
+// holderName names this process to other holders of the lease. A lease of its
+// own name is one that a daemon takes at once, so no two may have the same, not
+// even in containers with one host name and process id. Whoever has opened the
+// journal's file has it alone: the file, by its inode on this boot of the
+// machine, is a name that a daemon has again after a crash. Without a file, or
+// where the machine does not tell its boot, chance makes the name.
+func holderName(journal string) string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	return fmt.Sprintf("%s/%d/%s", strings.ToLower(host), os.Getpid(), strings.ToLower(rand.Text()[:8]))
+	host = strings.ToLower(host)
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if info, e := os.Stat(journal); e == nil && err == nil {
+		if file, ok := info.Sys().(*syscall.Stat_t); ok {
+			return fmt.Sprintf("%s/%s", host, schema.DigestOf(fmt.Appendf(nil, "%s %d %d", boot, file.Dev, file.Ino)).Short())
+		}
+	}
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), strings.ToLower(rand.Text()[:8]))
 }
 
 func names[V any](m map[string]V) []string {

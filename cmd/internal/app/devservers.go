@@ -82,7 +82,7 @@ func startServers(ctx context.Context, dir, keep, proxy string, n *narrator) (_ 
 	if err != nil {
 		return nil, err
 	}
-	s.drivers, s.lease = []drivers.Driver{c}, c.Lease(holderName())
+	s.drivers, s.lease = []drivers.Driver{c}, c.Lease(holderName(""))
 	for i, dc := range []string{"dc1", "dc2"} {
 		address := s.nomads[i].Server.Address
 		n.say("nomad %s: %s", dc, address)

@@ -224,11 +224,7 @@ func (e *engine) Apply(ctx context.Context, folder, path string, timeout time.Du
 		return err
 	}
 	log := newLog(logTo, slog.LevelInfo)
-	b, err := open(ctx, cfg, log)
-	if err != nil {
-		return err
-	}
-	store, err := openJournal(cfg, b)
+	b, store, err := open(ctx, cfg, log)
 	if err != nil {
 		return err
 	}

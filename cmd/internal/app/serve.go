@@ -39,11 +39,7 @@ func (e *engine) Serve(ctx context.Context, path string, logTo io.Writer) (err e
 	if err != nil {
 		return err
 	}
-	b, err := open(ctx, cfg, log)
-	if err != nil {
-		return err
-	}
-	store, err := openJournal(cfg, b)
+	b, store, err := open(ctx, cfg, log)
 	if err != nil {
 		return err
 	}
