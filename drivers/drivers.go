@@ -83,6 +83,18 @@ type Feeder interface {
 	Serving(ctx context.Context) (map[string][]string, error)
 }
 
+// Maintainer is a driver whose catalog others read beside our proxies: Consul.
+// It can keep members out of their sight, whatever their health.
+type Maintainer interface {
+	// Maintains says whether it may do so at all: how is configured.
+	Maintains() bool
+	// Maintain puts each member with a bit into maintenance, with the bit's owner
+	// and reason, and ends what this fleet set on members with nil; what others
+	// set stays. It costs calls per member named here, and gives why, by member,
+	// where it did not succeed.
+	Maintain(ctx context.Context, changes map[string]*schema.Bit) map[string]string
+}
+
 // Inventory is a driver that can list everything that carries an owner's mark
 // with the stored body, so that a lost journal is rebuilt without a write.
 type Inventory interface {

@@ -52,8 +52,30 @@ func (f *fleet) inNginx(want int) {
 	})
 }
 
+// inCatalog waits until Consul gives its readers so many members of an app.
+func (f *fleet) inCatalog(label string, want int) {
+	f.t.Helper()
+	f.await(fmt.Sprintf("%d members in Consul", want), func() error {
+		if now := f.passing(label); len(now) != want {
+			return fmt.Errorf("Consul gives %v", now)
+		}
+		return nil
+	})
+}
+
+// reachAgents lets the daemon reach the Consul agents of all nodes.
+func (f *fleet) reachAgents(s *servers) {
+	f.t.Helper()
+	var nodes []string
+	for name, agent := range s.consul.Agents {
+		nodes = append(nodes, fmt.Sprintf("%s: %q", name, strings.TrimPrefix(agent.Address, "http://")))
+	}
+	f.configure("prefix: "+f.owner+"}", "prefix: "+f.owner+", agents: {addresses: {"+strings.Join(nodes, ", ")+"}}}")
+}
+
 func TestHold(t *testing.T) {
 	f := newFleet(t, "hld")
+	f.reachAgents(world.shared)
 	first := f.git.push("v1", f.files(app{label: "web", version: "v1", count: 2}))
 	f.begin()
 	f.converged(first)
@@ -66,6 +88,10 @@ func TestHold(t *testing.T) {
 	}
 	f.do("hold", "member:"+member, "--reason", "looking into it")
 	f.inNginx(3)
+	f.inCatalog("web", 3)
+	if f.passing("web")[member] {
+		t.Error("Consul still gives the held member to its readers")
+	}
 	out, err := f.locktide("out")
 	must(t, err)
 	if !strings.Contains(out, "looking into it") {
@@ -74,6 +100,7 @@ func TestHold(t *testing.T) {
 	f.answers("v1")
 	f.do("unhold", "member:"+member, "--reason", "it is fine")
 	f.inNginx(4)
+	f.inCatalog("web", 4)
 	if now := f.running(f.job("web", "dc1")); !maps.Equal(now, before) {
 		t.Errorf("a hold changed allocations: %v, before: %v", now, before)
 	}
@@ -101,8 +128,10 @@ func TestHold(t *testing.T) {
 	f.answers("v2")
 	update.wantEachOnce(2)
 	f.inNginx(2)
+	f.inCatalog("web", 2)
 	f.do("unhold", node, "--reason", "he left")
 	f.inNginx(4)
+	f.inCatalog("web", 4)
 	f.converged(second)
 	load.end()
 }

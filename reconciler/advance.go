@@ -117,8 +117,11 @@ func (l *Loop) seen() rollout.Seen {
 	for d := range st.quarantine {
 		s.Quarantined[d] = true
 	}
+	for g := range m.groups {
+		s.Withholds[g] = l.withholds(g, m)
+	}
 	for g, fleets := range m.routed {
-		s.Withholds[g] = len(fleets) > 0
+		s.Withholds[g] = s.Withholds[g] || len(fleets) > 0
 	}
 	return s
 }

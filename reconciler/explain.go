@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -142,6 +143,15 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 		if matches {
 			known = true
 			add(o.Why, o.Key.String())
+		}
+	}
+	for _, g := range r.Groups {
+		for _, m := range g.Members {
+			if m.Exposed != "" && (name == "" || name == g.Name || name == g.App || name == m.ID) {
+				known = true
+				add([]schema.Reason{{Code: schema.WaitExposed, Message: fmt.Sprintf("member %s is held out by %s, which is not in effect in Consul: %s", m.ID, m.Out[0].Owner, m.Exposed),
+					Next: "its consumers that read Consul still use it: make the agent reachable (docs/operating.md)"}}, "")
+			}
 		}
 	}
 	if len(out) == 0 && name == "" {

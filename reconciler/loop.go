@@ -259,6 +259,7 @@ func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
 	wake = earliest(wake, l.judge(ctx, now))
 	l.dispatch(ctx, wants, now)
 	l.serve(ctx, now)
+	wake = earliest(wake, l.maintain(ctx, now))
 	l.moved.Store(true)
 	l.retain(ctx, now)
 	l.tell(Event{Kind: "turn", Took: time.Since(began), Asked: l.st.asked})

@@ -13,19 +13,6 @@ import (
 	"locktide.dev/schema"
 )
 
-// feed is one proxy fleet's side of the membership plane.
-type feed struct {
-	backend   string
-	feeder    drivers.Feeder
-	running   bool
-	ended     time.Time
-	failures  int
-	confirmed uint64
-	serving   map[string][]string // group -> members, as the proxy confirms
-	at        time.Time
-	err       string
-}
-
 // members is what is known of all instances in one turn.
 type members struct {
 	groups map[string][]schema.Member
@@ -33,7 +20,9 @@ type members struct {
 	blind  map[string]string
 	routed map[string][]*feed // proxy fleets that send traffic to each group
 	// Groups of whose members' checks nothing is known, and why.
-	unproven map[string]string
+	unproven   map[string]string
+	catalog    map[string]string // member -> backend that lists its services
+	maintained bool              // we put one of them into maintenance
 }
 
 // members merges the instances that Nomad lists with the health that Consul
@@ -52,7 +41,7 @@ func (l *Loop) members() members {
 
 func (l *Loop) roster() members {
 	st := &l.st
-	m := members{groups: map[string][]schema.Member{}, at: map[string]time.Time{}, routed: l.routed()}
+	m := members{groups: map[string][]schema.Member{}, at: map[string]time.Time{}, routed: l.routed(), catalog: map[string]string{}}
 	health := map[string]schema.Member{}
 	healthAt := map[string]time.Time{}
 	older := func(group string, at time.Time) {
@@ -63,7 +52,7 @@ func (l *Loop) roster() members {
 	for _, name := range sortedKeys(st.readings) {
 		if r := st.readings[name]; !paced(r.driver) {
 			for _, x := range r.live.Members {
-				health[x.ID], healthAt[x.ID] = x, r.at
+				health[x.ID], healthAt[x.ID], m.catalog[x.ID] = x, r.at, name
 			}
 		}
 	}
@@ -76,7 +65,8 @@ func (l *Loop) roster() members {
 		for _, x := range r.live.Members {
 			older(x.Group, r.at)
 			if h, ok := health[x.ID]; ok {
-				x.Passing = h.Passing
+				x.Passing, x.Maintenance = h.Passing, h.Maintenance
+				m.maintained = m.maintained || x.Maintenance.ByUs()
 				if h.Address != "" {
 					x.Address = h.Address
 				}
@@ -187,7 +177,7 @@ func fillServing(m members) {
 		fleets := m.routed[g]
 		for i := range list {
 			x := &list[i]
-			x.Serving = fit(*x)
+			x.Serving = fit(*x) && !x.Maintenance.ByUs()
 			for _, f := range fleets {
 				x.Serving = x.Serving && f.err == "" && slices.Contains(f.serving[g], x.ID)
 			}
@@ -268,7 +258,7 @@ func (l *Loop) held() map[string]bool {
 // stands apart from plans, policies and brakes; blind, it keeps what was.
 func (l *Loop) serve(ctx context.Context, now time.Time) {
 	st := &l.st
-	if l.observing() || !l.mayWrite(now) || len(st.feeds) == 0 {
+	if l.observing() || !l.mayWrite(now) || len(st.feeds) == 0 || !l.decided() {
 		return
 	}
 	if st.serveDue = now.Before(st.serveAt); !st.serveDue {
@@ -345,63 +335,4 @@ func (l *Loop) gone(m members, now time.Time) map[string]bool {
 	}
 	maps.DeleteFunc(out, func(g string, _ bool) bool { return hidden[g] })
 	return out
-}
-
-// push feeds one proxy fleet when it is behind, and asks it now and then who
-// serves there.
-func (l *Loop) push(ctx context.Context, f *feed, now time.Time) {
-	every := l.cfg.Idle / 2
-	if l.busy() {
-		every = l.cfg.Busy
-	}
-	behind := f.confirmed < l.st.membership.Revision
-	if f.failures > 0 {
-		behind, every = false, min(30*time.Second, time.Second<<min(f.failures, 5))
-	}
-	if f.running || (!behind && now.Sub(f.ended) < every) {
-		return
-	}
-	f.running = true
-	current := l.st.membership
-	send := f.confirmed < current.Revision || f.failures > 0
-	l.work(func() {
-		call, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
-		defer cancel()
-		var err error
-		revision := f.confirmed
-		if send {
-			revision, err = f.feeder.Feed(call, current)
-		}
-		at := time.Now()
-		var serving map[string][]string
-		if err == nil {
-			serving, err = f.feeder.Serving(call)
-		}
-		l.post(func() { l.fed(f, revision, serving, at, err) })
-	})
-}
-
-func (l *Loop) fed(f *feed, revision uint64, serving map[string][]string, at time.Time, err error) {
-	f.running, f.ended = false, time.Now()
-	l.st.roster = nil
-	if err != nil {
-		f.failures++
-		if f.err != err.Error() {
-			l.tell(Event{Kind: "feed", Error: f.backend + ": " + err.Error()})
-		}
-		f.err = err.Error()
-		l.everybody()
-		return
-	}
-	if f.failures > 0 || f.at.IsZero() {
-		l.everybody()
-	}
-	groups := map[string]bool{}
-	for _, side := range []map[string][]string{f.serving, serving} {
-		for g := range side {
-			groups[g] = groups[g] || !slices.Equal(f.serving[g], serving[g])
-		}
-	}
-	f.failures, f.err, f.confirmed, f.at, f.serving = 0, "", revision, at, serving
-	l.spread(nil, groups)
 }

@@ -157,5 +157,5 @@ func sameMember(a, b schema.Member) bool {
 		a.Node == b.Node && a.Host == b.Host && a.Address == b.Address && maps.Equal(a.Ports, b.Ports) &&
 		a.Running == b.Running && a.Pending == b.Pending && a.Failed == b.Failed && a.Current == b.Current &&
 		said(a.Approved, b.Approved) && said(a.Passing, b.Passing) && a.Canary == b.Canary && a.Restarts == b.Restarts &&
-		a.Since.Equal(b.Since) && a.Created.Equal(b.Created) && a.Why == b.Why
+		a.Since.Equal(b.Since) && a.Created.Equal(b.Created) && a.Why == b.Why && a.Maintenance == b.Maintenance
 }

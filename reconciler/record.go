@@ -150,17 +150,19 @@ type state struct {
 	retained    time.Time          // when old bodies were last dropped
 	learn       map[string]*lesson // backends whose marks are not known yet
 
-	roster     *members                // as of the last reading, feed and target; nil: to be made
-	byApp      map[string][]schema.Key // the target by owning app, in this turn; nil: to be made
-	membership schema.Membership
-	serveAt    time.Time                       // membership is not decided before
-	serveDue   bool                            // it was put off until then
-	reportCost time.Duration                   // of the last report
-	suspects   map[string]map[string]time.Time // group -> member -> without health since
-	well       map[string]time.Time            // member -> seen to run and pass since
-	feeds      map[string]*feed
-	stored     map[string]map[string]string // what the journal holds, of small tables and of rollouts
-	saved      saved                        // what it holds of tables with a row per object
+	roster      *members                // as of the last reading, feed and target; nil: to be made
+	byApp       map[string][]schema.Key // the target by owning app, in this turn; nil: to be made
+	membership  schema.Membership
+	maintenance map[string]*maintenance         // by backend that lists services
+	decided     bool                            // the release bits of all rollouts were known once
+	serveAt     time.Time                       // membership is not decided before
+	serveDue    bool                            // it was put off until then
+	reportCost  time.Duration                   // of the last report
+	suspects    map[string]map[string]time.Time // group -> member -> without health since
+	well        map[string]time.Time            // member -> seen to run and pass since
+	feeds       map[string]*feed
+	stored      map[string]map[string]string // what the journal holds, of small tables and of rollouts
+	saved       saved                        // what it holds of tables with a row per object
 }
 
 func newState() state {
@@ -173,7 +175,7 @@ func newState() state {
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
 		waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
-		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, stored: map[string]map[string]string{}, saved: newSaved(), planDue: true,
+		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]string{}, saved: newSaved(), planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 

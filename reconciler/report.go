@@ -176,6 +176,9 @@ func (l *Loop) reportGroups(r *schema.Report, m members) {
 					}
 				}
 			}
+			if len(mr.Out) > 0 {
+				mr.Exposed = l.exposed(x, m)
+			}
 			if x.Passing != nil && !*x.Passing {
 				mr.Out = append(mr.Out, schema.HoldReport{Scope: "health:" + x.ID, Bit: schema.Bit{Owner: "checks", Reason: "not passing", Since: x.Since}})
 			}

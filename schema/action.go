@@ -119,6 +119,7 @@ const (
 	WaitGate         = "Gate"
 	WaitIncompatible = "Unsupported"
 	WaitNotDefined   = "NotDefined" // there is nothing of this name
+	WaitExposed      = "Exposed"    // held out at proxies, and still seen in the service catalog
 )
 
 // FailureKind says what a failure means for the next step.

@@ -176,7 +176,24 @@ type Member struct {
 	Created  time.Time      `json:"created"`
 	Serving  bool           `json:"serving,omitempty"` // really in rotation, filled by the loop
 	Why      string         `json:"why,omitempty"`     // last task event, when not running
+
+	Maintenance Maintenance `json:"maintenance,omitempty"` // of its services, for whoever looks them up
 }
+
+// Maintenance is what a service catalog holds out of a member, whatever its
+// health: Consul's maintenance mode.
+type Maintenance string
+
+// Maintenance modes of a member. Only ours is ours to end.
+const (
+	MaintenanceNone    Maintenance = ""
+	MaintenanceOurs    Maintenance = "ours"    // all of its services are out, at least one by us
+	MaintenancePart    Maintenance = "part"    // some of its services are out by us, others are not
+	MaintenanceForeign Maintenance = "foreign" // all of its services are out, by others
+)
+
+// ByUs says whether we put any of it into maintenance.
+func (m Maintenance) ByUs() bool { return m == MaintenanceOurs || m == MaintenancePart }
 
 // Live is one reading of one driver instance. Objects that a Query named and
 // that are missing from an incomplete reading are Unknown.

@@ -220,6 +220,9 @@ type MemberReport struct {
 	Rack string       `json:"rack,omitempty"`
 	Out  []HoldReport `json:"out,omitempty"`
 	In   []string     `json:"in,omitempty"` // proxies that confirm to send it traffic
+	// Exposed says why those who look it up in a service catalog still see it,
+	// although a bit holds it out.
+	Exposed string `json:"exposed,omitempty"`
 }
 
 // ProxyReport is when a proxy last confirmed who serves a group.

@@ -49,6 +49,7 @@ type Config struct {
 	ServerName  string   `json:"server_name,omitempty"` // expected in the server's certificate, server.<datacenter>.consul
 	Prefix      string   `json:"prefix,omitempty"`      // KV folder; default schema.DefaultConfigPrefix
 	Owner       string   `json:"owner"`                 // id of the fleet; marks what is ours
+	Agents      *Agents  `json:"agents,omitempty"`      // nil: bits take effect at proxies alone
 }
 
 // Driver is one opened Consul datacenter.
@@ -63,6 +64,9 @@ type Driver struct {
 	membersMu sync.Mutex
 	membersAt string // indexes of the tables that known was read from
 	known     []schema.Member
+	services  map[string][]instance // by member, as of known
+
+	agents *agents // nil: not to be reached
 }
 
 var ownerPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
@@ -101,6 +105,11 @@ func (c Config) Open(ctx context.Context) (*Driver, error) {
 		return nil, fmt.Errorf("consul instance %s: cannot make a client for %s: %w", c.Name, c.Address, err)
 	}
 	d := &Driver{config: c, client: client, now: time.Now}
+	if c.Agents != nil {
+		if d.agents, err = c.Agents.open(); err != nil {
+			return nil, fmt.Errorf("consul instance %s: agents: %w", c.Name, err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := d.checkVersion(ctx); err != nil {

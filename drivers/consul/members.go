@@ -29,11 +29,11 @@ func (d *Driver) members(ctx context.Context) ([]schema.Member, error) {
 	if at == d.membersAt {
 		return copies(d.known), nil
 	}
-	fresh, err := d.readMembers(ctx, names)
+	fresh, services, err := d.readMembers(ctx, names)
 	if err != nil {
 		return nil, err
 	}
-	d.membersAt, d.known = at, fresh
+	d.membersAt, d.known, d.services = at, fresh, services
 	return copies(fresh), nil
 }
 
@@ -71,11 +71,11 @@ func (d *Driver) tables(ctx context.Context) (map[string][]string, string, error
 	return names, fmt.Sprint(services.LastIndex, checks.LastIndex, nodes.LastIndex, sortedKeys(names)), nil
 }
 
-func (d *Driver) readMembers(ctx context.Context, names map[string][]string) ([]schema.Member, error) {
+func (d *Driver) readMembers(ctx context.Context, names map[string][]string) ([]schema.Member, map[string][]instance, error) {
 	var mu sync.Mutex
 	var firstErr error
 	var wg sync.WaitGroup
-	found := map[string]*schema.Member{}
+	found, services := map[string]*schema.Member{}, map[string][]instance{}
 	slots := make(chan struct{}, inFlight)
 	for name := range names {
 		slots <- struct{}{}
@@ -89,36 +89,48 @@ func (d *Driver) readMembers(ctx context.Context, names map[string][]string) ([]
 				return
 			}
 			for _, e := range list {
-				d.merge(found, e)
+				d.merge(found, services, e)
 			}
 		})
 	}
 	wg.Wait()
 	if firstErr != nil {
-		return nil, firstErr
+		return nil, nil, firstErr
 	}
 	out := make([]schema.Member, 0, len(found))
 	for _, id := range sortedKeys(found) {
+		found[id].Maintenance = maintenance(services[id])
 		out = append(out, *found[id])
 	}
-	return out, nil
+	return out, services, nil
 }
 
 // merge adds one service instance to its member: ports under the service's
-// port label (its meta "port") and its name; passing only when all are.
-func (d *Driver) merge(found map[string]*schema.Member, e *api.ServiceEntry) {
+// port label (its meta "port") and its name; passing only when all are, our own
+// maintenance set aside: it says nothing of the member's health.
+func (d *Driver) merge(found map[string]*schema.Member, services map[string][]instance, e *api.ServiceEntry) {
 	id, group := e.Service.Meta["alloc"], e.Service.Meta["group"]
 	if id == "" || group == "" {
 		return
 	}
-	passing := len(e.Checks) > 0
+	in := instance{node: e.Node.Node, address: e.Node.Address, service: e.Service.ID}
+	passing, checks := true, 0
 	var why []string
 	for _, c := range e.Checks {
+		if c.CheckID == maintenanceCheck(e.Service.ID) {
+			if in.ours = d.marked(c.Notes); in.ours {
+				continue
+			}
+			in.foreign = true
+		}
+		checks++
 		if c.Status != api.HealthPassing {
 			passing = false
 			why = append(why, fmt.Sprintf("check %s is %s", cmp.Or(c.Name, c.CheckID), c.Status))
 		}
 	}
+	passing = passing && checks > 0
+	services[id] = append(services[id], in)
 	m := found[id]
 	if m == nil {
 		m = &schema.Member{ID: id, Group: group, Host: e.Node.Node, Node: e.Node.Node, Address: cmp.Or(e.Service.Address, e.Node.Address),

@@ -184,8 +184,8 @@ func TestRightsAndWipes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(dir, "token")
-	grant := func(rules string) {
+	file, agentFile := filepath.Join(dir, "token"), filepath.Join(dir, "agents-token")
+	grantTo := func(file, rules string) {
 		t.Helper()
 		policy, _, err := root.ACL().PolicyCreate(&api.ACLPolicy{Name: schema.DigestOf([]byte(rules)).Short() + fmt.Sprint(time.Now().UnixNano()), Rules: rules}, nil)
 		if err != nil {
@@ -199,6 +199,7 @@ func TestRightsAndWipes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	grant := func(rules string) { t.Helper(); grantTo(file, rules) }
 	reach := func(c *consul.Config) {
 		c.Address, c.TokenFile, c.Prefix = server.Server.Address, file, ""
 		c.CAFile, c.CertFile, c.KeyFile, c.ServerName = ca.CAFile, cert, key, "server.dc1.consul"
@@ -274,6 +275,39 @@ func TestRightsAndWipes(t *testing.T) {
 	if err := shared.Append(t.Context(), before, []reconciler.Entry{{Table: "t", Key: "k", Value: json.RawMessage("1")}}); err != nil {
 		t.Fatalf("the journal, with the documented rights: %v", err)
 	}
+
+	// The agents' token has the one rule that the docs name for it.
+	_, ruleOfAgents, _ := strings.Cut(string(docs), "`agents` sends a token of its own, which needs `")
+	ruleOfAgents, _, _ = strings.Cut(ruleOfAgents, "`")
+	grantTo(agentFile, strings.Replace(ruleOfAgents, "write", "read", 1))
+	serve(t, root, "held", "held-1")
+	d, _ = open(t, func(c *consul.Config) {
+		reach(c)
+		c.Agents = &consul.Agents{TokenFile: agentFile, CAFile: ca.CAFile, CertFile: cert, KeyFile: key, ServerName: "server.dc1.consul",
+			Addresses: map[string]string{"consul": strings.TrimPrefix(server.Server.Address, "https://")}}
+	})
+	hold := map[string]*schema.Bit{"held-1": {Owner: "ann", Reason: "new disk"}}
+	await := func(want schema.Maintenance) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); memberOf(t, d, "held-1").Maintenance != want || memberOf(t, d, "held-1").ID == ""; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the member's maintenance is never %q", want)
+			}
+		}
+	}
+	await(schema.MaintenanceNone)
+	if failed := d.Maintain(t.Context(), hold); !strings.Contains(failed["held-1"], "service:write") {
+		t.Errorf("without the right to write services: %v", failed)
+	}
+	grantTo(agentFile, ruleOfAgents)
+	if failed := d.Maintain(t.Context(), hold); len(failed) > 0 {
+		t.Errorf("with the documented right: %v", failed)
+	}
+	await(schema.MaintenanceOurs)
+	if failed := d.Maintain(t.Context(), map[string]*schema.Bit{"held-1": nil}); len(failed) > 0 {
+		t.Errorf("the release, with the documented right: %v", failed)
+	}
+	await(schema.MaintenanceNone)
 
 	if err := server.Server.Stop(); err != nil {
 		t.Fatal(err)

@@ -100,10 +100,28 @@ func keep(group string, bits schema.Bits, last schema.Serving, members []schema.
 
 // Held says whether any owner's bit is down for the member.
 func Held(group string, m schema.Member, bits schema.Bits) bool {
-	down := func(set map[string]schema.Bit, names ...string) bool {
-		return slices.ContainsFunc(names, func(n string) bool { _, ok := set[n]; return ok && n != "" })
+	_, down := Holder(group, m, bits)
+	return down
+}
+
+// Holder gives the bit that is down for the member: the host's, else the
+// operator's, else the release's.
+func Holder(group string, m schema.Member, bits schema.Bits) (schema.Bit, bool) {
+	find := func(set map[string]schema.Bit, names ...string) (schema.Bit, bool) {
+		for _, n := range names {
+			if bit, down := set[n]; down && n != "" {
+				return bit, true
+			}
+		}
+		return schema.Bit{}, false
 	}
-	return down(bits.Hosts, m.Host, m.Node) || down(bits.Operator, m.ID, m.Host, m.Node, group) || down(bits.Release, m.ID)
+	if bit, down := find(bits.Hosts, m.Host, m.Node); down {
+		return bit, true
+	}
+	if bit, down := find(bits.Operator, m.ID, m.Host, m.Node, group); down {
+		return bit, true
+	}
+	return find(bits.Release, m.ID)
 }
 
 // Suspects carries forward since when running members lack health; the caller

@@ -71,7 +71,7 @@ func opened(ctx context.Context, cfg config.Config, log *slog.Logger, proxy func
 	for _, name := range names(cfg.Consul) {
 		c := cfg.Consul[name]
 		d, err := consul.Config{Name: name, Address: c.Address, Datacenter: c.Datacenter, Datacenters: c.Datacenters, TokenFile: c.TokenFile,
-			CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, ServerName: c.TLS.ServerName, Prefix: c.Prefix, Owner: cfg.Owner}.Open(ctx)
+			CAFile: c.TLS.CA, CertFile: c.TLS.Cert, KeyFile: c.TLS.Key, ServerName: c.TLS.ServerName, Prefix: c.Prefix, Owner: cfg.Owner, Agents: agentsOf(c.Agents)}.Open(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -103,6 +103,13 @@ func opened(ctx context.Context, cfg config.Config, log *slog.Logger, proxy func
 		b.drivers = append(b.drivers, d)
 	}
 	return b, nil
+}
+
+func agentsOf(a *config.Agents) *consul.Agents {
+	if a == nil {
+		return nil
+	}
+	return &consul.Agents{Port: a.Port, TokenFile: a.TokenFile, CAFile: a.TLS.CA, CertFile: a.TLS.Cert, KeyFile: a.TLS.Key, ServerName: a.TLS.ServerName, Addresses: a.Addresses}
 }
 
 // prefixOf gives the KV folder of the Consul that serves one of the datacenters.

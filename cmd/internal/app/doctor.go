@@ -12,6 +12,7 @@ import (
 	"locktide.dev/cmd/internal/cli"
 	"locktide.dev/cmd/internal/config"
 	"locktide.dev/drivers"
+	"locktide.dev/drivers/consul"
 	"locktide.dev/drivers/devstack"
 	"locktide.dev/reconciler/gitsource"
 	"locktide.dev/reconciler/journal"
@@ -37,6 +38,11 @@ func (e *engine) Doctor(ctx context.Context, path string) ([]schema.Diagnosis, e
 	}
 	for _, d := range b.drivers {
 		checks = append(checks, readCheck(ctx, d))
+	}
+	for _, name := range names(cfg.Consul) {
+		if cfg.Consul[name].Agents != nil {
+			checks = append(checks, agentsCheck(ctx, name, b.consuls[name]))
+		}
 	}
 	if cfg.Journal.Consul != "" {
 		checks = append(checks, sharedCheck(ctx, cfg, b))
@@ -182,6 +188,27 @@ func readCheck(ctx context.Context, d drivers.Driver) schema.Diagnosis {
 		k.Says = "cannot be read whole: " + live.Missing
 	default:
 		k.OK, k.Says = true, fmt.Sprintf("readable, %d objects of ours", len(live.Objects))
+	}
+	return k
+}
+
+// agentsCheck asks the agents of all nodes that run members.
+func agentsCheck(ctx context.Context, name string, d *consul.Driver) schema.Diagnosis {
+	k := schema.Diagnosis{Name: "consul " + name + " agents", Next: "check consul." + name + ".agents: until then Consul's readers still see held members of these nodes"}
+	nodes, err := d.Unreached(ctx)
+	var away []string
+	for _, node := range names(nodes) {
+		if nodes[node] != "" {
+			away = append(away, nodes[node])
+		}
+	}
+	switch {
+	case err != nil:
+		k.Says = err.Error()
+	case len(away) > 0:
+		k.Says = fmt.Sprintf("%d of %d nodes with members are out of reach: %s", len(away), len(nodes), away[0])
+	default:
+		k.OK, k.Says = true, fmt.Sprintf("all %d nodes with members answer", len(nodes))
 	}
 	return k
 }

@@ -89,6 +89,11 @@ func (s *shared) group(g schema.GroupReport, now time.Time) {
 	if len(g.Members) > 0 {
 		fmt.Fprintln(s.Out, s.paint(grey, "bits: h host, o operator, r release, c checks; a letter is up, - is down"))
 	}
+	for _, m := range g.Members {
+		if m.Exposed != "" {
+			fmt.Fprintf(s.Out, "%s of %s: %s\n", s.paint(yellow, "still seen by readers of Consul"), brief(m.ID), m.Exposed)
+		}
+	}
 	for n, good := range g.Goods {
 		if n == 0 {
 			fmt.Fprintln(s.Out, "last goods, newest first:")

@@ -52,6 +52,9 @@ func (s *shared) outCommand() *cobra.Command {
 			for _, m := range hits {
 				for _, o := range outs(m) {
 					bit, release := releaser(o, m)
+					if m.Exposed != "" {
+						o.Reason += "; still seen by readers of Consul: " + m.Exposed
+					}
 					rows = append(rows, []string{brief(m.ID), m.Group, firstOf(m.Host, m.Node), bit, age(now, o.Since), o.Owner, o.Reason, release})
 				}
 			}

@@ -107,6 +107,16 @@ type Consul struct {
 	TokenFile   string   `yaml:"token_file"`
 	Prefix      string   `yaml:"prefix"` // of published configuration in KV; default locktide
 	TLS         TLS      `yaml:"tls"`
+	Agents      *Agents  `yaml:"agents"` // none: bits take effect at proxies alone
+}
+
+// Agents is how the Consul agent of every node is reached, at the address that
+// the catalog has of the node.
+type Agents struct {
+	Port      int               `yaml:"port"`       // of its HTTP API; default 8501 with TLS, else 8500
+	TokenFile string            `yaml:"token_file"` // goes to every agent: a token of its own
+	TLS       TLS               `yaml:"tls"`
+	Addresses map[string]string `yaml:"addresses"` // node -> host:port, of agents that answer elsewhere
 }
 
 // Nginx is one proxy; routes name it in via.
@@ -237,6 +247,9 @@ func (c *Config) backends() error {
 		if err := address("consul."+name, n.Address, n.Datacenters, n.TLS); err != nil {
 			return err
 		}
+		if err := n.Agents.validate("consul." + name + ".agents"); err != nil {
+			return err
+		}
 	}
 	for _, name := range sorted(c.Nginx) {
 		if !strings.HasPrefix(c.Nginx[name].Dir, "/") {
@@ -249,6 +262,28 @@ func (c *Config) backends() error {
 	return nil
 }
 
+func (a *Agents) validate(field string) error {
+	if a == nil {
+		return nil
+	}
+	if a.Port < 0 || a.Port > 65535 {
+		return fmt.Errorf("%s.port: %d is not a port", field, a.Port)
+	}
+	for _, node := range sorted(a.Addresses) {
+		if _, _, err := net.SplitHostPort(a.Addresses[node]); err != nil {
+			return fmt.Errorf("%s.addresses.%s: %q is not host:port", field, node, a.Addresses[node])
+		}
+	}
+	return pairs(field, a.TLS)
+}
+
+func pairs(field string, tls TLS) error {
+	if (tls.Cert == "") != (tls.Key == "") {
+		return fmt.Errorf("%s.tls: cert_file and key_file go together", field)
+	}
+	return nil
+}
+
 func address(field, raw string, datacenters []string, tls TLS) error {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
@@ -257,10 +292,7 @@ func address(field, raw string, datacenters []string, tls TLS) error {
 	if len(datacenters) == 0 {
 		return fmt.Errorf("%s.datacenters: missing: which datacenters of the definitions it serves", field)
 	}
-	if (tls.Cert == "") != (tls.Key == "") {
-		return fmt.Errorf("%s.tls: cert_file and key_file go together", field)
-	}
-	return nil
+	return pairs(field, tls)
 }
 
 func (c *Config) lease() error {

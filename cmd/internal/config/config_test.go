@@ -58,6 +58,8 @@ func TestErrorsNameTheField(t *testing.T) {
 		{"listen", good + "listen: here\n", "listen"},
 		{"limit", good + "limits: {deletions_percent: 101}\n", "limits.deletions_percent"},
 		{"severity", good + "policy: {severity: {x: fatal}}\n", "policy.severity.x"},
+		{"agents' port", good + "consul: {a: {address: \"http://c:8500\", datacenters: [dc1], agents: {port: 99999}}}\n", "consul.a.agents.port"},
+		{"agents' address", good + "consul: {a: {address: \"http://c:8500\", datacenters: [dc1], agents: {addresses: {n1: n1}}}}\n", "consul.a.agents.addresses.n1"},
 		{"prometheus", good + "prometheus: {main: {}}\n", "prometheus.main.replicas: missing"},
 		{"prometheus address", good + "prometheus: {main: {replicas: [\"prom:9090\"]}}\n", "prometheus.main.replicas"},
 		{"prometheus password", good + "prometheus: {main: {replicas: [\"http://u:p@prom:9090\"]}}\n", "prometheus.main.replicas"},

@@ -1,0 +1,81 @@
+package reconciler
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"locktide.dev/drivers"
+)
+
+// feed is one proxy fleet's side of the membership plane.
+type feed struct {
+	backend   string
+	feeder    drivers.Feeder
+	running   bool
+	ended     time.Time
+	failures  int
+	confirmed uint64
+	serving   map[string][]string // group -> members, as the proxy confirms
+	at        time.Time
+	err       string
+}
+
+// push feeds one proxy fleet when it is behind, and asks it now and then who
+// serves there.
+func (l *Loop) push(ctx context.Context, f *feed, now time.Time) {
+	every := l.cfg.Idle / 2
+	if l.busy() {
+		every = l.cfg.Busy
+	}
+	behind := f.confirmed < l.st.membership.Revision
+	if f.failures > 0 {
+		behind, every = false, min(30*time.Second, time.Second<<min(f.failures, 5))
+	}
+	if f.running || (!behind && now.Sub(f.ended) < every) {
+		return
+	}
+	f.running = true
+	current := l.st.membership
+	send := f.confirmed < current.Revision || f.failures > 0
+	l.work(func() {
+		call, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
+		defer cancel()
+		var err error
+		revision := f.confirmed
+		if send {
+			revision, err = f.feeder.Feed(call, current)
+		}
+		at := time.Now()
+		var serving map[string][]string
+		if err == nil {
+			serving, err = f.feeder.Serving(call)
+		}
+		l.post(func() { l.fed(f, revision, serving, at, err) })
+	})
+}
+
+func (l *Loop) fed(f *feed, revision uint64, serving map[string][]string, at time.Time, err error) {
+	f.running, f.ended = false, time.Now()
+	l.st.roster = nil
+	if err != nil {
+		f.failures++
+		if f.err != err.Error() {
+			l.tell(Event{Kind: "feed", Error: f.backend + ": " + err.Error()})
+		}
+		f.err = err.Error()
+		l.everybody()
+		return
+	}
+	if f.failures > 0 || f.at.IsZero() {
+		l.everybody()
+	}
+	groups := map[string]bool{}
+	for _, side := range []map[string][]string{f.serving, serving} {
+		for g := range side {
+			groups[g] = groups[g] || !slices.Equal(f.serving[g], serving[g])
+		}
+	}
+	f.failures, f.err, f.confirmed, f.at, f.serving = 0, "", revision, at, serving
+	l.spread(nil, groups)
+}
