@@ -139,6 +139,23 @@ type Writer interface {
 	Changes(ctx context.Context, since time.Time) ([]schema.HistoryEntry, error)
 }
 
+// Exporter is a driver that can write down what runs as definitions.
+type Exporter interface {
+	// Export lists what runs here and is not this fleet's, sorted by key. An
+	// error means that nothing was read.
+	Export(ctx context.Context) ([]Exported, error)
+}
+
+// Exported is one live object as a definition says it, or why none can.
+type Exported struct {
+	Key     schema.Key
+	Name    string // as the backend has it
+	Group   schema.Group
+	Secrets []string // fields whose values look like secrets
+	Notes   []string // what a human should know of it
+	Why     string   // it is not to be defined; the rest of the fields is empty
+}
+
 // Error gives a failure outcome.
 func Error(id schema.Digest, at time.Time, kind schema.FailureKind, message, next string) schema.Outcome {
 	return schema.Outcome{ID: id, At: at, Failure: &schema.Failure{Kind: kind, Message: message, Next: next}}

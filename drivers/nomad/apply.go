@@ -124,6 +124,7 @@ func (d *Driver) put(ctx context.Context, a schema.Action, live *liveJob) (*sche
 		own = live.native()
 		if !live.marked(d.config.Owner) && live.flags[flagRelease] == string(o.Release) && !live.stopped() {
 			unmark(job, live.job, d.config.Owner)
+			job.Name = live.job.Name
 		}
 		have := 0
 		if !live.stopped() {
@@ -307,6 +308,12 @@ func (d *Driver) adopt(ctx context.Context, a schema.Action) (*schema.Receipt, e
 		f := invalid("the definition differs from the running job in %d fields, first %s: defined %q, running %q", len(diff), diff[0].Field, diff[0].Was, diff[0].Is)
 		f.Next, f.Diff = "change the definition until it says what runs, then adopt again", diff
 		return nil, f
+	}
+	if ended, err := d.ended(ctx, live.job); err != nil || ended != "" {
+		if err == nil {
+			err = invalid("%s", ended)
+		}
+		return nil, reading(err)
 	}
 	own := nativeBlocks(live.job)
 	if live.ours(d.config.Owner) {

@@ -28,6 +28,7 @@ func (d *Driver) desired(o schema.Object, live *liveJob) (*api.Job, error) {
 	}
 	if !live.marked(d.config.Owner) {
 		unmark(job, live.job, d.config.Owner)
+		job.Name = live.job.Name // an adopted job keeps it until its next release
 	}
 	job.VersionTag = live.job.VersionTag
 	describe(job, "")
@@ -48,8 +49,11 @@ func (d *Driver) desired(o schema.Object, live *liveJob) (*api.Job, error) {
 		case was.RestartPolicy != nil:
 			tg.RestartPolicy.Mode = was.RestartPolicy.Mode
 		}
-		if isGated(live.job) { // a rollout's: its count is part of the pacing
+		if isGated(live.job) { // a rollout's: its count and its tasks' modes are part of the pacing
 			tg.Count = ptr(count(was))
+			for _, t := range tg.Tasks {
+				delayed(t)
+			}
 		}
 		if p := o.Paced; p != nil && p.Autoscaled {
 			setCount(&api.Job{TaskGroups: []*api.TaskGroup{tg}}, p, count(was))
@@ -141,26 +145,43 @@ func (d *Driver) differences(ctx context.Context, o schema.Object, live *liveJob
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	_, namespace := splitName(o.Key.Name)
-	plan, _, err := d.api.Jobs().PlanOpts(copyJob(job), &api.PlanOptions{Diff: true}, writing(ctx, namespace))
+	out := blindLeaves(job, live.job)
+	leaves, err := d.planned(ctx, o.Key, job)
 	if err != nil && failureOf(err, false).Kind == schema.FailDenied { // a token that only reads
 		return setLeaves(job, live.job), nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	out := blindLeaves(job, live.job)
-	if plan.Diff != nil && plan.Diff.Type != "None" {
-		leaves, noise := flatten(plan.Diff)
-		if len(leaves) == 0 && !noise {
-			leaves = []schema.Change{{Field: "job", Was: "as defined", Is: "edited (the server names no field)"}}
+	if slices.ContainsFunc(leaves, unnamed) { // the server may see it between a job and itself, too
+		self, err := d.planned(ctx, o.Key, live.job)
+		if err != nil {
+			return nil, err
 		}
-		out = append(leaves, out...)
+		leaves = slices.DeleteFunc(leaves, func(c schema.Change) bool { return unnamed(c) && slices.Contains(self, c) })
 	}
-	return out, nil
+	return append(leaves, out...), nil
 }
+
+// planned lists what the server's own plan says of registering a job.
+func (d *Driver) planned(ctx context.Context, key schema.Key, job *api.Job) ([]schema.Change, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, namespace := splitName(key.Name)
+	plan, _, err := d.api.Jobs().PlanOpts(copyJob(job), &api.PlanOptions{Diff: true}, writing(ctx, namespace))
+	if err != nil || plan.Diff == nil || plan.Diff.Type == "None" {
+		return nil, err
+	}
+	leaves, noise := flatten(plan.Diff)
+	if len(leaves) == 0 && !noise {
+		leaves = []schema.Change{{Field: "job", Was: "as defined", Is: "edited (the server names no field)"}}
+	}
+	return leaves, nil
+}
+
+// unnamed tells a task group of which the server says that it is edited, but
+// not where.
+func unnamed(c schema.Change) bool { return c.Was == "" && c.Is == "Edited" }
 
 // blindLeaves compares what a plan does not show: spreads and the restart
 // policy of tasks.

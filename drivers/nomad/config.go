@@ -82,6 +82,7 @@ var (
 	_ drivers.Lease     = (*Driver)(nil)
 	_ drivers.Drainer   = (*Driver)(nil)
 	_ drivers.Writer    = (*Driver)(nil)
+	_ drivers.Exporter  = (*Driver)(nil)
 )
 
 var ownerForm = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_-]{0,63}$`)

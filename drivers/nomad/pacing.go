@@ -35,6 +35,16 @@ func gate(job *api.Job, p schema.Paced, parallel, canary int) {
 			tg.RestartPolicy = &api.RestartPolicy{Attempts: ptr(2), Interval: ptr(time.Minute), Delay: ptr(5 * time.Second)}
 		}
 		tg.RestartPolicy.Mode = ptr("delay")
+		for _, t := range tg.Tasks {
+			delayed(t)
+		}
+	}
+}
+
+// delayed keeps a crashing task on its host, also one with a mode of its own.
+func delayed(t *api.Task) {
+	if t.RestartPolicy != nil && t.RestartPolicy.Mode != nil {
+		t.RestartPolicy.Mode = ptr("delay")
 	}
 }
 

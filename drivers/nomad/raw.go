@@ -96,10 +96,13 @@ func (b *builder) owned(v map[string]any, typ reflect.Type, path string) {
 				if b.group.Count.Max > 0 {
 					deny(key, "the autoscaler owns it inside count: min, max")
 				}
-			}
-		case reflect.TypeFor[api.RestartPolicy]():
-			if name == "Mode" {
-				deny(key, "it is delay while a rollout runs and fail at rest")
+			case "RestartPolicy": // a task's own mode is its own
+				restart, _ := x.(map[string]any)
+				for field := range restart {
+					if fieldName(reflect.TypeFor[api.RestartPolicy](), field) == "Mode" {
+						deny(key+"."+field, "it is delay while a rollout runs and fail at rest")
+					}
+				}
 			}
 		}
 		if name == "Meta" {
