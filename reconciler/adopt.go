@@ -20,6 +20,13 @@ func (l *Loop) handedOver(text string) string {
 	return text
 }
 
+// adoptable says whether somebody else's object stands under a key as wanted
+// says.
+func (l *Loop) adoptable(k schema.Key, wanted schema.Digest) bool {
+	live := l.st.live[k]
+	return live.State == schema.StateForeign && live.Equal && l.st.compared[k] == wanted
+}
+
 // adopt takes over the foreign or ejected object that stands under a wanted
 // key. The backend compares it with its definition first, and answers.
 func (l *Loop) adopt(text string, reply func(schema.Answer)) {

@@ -88,6 +88,38 @@ func TestForeignObjectUnderOurNameIsNeverWrittenUntilAdopted(t *testing.T) {
 	}
 }
 
+// What somebody else wrote as it is defined is no change: nothing is planned,
+// started or written, until it is adopted.
+func TestForeignObjectThatIsAsDefinedPlansToNothing(t *testing.T) {
+	inBubble(t, func(w *world) {
+		f := fleet(one("1"), 2)
+		objects, _ := w.back.Compile(&f, schema.NewRef("routes", "shop.api"))
+		if len(objects) != 1 || objects[0].Key != apiRoute {
+			t.Fatalf("the route compiles to %v", objects)
+		}
+		w.back.PutForeign(objects[0])
+		w.git.commit(f)
+		w.start()
+		w.until(10*time.Minute, "all but the route is done", func() bool {
+			return w.back.Passing(apiGroup) == 2 && len(w.loop.Report().Partitions) == 0 && w.loop.Plan().Empty()
+		})
+		w.pass(30 * time.Minute)
+		if notes := w.loop.Plan().Notes; len(notes) != 1 || notes[0].Code != "adoptable" {
+			t.Fatalf("notes %v", notes)
+		}
+		if r := w.loop.Report(); len(r.Partitions) > 0 {
+			t.Fatalf("something waits: %+v", r.Partitions)
+		}
+		w.says(apiRoute.String(), schema.WaitForeign, "locktide adopt "+apiRoute.String())
+		n := len(w.back.Writes())
+		w.do(schema.Command{Verb: "adopt", Target: apiRoute.String()})
+		w.until(time.Minute, "it is ours", func() bool { return w.healthy() && w.object(apiRoute).State == schema.StateSame && len(w.loop.Plan().Notes) == 0 })
+		if got := w.verbs(n); got != "adopt shop.api" {
+			t.Fatalf("wrote %q", got)
+		}
+	})
+}
+
 func TestFirstContactOnlyObservesUntilResume(t *testing.T) {
 	inBubble(t, func(w *world) {
 		w.git.commit(fleet(one("1"), 2))

@@ -116,7 +116,7 @@ func (l *Loop) partitions() map[string]string {
 
 // sameLive says whether two readings of an object say the same.
 func sameLive(a, b schema.LiveObject) bool {
-	if a.State != b.State || a.Version != b.Version || a.Count != b.Count || a.Reason != b.Reason || a.Writer != b.Writer || !slices.Equal(a.Diff, b.Diff) {
+	if a.State != b.State || a.Version != b.Version || a.Count != b.Count || a.Equal != b.Equal || a.Reason != b.Reason || a.Writer != b.Writer || !slices.Equal(a.Diff, b.Diff) {
 		return false
 	}
 	if (a.Progress == nil) != (b.Progress == nil) || (a.Receipt == nil) != (b.Receipt == nil) {

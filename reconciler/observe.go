@@ -167,6 +167,7 @@ func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error
 		delete(st.written, o.Key)
 		if have, ok := st.live[o.Key]; !ok || st.compared[o.Key] != asked[o.Key] || !sameLive(have, o) {
 			keys[o.Key] = true
+			st.planDue = st.planDue || !ok || o.State == schema.StateForeign || have.State == schema.StateForeign
 			st.compared[o.Key] = asked[o.Key]
 			o.Diff = append([]schema.Change(nil), o.Diff...)
 			st.live[o.Key] = o

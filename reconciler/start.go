@@ -23,7 +23,8 @@ func (l *Loop) replan(now time.Time) {
 	st.planDue, st.planned = false, now
 	l.useUpApprovals()
 	l.forget(now)
-	plan := planner.Plan(l.planInput(now))
+	in := l.planInput(now)
+	plan := planner.Plan(in)
 	for _, name := range sortedKeys(st.learn) {
 		plan.Notes = append(plan.Notes, schema.Finding{Code: "not-learned", Severity: schema.Warn,
 			Message: "what " + name + " holds of ours is not known yet, so that it is shown as to be created: " + st.learn[name].why, Next: "nothing is written to it before it answers"})
@@ -31,6 +32,9 @@ func (l *Loop) replan(now time.Time) {
 	st.lastPlan = plan
 	l.plan.Store(&plan)
 	st.waits = map[schema.Key]schema.Reason{}
+	for k := range in.Adoptable {
+		st.waits[k] = schema.Reason{Code: schema.WaitForeign, Message: "it stands as it is defined, but it is not ours", Next: "locktide adopt " + k.String() + "; nothing restarts"}
+	}
 	for _, a := range plan.Awaits {
 		l.explainAwait(a)
 	}
@@ -75,6 +79,12 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	}
 	if st.fleet != nil {
 		in = in.WithFleet(st.fleet)
+	}
+	in.Adoptable = map[schema.Key]bool{}
+	for k, w := range st.head {
+		if _, ours := st.target[k]; !ours && l.adoptable(k, w.Entry.Digest) {
+			in.Adoptable[k] = true
+		}
 	}
 	in.ByHand = l.byHand()
 	in.Before = l.snapshot(st.meta.Before)
@@ -144,6 +154,9 @@ func (l *Loop) mayStart(p schema.Partition, overlaps []string, planned map[strin
 			return schema.Reason{Code: schema.WaitBackend, Message: fmt.Sprintf("%s cannot be read: %s", r.backend, cmp.Or(r.err, "not read yet"))}
 		case st.learn[r.backend] != nil:
 			return schema.Reason{Code: schema.WaitBackend, Message: r.backend + ": " + st.learn[r.backend].why}
+		case it.Verb == schema.VerbCreate && st.readAt[it.Key].IsZero():
+			r.due = true
+			return schema.Reason{Code: schema.WaitBackend, Message: "what stands under its name was not read yet"}
 		}
 	}
 	for _, before := range p.After {

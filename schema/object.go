@@ -129,6 +129,7 @@ type LiveObject struct {
 	Version  Version   `json:"version,omitempty"`
 	Receipt  *Receipt  `json:"receipt,omitempty"` // to be remembered: what this reading proved
 	Diff     []Change  `json:"diff,omitempty"`    // fields that differ, secrets masked
+	Equal    bool      `json:"equal,omitempty"`   // of a foreign object: it is as wanted, so that it can be adopted
 	Progress *Progress `json:"progress,omitempty"`
 	Count    int       `json:"count,omitempty"`  // live desired count of a paced object
 	Reason   string    `json:"reason,omitempty"` // why unknown, foreign, differs ("mark lost", "stopped by hand")

@@ -67,6 +67,7 @@ func (d *Driver) compare(o schema.Object) schema.LiveObject {
 	switch {
 	case d.foreign(o.Key):
 		out.State, out.Reason = schema.StateForeign, "it has no mark of ours"
+		out.Equal = d.plain[o.Key].object.Digest == o.Digest
 		return out
 	case d.jobs[o.Key] != nil:
 		j := d.jobs[o.Key]

@@ -182,7 +182,8 @@ func (d *Driver) compare(ctx context.Context, w drivers.Want) (schema.LiveObject
 	}
 	switch {
 	case !ours && w.Last == nil:
-		o.State, o.Reason = schema.StateForeign, fmt.Sprintf("a job of somebody else has this name; %d fields differ from the definition", len(o.Diff))
+		o.State, o.Equal = schema.StateForeign, len(o.Diff) == 0
+		o.Reason = fmt.Sprintf("a job of somebody else has this name; %d fields differ from the definition", len(o.Diff))
 	case !ours:
 		o.State, o.Reason = schema.StateDiffers, describeDrift(live, d.config.Owner, o.Diff)
 		o.Writer = "foreign"

@@ -28,8 +28,16 @@ func (s *state) compare() {
 		slices.SortFunc(s.changes, func(a, b *change) int { return a.Key.Compare(b.Key) })
 	}
 	withheld := map[string]int{}
+	foreign := 0
 	for _, c := range s.changes {
 		s.allow(c, withheld)
+		if c.live() && c.Verb == schema.VerbCreate && s.in.Adoptable[c.Key] && s.g.adoptable {
+			c.dropped = true
+			foreign++
+		}
+	}
+	if foreign > 0 {
+		s.note("adoptable", "", fmt.Sprintf("%d objects stand as they are defined and are not ours: they stay as they are", foreign), "locktide adopt GROUP; nothing restarts")
 	}
 	for _, scope := range sortedKeys(withheld) {
 		n := withheld[scope]

@@ -68,6 +68,9 @@ type Input struct {
 	// the one before it; NotFastForward names the two, "old..new".
 	Forced         map[schema.Key]bool
 	NotFastForward string
+	// Adoptable objects stand as Head says, but are somebody else's: nothing is
+	// to be done before they are adopted.
+	Adoptable map[schema.Key]bool
 	// ByHand are objects that an operator set by a pin: a partition of such
 	// objects only waits for no other approval than that of deletions.
 	ByHand map[schema.Key]bool

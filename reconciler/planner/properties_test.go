@@ -23,6 +23,7 @@ type promise struct {
 var promises = []promise{
 	{"ownership", ofPlan(owned)},
 	{"partial reads", ofPlan(untouched)},
+	{"adoption", ofPlan(adopted)},
 	{"deletions", ofPlan(capped)},
 	{"blast", ofPlan(blasted)},
 	{"waves", ofPlan(ordered)},
@@ -80,6 +81,16 @@ func untouched(in Input, p schema.Plan) error {
 		tomb := slices.ContainsFunc(old.From, func(r schema.Ref) bool { return in.Tombstones[r] })
 		if (it.Key.Kind == "mem.vol" || old.Paced != nil && old.Paced.Storage) && !tomb {
 			return fmt.Errorf("%s is deleted without a tombstone", it.Key)
+		}
+	}
+	return nil
+}
+
+// adopted: what is somebody else's is not created over.
+func adopted(in Input, p schema.Plan) error {
+	for _, it := range items(p) {
+		if in.Adoptable[it.Key] {
+			return fmt.Errorf("%s %s, which is somebody else's", it.Verb, it.Key)
 		}
 	}
 	return nil
@@ -233,6 +244,9 @@ func explained(in Input, p schema.Plan) error {
 			return nil
 		}
 		_, defined := in.Head[k]
+		if in.Adoptable[k] && swept["adoptable"] {
+			return nil
+		}
 		if !defined && (swept["incomplete"] || swept["unread"] || swept["still-read"] && k.Kind == "mem.kv") {
 			return nil
 		}
@@ -271,7 +285,7 @@ func TestPromises(t *testing.T) {
 // target becomes the head; a second plan has nothing to do.
 func converged(in Input, plan func(Input) schema.Plan) error {
 	in.Head = maps.Clone(in.Head)
-	in.Complete, in.Frozen = true, nil
+	in.Complete, in.Frozen, in.Adoptable = true, nil, nil
 	in.Readable = map[string]bool{"mem:dc1": true, "mem:dc2": true, "mem:edge": true}
 	in.Tombstones = map[schema.Ref]bool{}
 	for _, e := range in.Target {
@@ -383,6 +397,7 @@ func TestGuardsBite(t *testing.T) {
 		{"readable", "partial reads", func(g *guards) { g.readable = false }},
 		{"frozen", "partial reads", func(g *guards) { g.frozen = false }},
 		{"tombstone", "partial reads", func(g *guards) { g.tombstone = false }},
+		{"adoptable", "adoption", func(g *guards) { g.adoptable = false }},
 		{"cap", "deletions", func(g *guards) { g.cap = false }},
 		{"hour", "deletions", func(g *guards) { g.hour = false }},
 		{"blast", "blast", func(g *guards) { g.blast = false }},

@@ -209,6 +209,12 @@ func inputs() *rapid.Generator[Input] {
 				in.Frozen[ref] = freezes
 			}
 		}
+		in.Adoptable = map[schema.Key]bool{}
+		for _, k := range sortedKeysOf(is) {
+			if _, ours := in.Target[k]; !ours && rapid.IntRange(0, 4).Draw(t, "adoptable") == 0 {
+				in.Adoptable[k] = true
+			}
+		}
 		return in
 	})
 }

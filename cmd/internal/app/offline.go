@@ -151,6 +151,11 @@ func planOnce(ctx context.Context, c reconciler.Config, done func(*reconciler.Lo
 		if r.Head == "" || r.InForce != r.Head || !allRead(r, len(c.Drivers)) || loop.Plan().Commit != r.InForce {
 			return false, nil
 		}
+		for _, o := range r.Objects { // the plan knows what stands in the place of each
+			if o.ReadAt.IsZero() {
+				return false, nil
+			}
+		}
 		return true, done(loop)
 	})
 }
