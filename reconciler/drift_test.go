@@ -113,7 +113,9 @@ func TestForeignObjectThatIsAsDefinedPlansToNothing(t *testing.T) {
 		w.says(apiRoute.String(), schema.WaitForeign, "locktide adopt "+apiRoute.String())
 		n := len(w.back.Writes())
 		w.do(schema.Command{Verb: "adopt", Target: apiRoute.String()})
-		w.until(time.Minute, "it is ours", func() bool { return w.healthy() && w.object(apiRoute).State == schema.StateSame && len(w.loop.Plan().Notes) == 0 })
+		w.until(time.Minute, "it is ours", func() bool {
+			return w.healthy() && w.object(apiRoute).State == schema.StateSame && len(w.loop.Plan().Notes) == 0
+		})
 		if got := w.verbs(n); got != "adopt shop.api" {
 			t.Fatalf("wrote %q", got)
 		}
