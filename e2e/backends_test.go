@@ -177,6 +177,13 @@ type alloc struct {
 	ClientStatus, DesiredStatus string
 	JobVersion                  int
 	CreateTime                  int64 // ns
+	TaskStates                  map[string]struct {
+		StartedAt time.Time
+		Events    []struct {
+			Type string
+			Time int64 // ns
+		}
+	}
 }
 
 func (a alloc) runs() bool { return a.DesiredStatus == "run" && a.ClientStatus == "running" }

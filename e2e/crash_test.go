@@ -2,70 +2,14 @@ package e2e
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"reflect"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"locktide.dev/drivers/devstack"
 )
-
-// Killed at random points of a rollout over several groups, the daemon ends
-// where it would have ended, and nobody is replaced twice.
-func TestKillNine(t *testing.T) {
-	f := newFleet(t, "kil")
-	apps := []app{{label: "web", version: "v1", count: 3}, {label: "one", version: "v1", count: 2}, {label: "two", version: "v1", count: 2}}
-	first := f.git.push("v1", f.files(apps...))
-	f.begin()
-	f.converged(first)
-	updates := f.updatingAll()
-	load := f.load()
-	for i := range apps {
-		apps[i].version = "v2"
-	}
-	second := f.git.push("v2", f.files(apps...))
-	least := map[string]int{"dc1": 3, "dc2": 3}
-	// Of 14 replacements; a random moment after the start of one of them.
-	at, total := 0, 14
-	for i, sig := range []os.Signal{os.Kill, os.Kill, syscall.SIGTERM, os.Kill} {
-		at += 1 + rand.IntN(3)
-		later := time.Duration(rand.IntN(1500)) * time.Millisecond
-		f.await(fmt.Sprintf("%d of %d replacements", at, total), func() error {
-			n := 0
-			for _, u := range updates {
-				n += len(u.created())
-			}
-			for dc := range least {
-				if serving, ok := f.serving("web", dc); ok {
-					least[dc] = min(least[dc], serving)
-				}
-			}
-			if n < at {
-				return fmt.Errorf("%d new allocations", n)
-			}
-			return nil
-		})
-		time.Sleep(later)
-		began := time.Now()
-		f.stop(sig)
-		t.Logf("stop %d: %v, %s after replacement %d, ended after %s", i, sig, later, at, time.Since(began).Round(10*time.Millisecond))
-		f.start()
-	}
-	f.converged(second)
-	f.answers("v2")
-	load.end()
-	for _, u := range updates {
-		u.wantEachOnce(1)
-	}
-	for dc, n := range least {
-		if n < 2 {
-			t.Errorf("only %d of 3 members of %s served at one time: one may be out", n, dc)
-		}
-	}
-}
 
 // A lost journal is rebuilt from the marks on the backends, without a write.
 func TestJournalLost(t *testing.T) {

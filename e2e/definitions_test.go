@@ -20,7 +20,9 @@ const soak = time.Second
 type app struct {
 	label   string // the last one of its name
 	version string
-	count   int      // in each datacenter
+	count   int      // in each group
+	cells   []string // of its groups, all in the first datacenter; none: one group in each
+	routed  bool     // the first one's route leads to it, too
 	args    []string // more of hello
 	shell   string   // instead of hello, with $LOCKTIDE for the program
 	check   string   // path of the check; empty: /healthz
@@ -47,8 +49,17 @@ defaults:
     stop: {delay: 2s}
     resources: {cpu_mhz: 20, memory_mib: 64}
 `, f.owner, strings.Join(f.places, ", "), soak)}
-	cells := strings.Join(f.places, ": {}, ") + ": {}"
+	var targets []string
 	for i, a := range apps {
+		if i == 0 || a.routed {
+			targets = append(targets, "{app: "+f.app(a.label)+"}")
+		}
+	}
+	for i, a := range apps {
+		cells := strings.Join(f.places, ": {}, ") + ": {}"
+		if len(a.cells) > 0 {
+			cells = strings.Join(a.cells, ": {datacenter: "+f.places[0]+"}, ") + ": {datacenter: " + f.places[0] + "}"
+		}
 		meta := ""
 		if a.mesh {
 			meta = " meta: {protocol: http},"
@@ -74,7 +85,7 @@ apps:
 			text += "    " + line
 		}
 		if i == 0 {
-			text += fmt.Sprintf("\nroutes:\n  %s: {domains: [%s], to: [{app: %s}], via: edge}\n", f.owner, f.domain(), f.app(a.label))
+			text += fmt.Sprintf("\nroutes:\n  %s: {domains: [%s], to: [%s], via: edge}\n", f.owner, f.domain(), strings.Join(targets, ", "))
 		}
 		files["apps/"+a.label+".yaml"] = text
 	}

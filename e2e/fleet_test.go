@@ -70,9 +70,9 @@ token_file: %s
 journal: %s
 brake_file: %s
 nomad:
-  main: {address: "%s", datacenters: [dc1, dc2, dc3]}
+  main: {address: "%s", datacenters: [dc1, dc2, dc3, dc4]}
 consul:
-  main: {address: "%s", datacenters: [dc1, dc2, dc3], prefix: %s}
+  main: {address: "%s", datacenters: [dc1, dc2, dc3, dc4], prefix: %s}
 nginx:
   edge: {dir: %s, listen: "%s"}
 `, owner, f.file("fleet.git"), f.api, f.file("token"), f.file("journal.db"), f.file("BRAKE"), f.nomad.address,

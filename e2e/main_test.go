@@ -22,7 +22,7 @@ var world struct {
 }
 
 // servers are a Consul and a Nomad with clients in the datacenters dc1 and dc2,
-// and two in dc3, whose fleet may drain them.
+// two in dc3, whose fleet may drain them, and three in dc4 for large groups.
 type servers struct {
 	consul *devstack.ConsulCluster
 	nomad  *devstack.NomadCluster
@@ -73,7 +73,8 @@ func run(m *testing.M) (code int, err error) {
 	}
 	world.shared, err = startServers(context.Background(), false, devstack.NomadClient{Name: "node1", Datacenter: "dc1"},
 		devstack.NomadClient{Name: "node2", Datacenter: "dc2"}, devstack.NomadClient{Name: "node3", Datacenter: "dc3"},
-		devstack.NomadClient{Name: "node4", Datacenter: "dc3"})
+		devstack.NomadClient{Name: "node4", Datacenter: "dc3"}, devstack.NomadClient{Name: "node5", Datacenter: "dc4"},
+		devstack.NomadClient{Name: "node6", Datacenter: "dc4"}, devstack.NomadClient{Name: "node7", Datacenter: "dc4"})
 	if err != nil {
 		return 1, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +16,7 @@ import (
 // version and fails, slows down or crashes when told to.
 func (s *shared) helloCommand() *cobra.Command {
 	var name string
-	var fail bool
+	var fail, errs bool
 	var slow, crashAfter time.Duration
 	c := &cobra.Command{
 		Use:    "hello",
@@ -42,7 +43,10 @@ func (s *shared) helloCommand() *cobra.Command {
 			mux.Handle("GET /missing", http.NotFoundHandler())
 			mux.HandleFunc("GET /", func(w http.ResponseWriter, _ *http.Request) {
 				time.Sleep(slow)
-				fmt.Fprintf(w, "hello from %s, version %s (%s)\n", name, version, firstOf(os.Getenv("NOMAD_DC"), "local"))
+				if errs {
+					w.WriteHeader(http.StatusInternalServerError)
+				}
+				fmt.Fprintf(w, "hello from %s, version %s (%s)\n", name, version, strings.TrimSpace(firstOf(os.Getenv("NOMAD_DC"), "local")+" "+os.Getenv("NOMAD_ALLOC_ID")))
 			})
 			server := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 			ended := make(chan error, 1)
@@ -67,6 +71,7 @@ func (s *shared) helloCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&name, "name", firstOf(os.Getenv("NOMAD_TASK_NAME"), "hello"), "what it calls itself")
 	f.BoolVar(&fail, "fail", false, "never become healthy")
+	f.BoolVar(&errs, "errors", false, "pass the checks, and answer everything else with an error")
 	f.DurationVar(&slow, "slow", 0, "wait before each answer")
 	f.DurationVar(&crashAfter, "crash-after", 0, "end with an error after this time")
 	return c
