@@ -13,29 +13,35 @@ import (
 // perTurn bounds how many rollouts one turn asks, so that a brake is never far.
 const perTurn = 500
 
+// sweepEvery bounds how long a rollout may go without being asked at all.
+const sweepEvery = time.Minute
+
 // roll asks every rollout with news, or whose time has come, for its next
 // step; the steps' wants are not dispatched before they are journaled.
 func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 	st := &l.st
 	wake = l.retry(now)
-	shown := map[string]bool{}
-	for id := range st.rollouts {
-		step, known := st.steps[id]
-		due := !step.Wake.IsZero() && !now.Before(step.Wake)
-		if known && !st.news[id] && !due {
-			wake = earliest(wake, step.Wake)
-			continue
-		}
-		shown[id] = true
+	due, next := st.alarms.due(now)
+	wake = earliest(wake, next)
+	for _, id := range due {
+		st.news[id] = true
 	}
-	if len(shown) == 0 {
+	ids := make([]string, 0, len(st.news))
+	for id := range st.news {
+		if _, running := st.rollouts[id]; running {
+			ids = append(ids, id)
+		} else {
+			delete(st.news, id)
+		}
+	}
+	if len(ids) == 0 {
 		return nil, wake
 	}
-	ids := sortedKeys(shown)
+	slices.Sort(ids)
 	if len(ids) > perTurn { // the rest keeps its news; commands and outcomes come between
 		ids, wake = ids[:perTurn], now
-		shown = map[string]bool{}
 	}
+	shown := map[string]bool{}
 	seen, writes := l.seen(), map[schema.Key][]schema.Action{}
 	for _, a := range st.inflight {
 		writes[a.Key] = append(writes[a.Key], a)
@@ -46,10 +52,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 		shown[id] = true
 		l.undeny(id)
 		step := rollout.Next(st.rollouts[id], l.seenBy(st.rollouts[id], seen, writes), now)
-		st.steps[id] = step
-		st.gates.asks(id, step.Ask)
-		st.rollouts[id] = step.Rollout
-		st.dirty = true
+		l.took(id, step, now)
 		for _, it := range step.Rollout.Items {
 			if st.target[it.Key] != it.To {
 				l.aim(it.Item)
@@ -73,10 +76,27 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 			l.ringMembers()
 		}
 		wants = append(wants, step.Want...)
-		wake = earliest(wake, step.Wake)
+		wake = earliest(wake, st.alarms.at[id])
 	}
 	l.consume(shown)
 	return wants, wake
+}
+
+// took records a rollout's next step, and when it is to be asked again without
+// news.
+func (l *Loop) took(id string, step rollout.Step, now time.Time) {
+	st := &l.st
+	st.steps[id] = step
+	st.gates.asks(id, step.Ask)
+	l.keep(step.Rollout)
+	if delete(st.eager, id); len(step.Read) > 0 {
+		st.eager[id] = true
+	}
+	wake := now.Add(sweepEvery)
+	if !step.Wake.IsZero() && step.Wake.Before(wake) {
+		wake = step.Wake
+	}
+	st.alarms.set(id, wake)
 }
 
 // disown takes back the targets of what a rollout that goes back never wrote:
@@ -219,9 +239,8 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 	} else {
 		st.ledger = ledger.Ended(st.ledger, r.ID, failed)
 	}
-	delete(st.rollouts, id)
-	delete(st.steps, id)
-	st.planDue, st.dirty, st.freed = true, true, true
+	l.drop(id)
+	st.planDue, st.freed = true, true
 	h := schema.HistoryEntry{Writer: "locktide", What: "rollout ended: " + r.Phase, App: id, Commit: r.Commit}
 	if ok {
 		for _, it := range r.Items {

@@ -121,9 +121,9 @@ func (l *Loop) resume(c schema.Command) schema.Answer {
 	if leaves {
 		st.meta.Observe = false
 	}
-	for id, r := range st.rollouts {
+	for _, r := range st.rollouts {
 		if next, err := rollout.Command(r, "resume", time.Now()); err == nil {
-			st.rollouts[id] = next
+			l.keep(next)
 		}
 	}
 	a := done("%s lifted", plural(lifted, "brake"))

@@ -206,7 +206,8 @@ func (l *Loop) steer(c schema.Command) schema.Answer {
 	if err != nil {
 		return refuse("%v", err)
 	}
-	st.rollouts[id], st.news[id] = next, true
+	l.keep(next)
+	st.news[id] = true
 	return done("%s: %s", c.Verb, id)
 }
 
@@ -223,7 +224,8 @@ func (l *Loop) steerIncomplete(c schema.Command, id string, r rollout.Rollout) s
 		l.finish(next, time.Now())
 		return done("%s is accepted as it is: it is good to go back to from now on", id)
 	}
-	st.rollouts[id], st.news[id] = next, true
+	l.keep(next)
+	st.news[id] = true
 	return done("%s: %s", c.Verb, id)
 }
 

@@ -41,22 +41,23 @@ func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Tim
 	wants = append(wants, asked...)
 	st.extra = nil
 	defer func() { l.unsent(asked) }()
-	fresh := wants[:0]
+	before, ids := st.ledger, st.holders.ids
+	fresh, may := wants[:0], !l.observing() && l.mayWrite(now)
 	for _, a := range wants {
-		if _, busy := st.inflight[a.ID]; !busy && st.learn[l.backendNamed(a.Key)] == nil {
+		if _, busy := st.inflight[a.ID]; busy {
+			continue
+		}
+		if may && st.learn[l.backendNamed(a.Key)] == nil {
 			fresh = append(fresh, a)
+		} else if id, ok := ids[a.Rollout]; ok {
+			st.eager[id] = true
 		}
 	}
-	before := st.ledger
-	var ids map[string]string
-	if len(fresh) > 0 {
-		ids = l.partitions()
-	}
 	var granted []schema.Action
-	if len(fresh) > 0 && !l.observing() && l.mayWrite(now) {
+	if len(fresh) > 0 {
 		var refusals []ledger.Refusal
-		granted, refusals, st.ledger = ledger.Admit(st.ledger, fresh, l.env(now), now)
-		l.deny(refusals, ids)
+		granted, refusals, st.ledger = ledger.Admit(st.ledger, fresh, l.env(fresh, now), now)
+		l.deny(refusals)
 		st.dirty = true
 	}
 	if !l.persist(ctx) {
@@ -104,41 +105,19 @@ func (l *Loop) owned(now time.Time) map[schema.Kind]int {
 	return out
 }
 
-func (l *Loop) env(now time.Time) ledger.Env {
+// env is what the ledger is to know to judge these actions.
+func (l *Loop) env(wants []schema.Action, now time.Time) ledger.Env {
 	st := &l.st
-	env := ledger.Env{Limits: l.cfg.Limits, Rollouts: map[string]ledger.Info{}, Owned: map[schema.Kind]int{}, Approved: map[string]bool{}}
-	for id, r := range st.rollouts {
-		info := ledger.Info{Partition: id, Commit: brings(r), Apps: r.Apps, Back: r.Back, Failing: failing(r)}
-		for _, it := range r.Items {
-			info.Begun = info.Begun || it.Started
-			if g, ok := l.group(it.Group); ok {
-				info.Team = g.Owner
-			}
-		}
-		env.Rollouts[r.ID] = info
+	env := ledger.Env{Limits: l.cfg.Limits, Rollouts: st.holders.infos, Approved: map[string]bool{}}
+	if slices.ContainsFunc(wants, func(a schema.Action) bool { return a.Charge.Deletes }) {
+		env.Owned = l.owned(now)
 	}
-	env.Owned = l.owned(now)
 	for _, set := range st.meta.Approved {
 		if len(set) == 1 {
 			env.Approved[set[0]] = true
 		}
 	}
 	return env
-}
-
-// brings names the commit whose change a rollout brings; a repair brings none.
-func brings(r rollout.Rollout) string {
-	for _, it := range append(r.Items, r.Origin...) {
-		if it.From.Digest != it.To.Digest {
-			return r.Commit
-		}
-	}
-	return ""
-}
-
-// failing says whether a gate failed; an operator's abort is no failure.
-func failing(r rollout.Rollout) bool {
-	return r.Verdict != nil && r.Verdict.Gate != "abort" && r.Verdict.Gate != "rollback"
 }
 
 // enqueue binds what a partition's decision read: the body and the version.
@@ -171,16 +150,15 @@ func (l *Loop) enqueue(a schema.Action, partition string, now time.Time) {
 // the lease or a brake came in between: it is decided anew.
 func (l *Loop) recall(now time.Time) {
 	st := &l.st
-	var env ledger.Env
+	braked, may := l.braked() != "", l.mayWrite(now)
 	for _, name := range sortedKeys(st.queues) {
 		q := st.queues[name]
-		if len(q.waiting) > 0 && env.Rollouts == nil {
-			env = l.env(now)
+		if may && !braked && len(st.ledger.Brakes) == 0 {
+			continue
 		}
 		q.waiting = slices.DeleteFunc(q.waiting, func(a schema.Action) bool {
-			_, braked := st.ledger.Braked(env.Rollouts[a.Rollout], a)
-			stopped := ledger.Disruptive(a) && (braked || l.braked() != "")
-			if l.mayWrite(now) && !stopped {
+			_, stopped := st.ledger.Braked(st.holders.infos[a.Rollout], a)
+			if may && !(ledger.Disruptive(a) && (stopped || braked)) {
 				return false
 			}
 			st.news[st.owners[a.ID]] = true

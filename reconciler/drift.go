@@ -106,7 +106,8 @@ func (l *Loop) repairDrift(now time.Time) {
 		items := byPartition[id]
 		sortItems(items)
 		r := rollout.Start(schema.Partition{ID: id, Apps: apps[id], Items: items}, l.body, st.meta.InForce, now)
-		st.rollouts[id], st.news[id], st.dirty = r, true, true
+		l.keep(r)
+		st.news[id] = true
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "repairs drift of " + plural(len(items), "object"), App: id})
 	}
 }

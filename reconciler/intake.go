@@ -216,6 +216,9 @@ func (l *Loop) setHead(objects []schema.Object) {
 	}
 	l.pinHead()
 	l.takePacing()
+	for _, r := range st.rollouts {
+		st.holders.infos[r.ID] = l.info(r) // whose team it is may be another
+	}
 	st.planDue, st.dirty, st.compiled = true, true, true
 }
 

@@ -6,22 +6,17 @@ import (
 	"time"
 
 	"locktide.dev/reconciler/ledger"
-	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
 
 // Whom to ask for a next step: a rollout costs the engine nothing while it
 // waits for something that did not happen.
 
-// sweepEvery bounds how long a rollout may go without being asked at all.
-const sweepEvery = 15 * time.Second
-
 // everybody makes every rollout decide anew.
 func (l *Loop) everybody() {
 	for id := range l.st.rollouts {
 		l.st.news[id] = true
 	}
-	l.st.swept = time.Now()
 }
 
 // spread makes those rollouts decide anew that a reading says something new
@@ -30,27 +25,29 @@ func (l *Loop) everybody() {
 // when the ledger would grant it.
 func (l *Loop) spread(keys map[schema.Key]bool, groups map[string]bool) {
 	st := &l.st
-	if time.Since(st.swept) > sweepEvery {
-		l.everybody()
-		return
-	}
-	for id, r := range st.rollouts {
-		step, known := st.steps[id]
-		_, denied := st.denied[id]
-		if !known || len(step.Read) > 0 || (len(step.Want) > 0 && !denied) ||
-			slices.ContainsFunc(r.Items, func(it rollout.Item) bool { return keys[it.Key] || groups[it.Group] }) {
+	tell := func(partitions []string) {
+		for _, id := range partitions {
 			st.news[id] = true
 		}
+	}
+	for k := range keys {
+		tell(st.holders.keys[k])
+	}
+	for g := range groups {
+		tell(st.holders.groups[g])
+	}
+	for id := range st.eager {
+		st.news[id] = true
 	}
 }
 
 // deny keeps what the ledger refused.
-func (l *Loop) deny(refusals []ledger.Refusal, ids map[string]string) {
+func (l *Loop) deny(refusals []ledger.Refusal) {
 	st := &l.st
 	st.freed = st.freed || len(refusals) > 0
 	for _, r := range refusals {
 		st.refusals[r.Action.Key] = r.Reason
-		if id, ok := ids[r.Action.Rollout]; ok {
+		if id, ok := st.holders.ids[r.Action.Rollout]; ok {
 			st.denied[id] = append(st.denied[id], r.Action)
 		}
 	}
@@ -86,7 +83,6 @@ func (l *Loop) retry(now time.Time) (next time.Time) {
 		return next
 	}
 	st.retried, st.freed = now, false
-	ids := l.partitions()
 	var wants []schema.Action
 	for id, actions := range st.denied {
 		if _, running := st.rollouts[id]; !running {
@@ -95,23 +91,14 @@ func (l *Loop) retry(now time.Time) (next time.Time) {
 		}
 		wants = append(wants, actions...)
 	}
-	granted, refused, _ := ledger.Admit(st.ledger, wants, l.env(now), now)
+	granted, refused, _ := ledger.Admit(st.ledger, wants, l.env(wants, now), now)
 	for _, a := range granted {
-		st.news[ids[a.Rollout]] = true
+		st.news[st.holders.ids[a.Rollout]] = true
 	}
 	for _, r := range refused {
 		st.refusals[r.Action.Key] = r.Reason
 	}
 	return now.Add(retryIdle)
-}
-
-// partitions gives the partition of each rollout's id.
-func (l *Loop) partitions() map[string]string {
-	out := make(map[string]string, len(l.st.rollouts))
-	for id, r := range l.st.rollouts {
-		out[r.ID] = id
-	}
-	return out
 }
 
 // sameLive says whether two readings of an object say the same.

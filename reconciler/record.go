@@ -121,7 +121,9 @@ type state struct {
 	retried  time.Time                    // when the ledger was last asked for them again
 	freed    bool                         // a rollout ended, or something was refused, since
 	asked    int                          // rollouts that this turn asked for their next step
-	swept    time.Time                    // when every rollout was last asked
+	holders  holders                      // where running rollouts are found
+	alarms   alarms                       // when they are asked without news
+	eager    map[string]bool              // partitions that every reading is news for
 	owners   map[schema.Digest]string     // action -> partition
 	lastBody map[schema.Key]schema.Digest
 
@@ -173,7 +175,7 @@ func newState() state {
 		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{}, compared: map[schema.Key]schema.Digest{}, written: map[schema.Key]time.Time{},
 		drift: map[schema.Key]time.Time{}, repair: map[schema.Key]bool{}, inflight: map[schema.Digest]schema.Action{},
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
-		waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
+		holders: newHolders(), alarms: alarms{at: map[string]time.Time{}}, eager: map[string]bool{}, waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
 		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]string{}, saved: newSaved(), planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
@@ -202,11 +204,11 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 			l.stored(Entry{t, k, v})
 		}
 	}
-	head := schema.Snapshot{}
+	head, rollouts := schema.Snapshot{}, map[string]rollout.Rollout{}
 	for _, err := range []error{
 		readOne(tables, tableMeta, "state", &st.meta), readOne(tables, tableLedger, "ledger", &st.ledger),
 		readKeys(tables, tableHead, head), readKeys(tables, tableTarget, st.target), readKeys(tables, tableReceipts, st.receipts),
-		readAll(tables, tableGoods, st.goods), readAll(tables, tableRollouts, st.rollouts), readAll(tables, tableHolds, st.operator),
+		readAll(tables, tableGoods, st.goods), readAll(tables, tableRollouts, rollouts), readAll(tables, tableHolds, st.operator),
 		readAll(tables, tablePins, st.pins), readAll(tables, tableOverrides, st.overrides), readAll(tables, tableRefused, st.refused),
 	} {
 		if err != nil {
@@ -227,7 +229,6 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 		}
 		st.history = append(st.history, h)
 	}
-	st.saved.holds(head, st)
 	for k, e := range head {
 		o, ok := l.body(e.Body)
 		if !ok {
@@ -247,10 +248,11 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 		st.fleet = cloneFleet(st.source)
 		l.override(st.fleet)
 	}
-	for p, r := range st.rollouts {
-		st.rollouts[p] = rollout.Resumed(r, time.Now())
+	for p, r := range rollouts {
+		l.keep(rollout.Resumed(r, time.Now()))
 		st.news[p] = true
 	}
+	st.saved.holds(head, st)
 	l.rebuilt()
 	_, known := tables[tableMeta]["state"]
 	st.meta.Observe = !l.cfg.Resume && (st.meta.Observe || !known)

@@ -45,16 +45,15 @@ func (l *Loop) replan(now time.Time) {
 	if len(plan.Partitions) == 0 {
 		return
 	}
-	held := l.holders()
 	for _, p := range plan.Partitions {
-		over := l.overlapping(p, held)
+		over := l.overlapping(p)
 		if why := l.mayStart(p, over, ids, now); why.Code != "" {
 			for _, it := range p.Items {
 				st.waits[it.Key] = why
 			}
 			continue
 		}
-		held.add(l.start(p, over, now))
+		l.start(p, over, now)
 	}
 }
 
@@ -184,32 +183,9 @@ func (l *Loop) queued(r rollout.Rollout) bool {
 	return false
 }
 
-// holders finds running rollouts by the apps and keys that they work on.
-type holders struct {
-	apps map[string][]string // ids of partitions
-	keys map[schema.Key][]string
-}
-
-func (l *Loop) holders() *holders {
-	h := &holders{map[string][]string{}, map[schema.Key][]string{}}
-	for _, r := range l.st.rollouts {
-		h.add(r)
-	}
-	return h
-}
-
-func (h *holders) add(r rollout.Rollout) {
-	for _, a := range r.Apps {
-		h.apps[a] = append(h.apps[a], r.Partition)
-	}
-	for _, it := range r.Items {
-		h.keys[it.Key] = append(h.keys[it.Key], r.Partition)
-	}
-}
-
 // overlapping lists running rollouts that share an app or a key with p.
-func (l *Loop) overlapping(p schema.Partition, h *holders) []string {
-	ids := []string{p.ID}
+func (l *Loop) overlapping(p schema.Partition) []string {
+	ids, h := []string{p.ID}, &l.st.holders
 	for _, a := range p.Apps {
 		ids = append(ids, h.apps[a]...)
 	}
@@ -225,7 +201,7 @@ func (l *Loop) overlapping(p schema.Partition, h *holders) []string {
 
 // start starts a partition's rollout, or has it take over from the one that
 // it overlaps.
-func (l *Loop) start(p schema.Partition, over []string, now time.Time) rollout.Rollout {
+func (l *Loop) start(p schema.Partition, over []string, now time.Time) {
 	st := &l.st
 	for _, app := range p.Apps {
 		if l.ranWell(app) {
@@ -239,7 +215,9 @@ func (l *Loop) start(p schema.Partition, over []string, now time.Time) rollout.R
 		if r.ID != old.ID {
 			st.ledger = ledger.Dropped(st.ledger, old.ID)
 		}
-		delete(st.rollouts, over[0])
+		if over[0] != r.Partition {
+			l.drop(over[0])
+		}
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "superseded the rollout of " + over[0], App: p.ID, Commit: st.meta.InForce})
 	} else if ref := st.refused[p.ID]; ref.Rollout != nil { // good is still what was before it
 		r = rollout.Supersede(*ref.Rollout, p, l.body, st.meta.InForce, now)
@@ -247,14 +225,13 @@ func (l *Loop) start(p schema.Partition, over []string, now time.Time) rollout.R
 		r = rollout.Start(p, l.body, st.meta.InForce, now)
 	}
 	delete(st.refused, p.ID)
-	st.rollouts[r.Partition] = r
-	st.news[r.Partition], st.dirty = true, true
+	l.keep(r)
+	st.news[r.Partition] = true
 	for _, it := range p.Items {
 		l.aim(it)
 	}
 	l.note(schema.HistoryEntry{Writer: "locktide", What: "started a rollout of " + plural(len(r.Items), "object"), App: r.Partition,
 		Commit: st.meta.InForce, Author: st.meta.Author, Reason: p.Items[0].Reason.Code})
-	return r
 }
 
 // aim makes an item's end the target.

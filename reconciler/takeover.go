@@ -3,10 +3,12 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"locktide.dev/drivers"
 	"locktide.dev/reconciler/ledger"
+	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
 
@@ -122,13 +124,9 @@ func (l *Loop) learned(name string, x *lesson, owned []drivers.Owned, err error)
 	delete(st.learn, name)
 	st.meta.Learned = with(st.meta.Learned, name)
 	for id, r := range st.rollouts {
-		for _, it := range r.Items {
-			if l.backendNamed(it.Key) == name {
-				st.ledger = ledger.Dropped(st.ledger, r.ID)
-				delete(st.rollouts, id)
-				delete(st.steps, id)
-				break
-			}
+		if slices.ContainsFunc(r.Items, func(it rollout.Item) bool { return l.backendNamed(it.Key) == name }) {
+			st.ledger = ledger.Dropped(st.ledger, r.ID)
+			l.drop(id)
 		}
 	}
 	changed := 0
