@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"locktide.dev/reconciler/ledger"
 	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
@@ -63,7 +62,8 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 			l.quarantine(step.Rollout)
 		}
 		if s, open := st.ledger.Open[step.Rollout.ID]; open && step.Rollout.Phase == rollout.PhaseBraked && step.Rollout.Verdict != nil && !s.Judged {
-			st.ledger, st.freed = ledger.Stands(st.ledger, step.Rollout.ID), true
+			st.ledger.Stand(step.Rollout.ID, l.cfg.Limits.SlowStart)
+			st.freed = true
 		}
 		if step.Finished {
 			l.finish(step.Rollout, now)
@@ -233,11 +233,11 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 	id := r.Partition
 	ok := r.Phase == rollout.PhaseDone
 	failed := !ok && r.Phase != rollout.PhaseAborted
-	st.ledger = ledger.Counted(st.ledger, r.ID, brings(r), failed, now)
+	st.ledger.Count(r.ID, brings(r), failed, now)
 	if r.Phase == rollout.PhaseAborted {
-		st.ledger = ledger.Dropped(st.ledger, r.ID)
+		st.ledger.Drop(r.ID)
 	} else {
-		st.ledger = ledger.Ended(st.ledger, r.ID, failed)
+		st.ledger.End(r.ID, failed, l.cfg.Limits.SlowStart)
 	}
 	l.drop(id)
 	st.planDue, st.freed = true, true

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"locktide.dev/drivers"
-	"locktide.dev/reconciler/ledger"
 	"locktide.dev/reconciler/planner"
 	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
@@ -213,7 +212,7 @@ func (l *Loop) start(p schema.Partition, over []string, now time.Time) {
 		old := st.rollouts[over[0]]
 		r = rollout.Supersede(old, p, l.body, st.meta.InForce, now)
 		if r.ID != old.ID {
-			st.ledger = ledger.Dropped(st.ledger, old.ID)
+			st.ledger.Drop(old.ID)
 		}
 		if over[0] != r.Partition {
 			l.drop(over[0])

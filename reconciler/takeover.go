@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"locktide.dev/drivers"
-	"locktide.dev/reconciler/ledger"
 	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
@@ -125,7 +124,7 @@ func (l *Loop) learned(name string, x *lesson, owned []drivers.Owned, err error)
 	st.meta.Learned = with(st.meta.Learned, name)
 	for id, r := range st.rollouts {
 		if slices.ContainsFunc(r.Items, func(it rollout.Item) bool { return l.backendNamed(it.Key) == name }) {
-			st.ledger = ledger.Dropped(st.ledger, r.ID)
+			st.ledger.Drop(r.ID)
 			l.drop(id)
 		}
 	}

@@ -171,8 +171,8 @@ func (w *world) ask(ctx context.Context, x *way) error {
 	}
 	if x.step.Finished {
 		x.done, w.done[x.partition.ID], x.told.Ends = true, true, w.now.Sub(w.began)
-		w.ledger = ledger.Counted(w.ledger, x.rollout.ID, w.in.Plan.Commit, false, w.now)
-		w.ledger = ledger.EndedWithin(w.ledger, x.rollout.ID, false, w.in.Limits.SlowStart)
+		w.ledger.Count(x.rollout.ID, w.in.Plan.Commit, false, w.now)
+		w.ledger.End(x.rollout.ID, false, w.in.Limits.SlowStart)
 	}
 	return nil
 }

@@ -31,17 +31,24 @@ func Admit(l Ledger, want []schema.Action, env Env, now time.Time) (granted []sc
 
 func admit(l Ledger, want []schema.Action, env Env, now time.Time, g guards) (granted []schema.Action, refused []Refusal, next Ledger) {
 	next = l.clone(now)
-	env.running = next.tally(env)
-	sorted := slices.Clone(want)
-	slices.SortStableFunc(sorted, func(a, b schema.Action) int {
-		return cmp.Or(cmp.Compare(rank(a, env), rank(b, env)), strings.Compare(a.Rollout, b.Rollout), a.Key.Compare(b.Key), strings.Compare(string(a.ID), string(b.ID)))
+	env.running, env.used = next.tally(env), next.slots()
+	type ranked struct {
+		rank int
+		*schema.Action
+	}
+	sorted := make([]ranked, len(want))
+	for i := range want {
+		sorted[i] = ranked{rank(want[i], env), &want[i]}
+	}
+	slices.SortStableFunc(sorted, func(a, b ranked) int {
+		return cmp.Or(cmp.Compare(a.rank, b.rank), strings.Compare(a.Rollout, b.Rollout), a.Key.Compare(b.Key), strings.Compare(string(a.ID), string(b.ID)))
 	})
 	for _, a := range sorted {
-		if why, ok := next.admit(a, env, now, g); !ok {
-			refused = append(refused, Refusal{a, why})
+		if why, ok := next.admit(*a.Action, env, now, g); !ok {
+			refused = append(refused, Refusal{*a.Action, why})
 			continue
 		}
-		granted = append(granted, a)
+		granted = append(granted, *a.Action)
 	}
 	return granted, refused, next
 }
@@ -91,20 +98,22 @@ func (l *Ledger) admit(a schema.Action, env Env, now time.Time, g guards) (schem
 		if why, ok := l.slot(a, info, env, lim, g); !ok {
 			return why, false
 		}
-		*l = Opened(*l, a.Rollout, info, []string{a.Charge.Datacenter}, now)
+		l.open(a.Rollout, info, []string{a.Charge.Datacenter}, now)
+		env.used.add(l.Open[a.Rollout])
 	}
-	l.record(a, now)
+	l.record(a, env, now)
 	return schema.Reason{}, true
 }
 
 // record books what was granted.
-func (l *Ledger) record(a schema.Action, now time.Time) {
+func (l *Ledger) record(a schema.Action, env Env, now time.Time) {
 	if a.Charge.Members > 0 && a.Charge.Group != "" {
 		l.Groups[a.Charge.Group] = Taken{ID: a.ID, Rollout: a.Rollout, Members: a.Charge.Members, At: now}
 	}
 	if s, ok := l.Open[a.Rollout]; ok && a.Charge.Datacenter != "" && !slices.Contains(s.Datacenters, a.Charge.Datacenter) {
 		s.Datacenters = append(slices.Clone(s.Datacenters), a.Charge.Datacenter)
 		l.Open[a.Rollout] = s
+		env.used.datacenters[a.Charge.Datacenter]++
 	}
 	if a.Charge.Deletes && !slices.ContainsFunc(l.Deletes[a.Key.Kind], func(s Stamp) bool { return s.Key == a.Key }) {
 		l.Deletes[a.Key.Kind] = append(l.Deletes[a.Key.Kind], Stamp{a.Key, now})
@@ -152,15 +161,7 @@ func (l *Ledger) deletion(a schema.Action, owned int, lim Limits) (schema.Reason
 }
 
 func (l *Ledger) slot(a schema.Action, info Info, env Env, lim Limits, g guards) (schema.Reason, bool) {
-	inFleet, inCenter := 0, 0
-	for _, s := range l.Open {
-		if s.Fleet == info.Fleet {
-			inFleet++
-		}
-		if slices.Contains(s.Datacenters, a.Charge.Datacenter) {
-			inCenter++
-		}
-	}
+	inFleet, inCenter := env.used.fleets[info.Fleet], env.used.datacenters[a.Charge.Datacenter]
 	if why, ok := l.commit(info, env, lim); !ok && !g.noCommit {
 		return why, false
 	}
@@ -192,6 +193,24 @@ func (l *Ledger) commit(info Info, env Env, lim Limits) (schema.Reason, bool) {
 	return schema.Reason{Code: schema.WaitCommitBrake, Message: fmt.Sprintf("%d of %d started partitions of commit %s failed (allowed %d)", c.Failed, c.Started, short(info.Commit), allowed), Next: "locktide approve " + short(info.Commit)}, false
 }
 
+// used counts the open slots.
+type used struct{ fleets, datacenters map[string]int }
+
+func (l *Ledger) slots() used {
+	u := used{map[string]int{}, map[string]int{}}
+	for _, s := range l.Open {
+		u.add(s)
+	}
+	return u
+}
+
+func (u used) add(s Slot) {
+	u.fleets[s.Fleet]++
+	for _, dc := range s.Datacenters {
+		u.datacenters[dc]++
+	}
+}
+
 // tally sums up what running rollouts add to their commits' accounts.
 func (l *Ledger) tally(env Env) map[string]Commit {
 	out := map[string]Commit{}
@@ -208,85 +227,79 @@ func (l *Ledger) tally(env Env) map[string]Commit {
 	return out
 }
 
-// Counted judges a commit by a rollout that ended without ever having had a
+// Count judges a commit by a rollout that ended without ever having had a
 // slot, such as one that only created.
-func Counted(l Ledger, rollout, commit string, failed bool, now time.Time) Ledger {
+func (l *Ledger) Count(rollout, commit string, failed bool, now time.Time) {
 	if _, open := l.Open[rollout]; open || commit == "" {
-		return l
+		return
 	}
-	l = l.clone(now)
 	c := l.Commits[commit]
 	c.At, c.Started, c.Ended = now, c.Started+1, c.Ended+1
 	if failed {
 		c.Failed++
 	}
-	l.Commits[commit] = c
-	return l
+	put(&l.Commits, commit, c)
 }
 
-// Opened records an open disruptive rollout; one that is open already is not
+// open records an open disruptive rollout; one that is open already is not
 // counted again.
-func Opened(l Ledger, rollout string, info Info, datacenters []string, now time.Time) Ledger {
-	l = l.clone(now)
+func (l *Ledger) open(rollout string, info Info, datacenters []string, now time.Time) {
 	if _, ok := l.Open[rollout]; ok {
-		return l
+		return
 	}
-	l.Open[rollout] = Slot{At: now, Fleet: info.Fleet, Datacenters: slices.Clone(datacenters), Commit: info.Commit}
+	put(&l.Open, rollout, Slot{At: now, Fleet: info.Fleet, Datacenters: slices.Clone(datacenters), Commit: info.Commit})
 	if info.Commit != "" {
 		c := l.Commits[info.Commit]
 		c.At, c.Started, c.InWave, c.Wave = now, c.Started+1, c.InWave+1, max(1, c.Wave)
-		l.Commits[info.Commit] = c
+		put(&l.Commits, info.Commit, c)
 	}
-	return l
 }
 
-// Ended frees a rollout's slot and judges its commit: a wave whose rollouts
-// all ended well doubles the next one, any failure repeats its size. Ending
-// what is not open changes nothing. SlowStart's default bounds the wave.
-func Ended(l Ledger, rollout string, failed bool) Ledger { return EndedWithin(l, rollout, failed, 0) }
-
-// EndedWithin is Ended with another last wave than the default.
-func EndedWithin(l Ledger, rollout string, failed bool, slowStart int) Ledger {
+// End frees a rollout's slot and judges its commit: a wave whose rollouts all
+// ended well doubles the next one, up to slowStart (0: its default), any
+// failure repeats its size. Ending what is not open changes nothing.
+func (l *Ledger) End(rollout string, failed bool, slowStart int) {
 	s, ok := l.Open[rollout]
 	if !ok {
-		return l
+		return
 	}
-	l = l.clone(time.Time{})
 	delete(l.Open, rollout)
 	if !s.Judged {
 		l.judge(s.Commit, failed, slowStart)
 	}
-	return l
 }
 
-// Stands judges the commit of a rollout that failed and stands until somebody
+// Stand judges the commit of a rollout that failed and stands until somebody
 // decides: it keeps its slot, and holds up no other of its commit.
-func Stands(l Ledger, rollout string) Ledger {
+func (l *Ledger) Stand(rollout string, slowStart int) {
 	s, ok := l.Open[rollout]
 	if !ok || s.Judged {
-		return l
+		return
 	}
-	l = l.clone(time.Time{})
 	s.Judged = true
 	l.Open[rollout] = s
-	l.judge(s.Commit, true, 0)
-	return l
+	l.judge(s.Commit, true, slowStart)
 }
 
-// Dropped frees the slot of a rollout that came to no end of its own (a newer
+// Drop frees the slot of a rollout that came to no end of its own (a newer
 // commit or an operator took it away): that says nothing of its commit.
-func Dropped(l Ledger, rollout string) Ledger {
+func (l *Ledger) Drop(rollout string) {
 	s, ok := l.Open[rollout]
 	if !ok {
-		return l
+		return
 	}
-	l = l.clone(time.Time{})
 	delete(l.Open, rollout)
 	if c, ok := l.Commits[s.Commit]; ok && !s.Judged {
 		c.Started, c.InWave = max(0, c.Started-1), max(0, c.InWave-1)
 		l.Commits[s.Commit] = c
 	}
-	return l
+}
+
+func put[V any](m *map[string]V, k string, v V) {
+	if *m == nil {
+		*m = map[string]V{}
+	}
+	(*m)[k] = v
 }
 
 // judge counts the end of a rollout for its commit.

@@ -30,6 +30,7 @@ type Env struct {
 	Approved map[string]bool     // commits whose rest was approved past the commit brake
 
 	running map[string]Commit // what Rollouts add to each commit's account
+	used    used
 }
 
 // Info is what the ledger must know of a rollout.

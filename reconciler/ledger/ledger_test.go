@@ -77,7 +77,7 @@ func spread(n int, bad func(int) bool, g guards) (waves []int, l Ledger) {
 			if _, err := fmt.Sscanf(a.Rollout, "r%d", &i); err != nil {
 				panic(err)
 			}
-			l = Ended(l, a.Rollout, bad(i))
+			l.End(a.Rollout, bad(i), 0)
 		}
 	}
 	return waves, l
@@ -216,7 +216,7 @@ func history(seed []int, g guards) string {
 		}
 		for r := range open {
 			if s%3 == 0 {
-				l = Ended(l, r, s%2 == 0)
+				l.End(r, s%2 == 0, 0)
 				delete(open, r)
 			}
 		}
@@ -280,7 +280,7 @@ func TestFailedCreationsBrakeTheCommit(t *testing.T) {
 	}
 	l := Ledger{}
 	for _, r := range []string{"x", "y"} {
-		l = Counted(l, r, "c", true, epoch)
+		l.Count(r, "c", true, epoch)
 	}
 	if n := braked(l, guards{}); len(n) > 0 {
 		t.Fatalf("two failures braked %v", n)
@@ -302,17 +302,20 @@ func TestFailedCreationsBrakeTheCommit(t *testing.T) {
 // taken away says nothing of its commit.
 func TestStandingAndDroppedRollouts(t *testing.T) {
 	info := Info{Commit: "c"}
-	l := Opened(Ledger{}, "a", info, nil, epoch)
+	l := Ledger{}
+	l.open("a", info, nil, epoch)
 	for range 3 {
-		l = Stands(l, "a")
+		l.Stand("a", 0)
 	}
 	if c := l.Commits["c"]; c.Failed != 1 || c.Ended != 1 || c.InWave != 0 || len(l.Open) != 1 {
 		t.Errorf("standing: %+v, %d open", c, len(l.Open))
 	}
-	if l = Ended(l, "a", false); l.Commits["c"].Failed != 1 || l.Commits["c"].Ended != 1 || len(l.Open) != 0 {
+	if l.End("a", false, 0); l.Commits["c"].Failed != 1 || l.Commits["c"].Ended != 1 || len(l.Open) != 0 {
 		t.Errorf("a rollout that stood was judged again: %+v", l.Commits["c"])
 	}
-	l = Dropped(Opened(Ledger{}, "a", info, nil, epoch), "a")
+	l = Ledger{}
+	l.open("a", info, nil, epoch)
+	l.Drop("a")
 	if c := l.Commits["c"]; c.Clean != 0 || c.Failed != 0 || c.Started != 0 || c.InWave != 0 || len(l.Open) != 0 {
 		t.Errorf("dropped: %+v, %d open", c, len(l.Open))
 	}

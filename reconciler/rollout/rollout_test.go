@@ -12,7 +12,6 @@ import (
 	"pgregory.net/rapid"
 
 	"locktide.dev/fixtures/proptest"
-	"locktide.dev/reconciler/ledger"
 	"locktide.dev/schema"
 )
 
@@ -389,7 +388,8 @@ func (s *scene) newer(want map[schema.Key]schema.Entry) {
 	s.commits++
 	old := s.r.ID
 	s.r = Supersede(s.r, p, s.body, fmt.Sprintf("c%d", 2+s.commits), s.sim.now)
-	s.ledger, s.step = ledger.Ended(s.ledger, old, false), Step{}
+	s.ledger.End(old, false, 0)
+	s.step = Step{}
 	s.after = map[schema.Key]schema.Digest{}
 	for k, e := range want {
 		s.after[k] = e.Digest
