@@ -53,9 +53,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 		step := rollout.Next(st.rollouts[id], l.seenBy(st.rollouts[id], seen, writes), now)
 		l.took(id, step, now)
 		for _, it := range step.Rollout.Items {
-			if st.target[it.Key] != it.To {
-				l.aim(it.Item)
-			}
+			l.setTarget(it.Key, it.To)
 		}
 		l.disown(step.Rollout)
 		if step.Rollout.Verdict != nil && step.Rollout.Back {
@@ -105,8 +103,7 @@ func (l *Loop) disown(r rollout.Rollout) {
 	for _, it := range r.Origin {
 		left := !slices.ContainsFunc(r.Items, func(i rollout.Item) bool { return i.Key == it.Key })
 		if r.Back && left && l.st.target[it.Key] == it.To {
-			it.To = it.From
-			l.aim(it.Item)
+			l.setTarget(it.Key, it.From)
 		}
 	}
 }
@@ -277,7 +274,7 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 // remember keeps the app's present target as a good snapshot, three at most.
 func (l *Loop) remember(app, commit string, now time.Time) {
 	g := good{At: now, Commit: commit, Releases: map[string]string{}, Snapshot: schema.Snapshot{}}
-	for _, k := range l.targetsOf(app) {
+	for _, k := range l.st.byApp[app] {
 		e := l.st.target[k]
 		o, ok := l.body(e.Body)
 		if !ok {
@@ -292,22 +289,17 @@ func (l *Loop) remember(app, commit string, now time.Time) {
 	if len(goods) > 0 && sameSnapshot(goods[0].Snapshot, g.Snapshot) {
 		return
 	}
-	l.st.goods[app] = append([]good{g}, goods[:min(len(goods), 2)]...)
+	l.setGoods(app, append([]good{g}, goods[:min(len(goods), 2)]...))
 }
 
-// targetsOf gives the target's keys that an app owns, from an index that lives
-// until the target or the turn is another.
-func (l *Loop) targetsOf(app string) []schema.Key {
-	st := &l.st
-	if st.byApp == nil {
-		st.byApp = map[string][]schema.Key{}
-		for k, e := range st.target {
-			if o, ok := l.body(e.Body); ok && len(o.Apps) > 0 {
-				st.byApp[o.Apps[0]] = append(st.byApp[o.Apps[0]], k)
-			}
-		}
+// index enters an object of the target under its owning app, or takes it out.
+func (l *Loop) index(k schema.Key, e schema.Entry, change func(map[string][]schema.Key, string, schema.Key)) {
+	if e == (schema.Entry{}) {
+		return
 	}
-	return st.byApp[app]
+	if o, ok := l.body(e.Body); ok && len(o.Apps) > 0 {
+		change(l.st.byApp, o.Apps[0], k)
+	}
 }
 
 // ranWell says whether an app without any good snapshot runs as it is
@@ -317,7 +309,7 @@ func (l *Loop) ranWell(app string) bool {
 	if len(st.goods[app]) > 0 {
 		return false
 	}
-	keys := l.targetsOf(app)
+	keys := l.st.byApp[app]
 	for _, k := range keys {
 		e := st.target[k]
 		o, ok := l.body(e.Body)

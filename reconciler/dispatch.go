@@ -244,10 +244,10 @@ func (l *Loop) applied(q *queue, name string, batch []schema.Action, out []schem
 		if o.Failure != nil {
 			h.Outcome = string(o.Failure.Kind) + ": " + o.Failure.Message
 		} else if o.Receipt != nil {
-			st.receipts[a.Key] = *o.Receipt
+			l.setReceipt(a.Key, *o.Receipt)
 		}
 		if a.Verb == schema.VerbDelete && o.Failure == nil {
-			delete(st.receipts, a.Key)
+			l.dropReceipt(a.Key)
 			delete(st.live, a.Key) // what was read of it is of before
 		}
 		l.note(h)

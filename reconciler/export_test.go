@@ -1,11 +1,28 @@
 package reconciler
 
-import "reflect"
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"reflect"
+
+	"locktide.dev/schema"
+)
+
+// inside gives what f finds in the loop's state, or nothing once it has ended.
+func inside[T any](l *Loop, f func() T) (found T) {
+	out := make(chan T, 1)
+	l.post(func() { out <- f() })
+	select {
+	case found = <-out:
+	case <-l.stopping:
+	}
+	return found
+}
 
 // Sizes gives the length of every map and list that the loop keeps.
 func (l *Loop) Sizes() map[string]int {
-	out := make(chan map[string]int)
-	l.post(func() {
+	return inside(l, func() map[string]int {
 		sizes := map[string]int{}
 		v := reflect.ValueOf(l.st)
 		for i := range v.NumField() {
@@ -14,7 +31,63 @@ func (l *Loop) Sizes() map[string]int {
 				sizes[v.Type().Field(i).Name] = f.Len()
 			}
 		}
-		out <- sizes
+		return sizes
 	})
-	return <-out
+}
+
+// Unjournaled lists the rows of the journal that are not as the loop has them,
+// at a moment when it takes all of them for written.
+func (l *Loop) Unjournaled() []string {
+	return inside(l, func() []string {
+		st := &l.st
+		if !st.leading || st.dirty || st.appendErr != "" {
+			return nil
+		}
+		tables, err := l.cfg.Store.Load(context.Background())
+		if err != nil {
+			return []string{err.Error()}
+		}
+		now := Tables{}
+		put := func(table, key string, v any) {
+			if now[table] == nil {
+				now[table] = map[string]json.RawMessage{}
+			}
+			now[table][key] = row(v)
+		}
+		for k, w := range st.head {
+			put(tableHead, k.String(), w.Entry)
+		}
+		for k, e := range st.target {
+			put(tableTarget, k.String(), e)
+		}
+		for k, r := range st.receipts {
+			put(tableReceipts, k.String(), r)
+		}
+		for app, g := range st.goods {
+			put(tableGoods, app, g)
+		}
+		for id, r := range st.rollouts {
+			put(tableRollouts, id, r)
+		}
+		for id, s := range st.ledger.Open {
+			put(tableSlots, id, s)
+		}
+		for g, t := range st.ledger.Groups {
+			put(tableTaken, g, t)
+		}
+		var wrong []string
+		for _, t := range []string{tableHead, tableTarget, tableReceipts, tableGoods, tableRollouts, tableSlots, tableTaken} {
+			keys := maps.Clone(now[t])
+			if keys == nil {
+				keys = map[string]json.RawMessage{}
+			}
+			maps.Copy(keys, tables[t])
+			for _, k := range sortedKeys(keys) {
+				if string(schema.MustCanonical(now[t][k])) != string(schema.MustCanonical(tables[t][k])) {
+					wrong = append(wrong, t+" "+k+": journaled "+string(tables[t][k])+", is "+string(now[t][k]))
+				}
+			}
+		}
+		return wrong
+	})
 }

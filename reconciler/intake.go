@@ -206,6 +206,7 @@ func (l *Loop) enforce(fleet *schema.Fleet, objects []schema.Object, rev Revisio
 
 func (l *Loop) setHead(objects []schema.Object) {
 	st := &l.st
+	before := st.head
 	st.head = map[schema.Key]planner.Wanted{}
 	for _, o := range objects {
 		sealed, entry, body := o.Seal()
@@ -215,6 +216,7 @@ func (l *Loop) setHead(objects []schema.Object) {
 		}
 	}
 	l.pinHead()
+	l.touchHead(before)
 	l.takePacing()
 	for _, r := range st.rollouts {
 		st.holders.infos[r.ID] = l.info(r) // whose team it is may be another
@@ -222,12 +224,26 @@ func (l *Loop) setHead(objects []schema.Object) {
 	st.planDue, st.dirty, st.compiled = true, true, true
 }
 
+// touchHead has those rows of head journaled that are not as they were.
+func (l *Loop) touchHead(before map[schema.Key]planner.Wanted) {
+	for k, w := range l.st.head {
+		if was, ok := before[k]; !ok || was.Entry != w.Entry {
+			l.st.touched.head[k] = true
+		}
+	}
+	for k := range before {
+		if _, ok := l.st.head[k]; !ok {
+			l.st.touched.head[k] = true
+		}
+	}
+}
+
 // takePacing gives targets that only pacing tells from head head's own: that
 // is no rollout, the next one goes by it.
 func (l *Loop) takePacing() {
 	for k, w := range l.st.head {
 		if e, ok := l.st.target[k]; ok && e.Digest == w.Entry.Digest && e.Release == w.Entry.Release {
-			l.st.target[k] = w.Entry
+			l.setTarget(k, w.Entry)
 		}
 	}
 }

@@ -248,7 +248,7 @@ func (l *Loop) drain() {
 // without news.
 func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
 	began := time.Now()
-	l.st.now, l.st.byApp, l.st.asked = now, nil, 0
+	l.st.now, l.st.asked = now, 0
 	l.learnMarks(ctx, now)
 	l.observe(ctx, now)
 	l.replan(now)

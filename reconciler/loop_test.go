@@ -159,6 +159,9 @@ func (w *world) startWith(change func(*reconciler.Config)) {
 	go func() { ended <- loop.Run(ctx) }()
 	w.loop = loop
 	w.stop = func() {
+		for _, row := range loop.Unjournaled() {
+			w.t.Errorf("the journal does not hold what the loop takes it to hold: %s", row)
+		}
 		cancel()
 		if err := <-ended; err != nil {
 			w.t.Fatal(err)

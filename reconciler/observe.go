@@ -173,9 +173,8 @@ func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error
 			st.live[o.Key] = o
 		}
 		st.readAt[o.Key] = r.began
-		if o.Receipt != nil && !sameReceipt(st.receipts[o.Key], *o.Receipt) {
-			st.receipts[o.Key] = *o.Receipt
-			st.dirty = true
+		if o.Receipt != nil {
+			l.setReceipt(o.Key, *o.Receipt)
 		}
 	}
 	if err == nil {

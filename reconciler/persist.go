@@ -10,58 +10,61 @@ import (
 	"strings"
 	"time"
 
-	"locktide.dev/reconciler/planner"
-	"locktide.dev/reconciler/rollout"
+	"locktide.dev/reconciler/ledger"
 	"locktide.dev/schema"
 )
 
-// saved is what the journal holds of the tables with a row per object, as
-// marks that tell at a glance which rows changed: a turn that changes one of
-// ten thousand encodes one. Values that are replaced whole, never changed in
-// place, are told apart by where they are.
-type saved struct {
-	head     map[schema.Key]schema.Entry
-	target   map[schema.Key]schema.Entry
-	receipts map[schema.Key]receiptMark
-	goods    map[string]*good
-	rollouts map[string]*rollout.Item
+// touched are the rows that may differ from what the journal holds, of the
+// tables with a row per object: a turn that changes one of ten thousand
+// encodes one. They are changed by the functions below and by keep and drop
+// only.
+type touched struct {
+	head, target, receipts map[schema.Key]bool
+	goods, rollouts        map[string]bool
 }
 
-type receiptMark struct {
-	version schema.Version
-	digest  schema.Digest
-	extra   *byte
+func newTouched() touched {
+	return touched{map[schema.Key]bool{}, map[schema.Key]bool{}, map[schema.Key]bool{}, map[string]bool{}, map[string]bool{}}
 }
 
-func newSaved() saved {
-	return saved{map[schema.Key]schema.Entry{}, map[schema.Key]schema.Entry{}, map[schema.Key]receiptMark{}, map[string]*good{}, map[string]*rollout.Item{}}
-}
-
-// holds takes what was loaded for what the journal holds.
-func (s *saved) holds(head schema.Snapshot, st *state) {
-	maps.Copy(s.head, head)
-	maps.Copy(s.target, st.target)
-	for k, r := range st.receipts {
-		s.receipts[k] = markOf(r)
+// setTarget changes what is driven at; the zero Entry takes the key away.
+func (l *Loop) setTarget(k schema.Key, e schema.Entry) {
+	st := &l.st
+	old := st.target[k]
+	if old == e {
+		return
 	}
-	for app, g := range st.goods {
-		s.goods[app] = first(g)
+	l.index(k, old, leave[string, schema.Key])
+	if e == (schema.Entry{}) {
+		delete(st.target, k)
+	} else {
+		st.target[k] = e
+		l.index(k, e, enter[string, schema.Key])
 	}
-	for id := range st.rollouts {
-		s.rollouts[id] = nil // compared by its text once
+	st.roster = nil // its routes may be others
+	st.touched.target[k], st.dirty = true, true
+}
+
+// setReceipt keeps what proves an object's state.
+func (l *Loop) setReceipt(k schema.Key, r schema.Receipt) {
+	if have, ok := l.st.receipts[k]; !ok || !sameReceipt(have, r) {
+		l.st.receipts[k] = r
+		l.st.touched.receipts[k], l.st.dirty = true, true
 	}
 }
 
-func markOf(r schema.Receipt) receiptMark { return receiptMark{r.Version, r.Digest, first(r.Extra)} }
-
-func first[T any](list []T) *T {
-	if len(list) == 0 {
-		return nil
-	}
-	return &list[0]
+func (l *Loop) dropReceipt(k schema.Key) {
+	delete(l.st.receipts, k)
+	l.st.touched.receipts[k], l.st.dirty = true, true
 }
 
-func itself[T any](v T) T { return v }
+// setGoods keeps an app's good snapshots; none takes the app away.
+func (l *Loop) setGoods(app string, g []good) {
+	if l.st.goods[app] = g; len(g) == 0 {
+		delete(l.st.goods, app)
+	}
+	l.st.touched.goods[app], l.st.dirty = true, true
+}
 
 // persist journals what changed in one append, bodies first. Nothing is
 // dispatched when it fails.
@@ -70,7 +73,7 @@ func (l *Loop) persist(ctx context.Context) bool {
 	if !st.leading {
 		return false
 	}
-	entries, taken := l.changes()
+	entries := l.changes()
 	for _, h := range st.fresh {
 		st.meta.Serial++
 		entries = append(entries, Entry{tableHistory, fmt.Sprintf("%020d-%06d", h.At.UnixNano(), st.meta.Serial%1_000_000), row(h)})
@@ -97,11 +100,8 @@ func (l *Loop) persist(ctx context.Context) bool {
 		l.tell(Event{Kind: "journal", Error: err.Error()})
 		return false
 	}
-	for _, take := range taken {
-		take()
-	}
 	st.history = append(st.history, st.fresh...)
-	st.fresh, st.appendErr, st.dirty = nil, "", false
+	st.fresh, st.appendErr, st.dirty, st.touched = nil, "", false, newTouched()
 	clear(st.unsaved)
 	for _, e := range entries {
 		l.stored(e)
@@ -109,11 +109,17 @@ func (l *Loop) persist(ctx context.Context) bool {
 	return true
 }
 
-// stored notes what the journal holds of a table without marks.
+// stored notes what the journal holds of a row, as far as it is compared with it.
 func (l *Loop) stored(e Entry) {
 	text := string(e.Value)
 	switch e.Table {
 	case tableHead, tableTarget, tableReceipts, tableGoods:
+		return
+	case tableSlots:
+		markRow(l.st.ledger.Open, l.st.slots, e.Key, slotMarkOf)
+		return
+	case tableTaken:
+		markRow(l.st.ledger.Groups, l.st.taken, e.Key, takenMarkOf)
 		return
 	case tableHistory:
 		text = "" // written once
@@ -130,60 +136,101 @@ func (l *Loop) stored(e Entry) {
 	}
 }
 
-// changes compares the record with what the journal holds, in turns that
-// touched something; taken is to be called once the entries are in it.
-func (l *Loop) changes() (out []Entry, taken []func()) {
+// changes gives the entries of what differs from the journal, in turns that
+// touched something.
+func (l *Loop) changes() (out []Entry) {
 	st := &l.st
 	if !st.dirty {
-		return nil, nil
+		return nil
 	}
-	key, name := schema.Key.String, itself[string]
-	out, taken = moved(out, taken, tableHead, st.head, st.saved.head, nil, key, func(w planner.Wanted) (schema.Entry, any) { return w.Entry, w.Entry })
-	out, taken = moved(out, taken, tableTarget, st.target, st.saved.target, nil, key, func(e schema.Entry) (schema.Entry, any) { return e, e })
-	out, taken = moved(out, taken, tableReceipts, st.receipts, st.saved.receipts, nil, key, func(r schema.Receipt) (receiptMark, any) {
-		return markOf(r), r
-	})
-	out, taken = moved(out, taken, tableGoods, st.goods, st.saved.goods, nil, name, func(g []good) (*good, any) { return first(g), g })
-	out, taken = moved(out, taken, tableRollouts, st.rollouts, st.saved.rollouts, st.stored[tableRollouts], name, func(r rollout.Rollout) (*rollout.Item, any) {
-		return first(r.Items), r
-	})
+	t, name := st.touched, func(n string) string { return n }
+	out = rows(out, tableHead, t.head, schema.Key.String, func(k schema.Key) (any, bool) { w, ok := st.head[k]; return w.Entry, ok })
+	out = rows(out, tableTarget, t.target, schema.Key.String, func(k schema.Key) (any, bool) { e, ok := st.target[k]; return e, ok })
+	out = rows(out, tableReceipts, t.receipts, schema.Key.String, func(k schema.Key) (any, bool) { r, ok := st.receipts[k]; return r, ok })
+	out = rows(out, tableGoods, t.goods, name, func(app string) (any, bool) { g, ok := st.goods[app]; return g, ok })
+	before := len(out)
+	out = rows(out, tableRollouts, t.rollouts, name, func(id string) (any, bool) { r, ok := st.rollouts[id]; return r, ok })
+	out = append(out[:before], slices.DeleteFunc(out[before:], l.known)...)
 	out = l.small(out, tableHolds, anyMap(st.operator))
 	out = l.small(out, tablePins, anyMap(st.pins))
 	out = l.small(out, tableOverrides, anyMap(st.overrides))
 	out = l.small(out, tableRefused, anyMap(st.refused))
+	out = moved(out, tableSlots, st.ledger.Open, st.slots, slotMarkOf)
+	out = moved(out, tableTaken, st.ledger.Groups, st.taken, takenMarkOf)
 	quarantine := map[string]any{}
 	for d, v := range st.quarantine {
 		quarantine[string(d)] = v
 	}
 	out = l.small(out, tableQuarantine, quarantine)
-	return l.small(out, tableLedger, map[string]any{"ledger": st.ledger}), taken
+	account := st.ledger
+	account.Open, account.Groups = nil, nil
+	return l.small(out, tableLedger, map[string]any{"ledger": account})
 }
 
-// moved gives the entries of the rows whose mark is not the saved one, or is
-// nothing (a mark that tells nothing), and which are not stored as they are.
-func moved[K, M comparable, V any](out []Entry, taken []func(), table string, now map[K]V, saved map[K]M, stored map[string]string,
-	text func(K) string, mark func(V) (M, any)) ([]Entry, []func()) {
-	var rows []Entry
-	var nothing M
+// What tells two values of a slot, and two of a group's last action, apart.
+type (
+	slotMark struct {
+		at            int64
+		fleet, commit string
+		datacenters   int // they are only added to
+		judged        bool
+	}
+	takenMark struct {
+		id schema.Digest
+		at int64
+	}
+)
+
+func slotMarkOf(s ledger.Slot) slotMark {
+	return slotMark{s.At.UnixNano(), s.Fleet, s.Commit, len(s.Datacenters), s.Judged}
+}
+
+func takenMarkOf(t ledger.Taken) takenMark { return takenMark{t.ID, t.At.UnixNano()} }
+
+// moved gives the entries of the rows whose mark is not the saved one.
+func moved[V any, M comparable](out []Entry, table string, now map[string]V, saved map[string]M, mark func(V) M) []Entry {
+	before := len(out)
 	for k, v := range now {
-		m, value := mark(v)
-		if have, ok := saved[k]; ok && have == m && m != nothing {
-			continue
+		if have, ok := saved[k]; !ok || have != mark(v) {
+			out = append(out, Entry{table, k, row(v)})
 		}
-		e := Entry{table, text(k), row(value)}
-		if have, ok := stored[e.Key]; !ok || have != string(e.Value) {
-			rows = append(rows, e)
-		}
-		taken = append(taken, func() { saved[k] = m })
 	}
 	for k := range saved {
 		if _, ok := now[k]; !ok {
-			rows = append(rows, Entry{Table: table, Key: text(k)})
-			taken = append(taken, func() { delete(saved, k) })
+			out = append(out, Entry{Table: table, Key: k})
 		}
 	}
-	slices.SortFunc(rows, func(a, b Entry) int { return strings.Compare(a.Key, b.Key) })
-	return append(out, rows...), taken
+	slices.SortFunc(out[before:], func(a, b Entry) int { return strings.Compare(a.Key, b.Key) })
+	return out
+}
+
+// markRow keeps what the journal holds of a row by its mark.
+func markRow[V any, M comparable](now map[string]V, saved map[string]M, k string, mark func(V) M) {
+	if v, ok := now[k]; ok {
+		saved[k] = mark(v)
+	} else {
+		delete(saved, k)
+	}
+}
+
+// known says whether the journal holds an entry already.
+func (l *Loop) known(e Entry) bool {
+	have, ok := l.st.stored[e.Table][e.Key]
+	return ok && have == string(e.Value) || !ok && e.Value == nil
+}
+
+// rows gives the entries of a table's touched rows, by key.
+func rows[K comparable](out []Entry, table string, touched map[K]bool, text func(K) string, value func(K) (any, bool)) []Entry {
+	before := len(out)
+	for k := range touched {
+		e := Entry{Table: table, Key: text(k)}
+		if v, ok := value(k); ok {
+			e.Value = row(v)
+		}
+		out = append(out, e)
+	}
+	slices.SortFunc(out[before:], func(a, b Entry) int { return strings.Compare(a.Key, b.Key) })
+	return out
 }
 
 // row is what the journal keeps of a value: equal values have equal rows.
@@ -200,8 +247,8 @@ func (l *Loop) small(out []Entry, table string, now map[string]any) []Entry {
 	stored := l.st.stored[table]
 	for _, k := range sortedKeys(now) {
 		raw := row(now[k])
-		if have, ok := stored[k]; !ok || have != string(raw) {
-			out = append(out, Entry{table, k, raw})
+		if e := (Entry{table, k, raw}); !l.known(e) {
+			out = append(out, e)
 		}
 	}
 	for _, k := range sortedKeys(stored) {

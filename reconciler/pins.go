@@ -162,7 +162,9 @@ func goodID(g good) schema.Digest {
 func (l *Loop) recompile() string {
 	st := &l.st
 	if st.source == nil {
+		before := maps.Clone(st.head)
 		l.pinHead()
+		l.touchHead(before)
 		return ""
 	}
 	fleet := cloneFleet(st.source)

@@ -26,7 +26,9 @@ const (
 	tablePins       = "pins"       // app or group -> pin
 	tableQuarantine = "quarantine" // release digest -> verdict
 	tableRefused    = "refused"    // partition -> refused set
-	tableLedger     = "ledger"     // "ledger": ledger.Ledger
+	tableLedger     = "ledger"     // "ledger": ledger.Ledger, without what the next two hold
+	tableSlots      = "slots"      // rollout -> ledger.Slot
+	tableTaken      = "taken"      // group -> ledger.Taken
 	tableHistory    = "history"    // time and number -> history entry
 )
 
@@ -153,7 +155,7 @@ type state struct {
 	learn       map[string]*lesson // backends whose marks are not known yet
 
 	roster      *members                // as of the last reading, feed and target; nil: to be made
-	byApp       map[string][]schema.Key // the target by owning app, in this turn; nil: to be made
+	byApp       map[string][]schema.Key // the target by owning app
 	membership  schema.Membership
 	maintenance map[string]*maintenance         // by backend that lists services
 	decided     bool                            // the release bits of all rollouts were known once
@@ -164,7 +166,10 @@ type state struct {
 	well        map[string]time.Time            // member -> seen to run and pass since
 	feeds       map[string]*feed
 	stored      map[string]map[string]string // what the journal holds, of small tables and of rollouts
-	saved       saved                        // what it holds of tables with a row per object
+
+	touched touched              // rows that the journal may not hold as they are, of tables with a row per object
+	slots   map[string]slotMark  // what it holds of the ledger's slots
+	taken   map[string]takenMark // and of the groups' last actions
 }
 
 func newState() state {
@@ -177,7 +182,7 @@ func newState() state {
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
 		holders: newHolders(), alarms: alarms{at: map[string]time.Time{}}, eager: map[string]bool{}, waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
-		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]string{}, saved: newSaved(), planDue: true,
+		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]string{}, touched: newTouched(), byApp: map[string][]schema.Key{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 
@@ -199,17 +204,14 @@ func (l *Loop) load(ctx context.Context) error {
 // record makes the state that a journal keeps from its tables.
 func (l *Loop) record(ctx context.Context, tables Tables) error {
 	st := &l.st
-	for t, rows := range tables {
-		for k, v := range rows {
-			l.stored(Entry{t, k, v})
-		}
-	}
+	st.ledger.Open, st.ledger.Groups = map[string]ledger.Slot{}, map[string]ledger.Taken{}
 	head, rollouts := schema.Snapshot{}, map[string]rollout.Rollout{}
 	for _, err := range []error{
 		readOne(tables, tableMeta, "state", &st.meta), readOne(tables, tableLedger, "ledger", &st.ledger),
 		readKeys(tables, tableHead, head), readKeys(tables, tableTarget, st.target), readKeys(tables, tableReceipts, st.receipts),
 		readAll(tables, tableGoods, st.goods), readAll(tables, tableRollouts, rollouts), readAll(tables, tableHolds, st.operator),
 		readAll(tables, tablePins, st.pins), readAll(tables, tableOverrides, st.overrides), readAll(tables, tableRefused, st.refused),
+		readAll(tables, tableSlots, st.ledger.Open), readAll(tables, tableTaken, st.ledger.Groups),
 	} {
 		if err != nil {
 			return err
@@ -236,6 +238,9 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 		}
 		st.head[k] = planner.Wanted{Object: o, Entry: e}
 	}
+	for k, e := range st.target {
+		l.index(k, e, enter[string, schema.Key])
+	}
 	if st.meta.Fleet != "" {
 		raw, err := l.cfg.Store.Get(ctx, schema.Digest(st.meta.Fleet))
 		if err == nil {
@@ -252,7 +257,11 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 		l.keep(rollout.Resumed(r, time.Now()))
 		st.news[p] = true
 	}
-	st.saved.holds(head, st)
+	for t, rows := range tables {
+		for k, v := range rows {
+			l.stored(Entry{t, k, v})
+		}
+	}
 	l.rebuilt()
 	_, known := tables[tableMeta]["state"]
 	st.meta.Observe = !l.cfg.Resume && (st.meta.Observe || !known)

@@ -72,21 +72,22 @@ func (l *Loop) forget(now time.Time) {
 	maps.DeleteFunc(st.written, func(k schema.Key, _ time.Time) bool { return gone(k) })
 	maps.DeleteFunc(st.repair, func(k schema.Key, _ bool) bool { return gone(k) })
 	maps.DeleteFunc(st.lastBody, func(k schema.Key, _ schema.Digest) bool { return gone(k) })
-	maps.DeleteFunc(st.receipts, func(k schema.Key, _ schema.Receipt) bool {
-		st.dirty = st.dirty || gone(k)
-		return gone(k)
-	})
+	for k := range st.receipts {
+		if gone(k) {
+			l.dropReceipt(k)
+		}
+	}
 	maps.DeleteFunc(st.refused, func(id string, r refused) bool {
 		of := append([]string{id}, r.Apps...)
 		over := !strings.Contains(id, ":") && !slices.ContainsFunc(of, func(a string) bool { return apps[a] })
 		st.dirty = st.dirty || over
 		return over
 	})
-	maps.DeleteFunc(st.goods, func(app string, goods []good) bool {
-		old := !apps[app] && len(goods) > 0 && now.Sub(goods[0].At) > keepGoods
-		st.dirty = st.dirty || old
-		return old
-	})
+	for app, goods := range st.goods {
+		if !apps[app] && len(goods) > 0 && now.Sub(goods[0].At) > keepGoods {
+			l.setGoods(app, nil)
+		}
+	}
 }
 
 // referred lists all bodies that the record can still ask for: what is wanted,

@@ -49,14 +49,14 @@ func (h *holders) remove(r rollout.Rollout) {
 	}
 }
 
-func enter[K comparable](m map[K][]string, k K, partition string) {
-	if !slices.Contains(m[k], partition) {
-		m[k] = append(m[k], partition)
+func enter[K, V comparable](m map[K][]V, k K, v V) {
+	if !slices.Contains(m[k], v) {
+		m[k] = append(m[k], v)
 	}
 }
 
-func leave[K comparable](m map[K][]string, k K, partition string) {
-	if left := slices.DeleteFunc(m[k], func(p string) bool { return p == partition }); len(left) > 0 {
+func leave[K, V comparable](m map[K][]V, k K, v V) {
+	if left := slices.DeleteFunc(m[k], func(x V) bool { return x == v }); len(left) > 0 {
 		m[k] = left
 	} else {
 		delete(m, k)
@@ -72,7 +72,7 @@ func (l *Loop) keep(r rollout.Rollout) {
 		st.holders.add(r)
 	}
 	st.holders.infos[r.ID] = l.info(r)
-	st.rollouts[r.Partition], st.dirty = r, true
+	st.rollouts[r.Partition], st.touched.rollouts[r.Partition], st.dirty = r, true, true
 }
 
 // sameWork says whether two states of a rollout are found by the same names.
@@ -90,7 +90,7 @@ func (l *Loop) drop(partition string) {
 	delete(st.steps, partition)
 	delete(st.eager, partition)
 	st.alarms.set(partition, time.Time{})
-	st.dirty = true
+	st.touched.rollouts[partition], st.dirty = true, true
 }
 
 // info is what the ledger is to know of a rollout.

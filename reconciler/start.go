@@ -227,21 +227,10 @@ func (l *Loop) start(p schema.Partition, over []string, now time.Time) {
 	l.keep(r)
 	st.news[r.Partition] = true
 	for _, it := range p.Items {
-		l.aim(it)
+		l.setTarget(it.Key, it.To)
 	}
 	l.note(schema.HistoryEntry{Writer: "locktide", What: "started a rollout of " + plural(len(r.Items), "object"), App: r.Partition,
 		Commit: st.meta.InForce, Author: st.meta.Author, Reason: p.Items[0].Reason.Code})
-}
-
-// aim makes an item's end the target.
-func (l *Loop) aim(it schema.Item) {
-	l.st.roster, l.st.byApp = nil, nil // its routes may be others
-	if it.To == (schema.Entry{}) {
-		delete(l.st.target, it.Key)
-	} else {
-		l.st.target[it.Key] = it.To
-	}
-	l.st.dirty = true
 }
 
 func (l *Loop) observing() bool { return l.st.meta.Observe || l.cfg.Observe }

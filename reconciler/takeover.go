@@ -134,14 +134,15 @@ func (l *Loop) learned(name string, x *lesson, owned []drivers.Owned, err error)
 		if have, ok := st.target[sealed.Key]; ok && have.Digest == entry.Digest {
 			continue
 		}
-		st.target[sealed.Key], st.receipts[sealed.Key] = entry, o.Receipt
 		if _, known := st.bodies[entry.Body]; !known {
 			st.bodies[entry.Body], st.unsaved[entry.Body] = sealed, body
 		}
+		l.setTarget(sealed.Key, entry)
+		l.setReceipt(sealed.Key, o.Receipt)
 		changed++
 	}
 	l.takePacing()
-	st.planDue, st.dirty, st.roster, st.byApp = true, true, nil, nil
+	st.planDue, st.dirty, st.roster = true, true, nil
 	if changed > 0 {
 		l.note(schema.HistoryEntry{Writer: "locktide", What: fmt.Sprintf("learned %s from its marks: %d of %d objects of ours were not in the journal as they are", name, changed, len(owned))})
 	}

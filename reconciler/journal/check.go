@@ -143,18 +143,8 @@ func fsync(path string) (took time.Duration, err error) {
 }
 
 // decided are the tables that no backend can give back: what people decided.
+// Slots are none: nothing would ever free those of rollouts that are lost.
 var decided = map[string]bool{"pins": true, "overrides": true, "holds": true, "quarantine": true, "history": true, "ledger": true}
-
-// withoutSlots drops the slots of rollouts from a ledger: the rollouts are not
-// kept, so that nothing would ever free them.
-func withoutSlots(raw json.RawMessage) json.RawMessage {
-	var l map[string]json.RawMessage
-	if json.Unmarshal(raw, &l) != nil {
-		return nil
-	}
-	delete(l, "open")
-	return schema.MustCanonical(l)
-}
 
 // Repair puts a journal in the place of a damaged one: what people decided is
 // kept where it can be read, the rest is rebuilt by the daemon from the marks
@@ -184,9 +174,6 @@ func Repair(ctx context.Context, path string) (string, error) {
 	for _, t := range sortedKeys(tables) {
 		for _, k := range sortedKeys(tables[t]) {
 			value := tables[t][k]
-			if t == "ledger" {
-				value = withoutSlots(value)
-			}
 			if decided[t] && json.Valid(value) {
 				entries = append(entries, reconciler.Entry{Table: t, Key: k, Value: value})
 			}

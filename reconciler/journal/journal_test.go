@@ -248,7 +248,7 @@ func TestCheckAndRepair(t *testing.T) {
 	target := json.RawMessage(`{"body":"` + string(d) + `"}`)
 	if err := errors.Join(b.Put(t.Context(), map[schema.Digest][]byte{d: body}), b.Append(t.Context(), 3, []reconciler.Entry{
 		{Table: "target", Key: "x", Value: target}, {Table: "pins", Key: "shop.api", Value: json.RawMessage(`{"app":"shop.api"}`)},
-		{Table: "ledger", Key: "ledger", Value: json.RawMessage(`{"open":{"r":{}},"brakes":[{"scope":"all"}]}`)},
+		{Table: "ledger", Key: "ledger", Value: json.RawMessage(`{"brakes":[{"scope":"all"}]}`)}, {Table: "slots", Key: "r", Value: json.RawMessage(`{}`)},
 		{Table: "meta", Key: "state", Value: json.RawMessage(`{"backup":"2026-01-01T00:00:00Z"}`)}})); err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestCheckAndRepair(t *testing.T) {
 	}
 	closed(t, b)
 	s, err := journal.Check(path)
-	if err != nil || s.Entries != 4 || s.Bodies != 1 || s.Epoch != "3" || s.Fsync <= 0 || s.Backup.Year() != 2026 {
+	if err != nil || s.Entries != 5 || s.Bodies != 1 || s.Epoch != "3" || s.Fsync <= 0 || s.Backup.Year() != 2026 {
 		t.Fatalf("%+v, %v", s, err)
 	}
 	if says, err := journal.Repair(t.Context(), path); err != nil || !strings.Contains(says, "nothing was done") {
