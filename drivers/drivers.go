@@ -17,10 +17,10 @@ type Driver interface {
 	Name() (driver, instance string)
 	// Kinds lists what it manages.
 	Kinds() []KindSpec
-	// Compile gives the objects that a definition means here; none when this
-	// instance does not serve it. It is pure and never panics; what it cannot
-	// express is a Deny finding.
-	Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []schema.Finding)
+	// Compile gives the objects that a definition means here, sealed; none when
+	// this instance does not serve it. It is pure and never panics; what it
+	// cannot express is a Deny finding, whose position the caller fills in.
+	Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []schema.Finding)
 	// Observe reads; it never writes. An error means that nothing was read.
 	Observe(ctx context.Context, q Query) (schema.Live, error)
 	// Apply carries out what is ready together and gives outcomes of the same

@@ -16,8 +16,8 @@ import (
 // rebuilt is a driver whose binary compiles every job a little differently.
 type rebuilt struct{ *memory.Driver }
 
-func (d rebuilt) Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []schema.Finding) {
-	objects, findings := d.Driver.Compile(f, ref)
+func (d rebuilt) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+	objects, findings := d.Driver.Compile(v, ref)
 	for i, o := range objects {
 		if o.Key.Kind != memory.KindJob {
 			continue

@@ -17,12 +17,12 @@ func (l *Loop) rebuilt() {
 	if st.fleet == nil || st.meta.Version == l.cfg.Version {
 		return
 	}
-	objects, findings := l.compile(st.fleet)
-	if schema.AnyDenied(findings) {
+	compiled := l.compiler.Compile(st.fleet)
+	if schema.AnyDenied(compiled.Findings) {
 		return // its commit is refused when it is taken again
 	}
 	before := st.head
-	l.setHead(objects)
+	l.setHead(compiled.Head)
 	st.meta.Recompiled = l.changedSince(before, st.meta.Recompiled)
 }
 

@@ -32,6 +32,8 @@ var rules = []rule{
 	{"render", []string{"*"}, []string{module + "schema", module + "render"}, "rendering knows files and definitions only"},
 	{"reconciler", []string{module + "drivers/", module + "render", module + "cmd", "github.com/", "go.etcd.io/", "cuelang.org/"}, nil, "the engine sees backends through their contract"},
 	{"reconciler/planner", pure, nil, "the planner is pure"},
+	{"reconciler/compiler", pure, nil, "compiling is pure"},
+	{"reconciler/compiler", []string{"*"}, []string{module + "schema", module + "drivers", module + "reconciler/planner"}, "compiling asks drivers through their contract"},
 	{"reconciler/rollout", pure, nil, "a rollout's step is pure"},
 	{"reconciler/ledger", pure, nil, "the ledger is pure"},
 	{"reconciler/rotation", pure, nil, "rotation is pure"},

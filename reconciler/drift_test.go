@@ -93,7 +93,7 @@ func TestForeignObjectUnderOurNameIsNeverWrittenUntilAdopted(t *testing.T) {
 func TestForeignObjectThatIsAsDefinedPlansToNothing(t *testing.T) {
 	inBubble(t, func(w *world) {
 		f := fleet(one("1"), 2)
-		objects, _ := w.back.Compile(&f, schema.NewRef("routes", "shop.api"))
+		objects, _ := w.back.Compile(schema.NewView(&f), schema.NewRef("routes", "shop.api"))
 		if len(objects) != 1 || objects[0].Key != apiRoute {
 			t.Fatalf("the route compiles to %v", objects)
 		}

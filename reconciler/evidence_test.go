@@ -34,7 +34,7 @@ type checks struct {
 
 func (checks) Name() (string, string)    { return "checks", "m" }
 func (checks) Kinds() []drivers.KindSpec { return nil }
-func (checks) Compile(*schema.Fleet, schema.Ref) ([]schema.Object, []schema.Finding) {
+func (checks) Compile(*schema.View, schema.Ref) ([]schema.Object, []schema.Finding) {
 	return nil, nil
 }
 func (checks) Apply(_ context.Context, b []schema.Action) []schema.Outcome {

@@ -231,7 +231,7 @@ func (c *chronicle) converge(foreign schema.Key) string {
 		names []string
 	}{{"groups", sorted(f.Groups)}, {"routes", sorted(f.Routes)}} {
 		for _, name := range refs.names {
-			objects, _ := c.back.Compile(&f, schema.NewRef(refs.kind, name))
+			objects, _ := c.back.Compile(schema.NewView(&f), schema.NewRef(refs.kind, name))
 			for _, o := range objects {
 				want[o.Key] = string(o.Spec)
 			}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"time"
 
 	"locktide.dev/policy"
+	"locktide.dev/reconciler/compiler"
 	"locktide.dev/reconciler/planner"
 	"locktide.dev/schema"
 )
@@ -77,8 +77,8 @@ func (l *Loop) take(ctx context.Context, in intake) {
 	}
 	whole := in // judging may freeze a part
 	st.intake = &whole
-	fleet, objects, findings := l.judgeCommit(ctx, &in.rendered)
-	if len(objects) == 0 && len(st.head) > 0 && len(fleet.Groups) == 0 && len(fleet.Remove) == 0 {
+	fleet, compiled, findings := l.judgeCommit(ctx, &in.rendered)
+	if len(compiled.Objects) == 0 && len(st.head) > 0 && len(fleet.Groups) == 0 && len(fleet.Remove) == 0 {
 		findings = append(findings, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the commit defines nothing that runs: refused, because it would mean to delete everything",
 			Next: "check branch and path, or list what should go under remove"})
 	}
@@ -94,7 +94,7 @@ func (l *Loop) take(ctx context.Context, in intake) {
 	st.partial = in.rendered.Partial
 	st.rules, st.frozen = in.rendered.Rules, in.rendered.Frozen
 	st.source = &in.rendered.Fleet
-	l.enforce(fleet, objects, in.rev)
+	l.enforce(fleet, compiled.Head, in.rev)
 	if in.rendered.Accept != nil {
 		in.rendered.Accept()
 	}
@@ -102,24 +102,24 @@ func (l *Loop) take(ctx context.Context, in intake) {
 
 // judgeCommit compiles a commit's definitions and applies the policies. Where what
 // they deny can be frozen, the rest is judged again without it.
-func (l *Loop) judgeCommit(ctx context.Context, r *Rendered) (*schema.Fleet, []schema.Object, []schema.Finding) {
+func (l *Loop) judgeCommit(ctx context.Context, r *Rendered) (*schema.Fleet, compiler.Compiled, []schema.Finding) {
 	for {
-		fleet := cloneFleet(&r.Fleet)
-		l.override(fleet)
-		objects, findings := l.compile(fleet)
+		fleet := l.overridden(&r.Fleet)
+		compiled := l.compiler.Compile(fleet)
+		findings := compiled.Findings
 		if r.Refused || (!r.Partial && schema.AnyDenied(r.Findings)) {
-			return fleet, objects, findings
+			return fleet, compiled, findings
 		}
 		if !schema.AnyDenied(findings) {
 			rules := append(policy.Builtin(l.cfg.Policy), policy.Both(l.st.rules, r.Rules)...)
 			findings = append(findings, policy.Evaluate(ctx, rules, policy.Input{Fleet: fleet, Previous: l.st.fleet,
-				Objects: objects, Today: time.Now()})...)
+				Objects: compiled.Objects, Today: time.Now()})...)
 		}
 		if r.Place != nil {
 			r.Place(findings)
 		}
 		if r.Without == nil || !schema.AnyDenied(findings) {
-			return fleet, objects, findings
+			return fleet, compiled, findings
 		}
 		var refs []schema.Ref
 		var denied []schema.Finding
@@ -130,7 +130,7 @@ func (l *Loop) judgeCommit(ctx context.Context, r *Rendered) (*schema.Fleet, []s
 		}
 		rest, ok := r.Without(refs)
 		if !ok {
-			return fleet, objects, findings
+			return fleet, compiled, findings
 		}
 		rest.Findings = append(append([]schema.Finding{}, r.Findings...), denied...)
 		*r = rest
@@ -171,8 +171,8 @@ func (l *Loop) emptiedByHolds(fleet *schema.Fleet) []schema.Finding {
 	return out
 }
 
-// enforce makes a commit's objects head.
-func (l *Loop) enforce(fleet *schema.Fleet, objects []schema.Object, rev Revision) {
+// enforce makes what a commit compiles to head.
+func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, rev Revision) {
 	st := &l.st
 	before := st.head
 	same := st.meta.InForce == rev.Commit
@@ -195,7 +195,7 @@ func (l *Loop) enforce(fleet *schema.Fleet, objects []schema.Object, rev Revisio
 		st.meta.Before, st.meta.Previous = st.meta.Previous, l.keepSnapshot(st.head)
 	}
 	st.fleet = fleet
-	l.setHead(objects)
+	l.setHead(head)
 	if forced {
 		st.meta.ForcedKeys = l.changedSince(before, st.meta.ForcedKeys)
 	}
@@ -204,15 +204,14 @@ func (l *Loop) enforce(fleet *schema.Fleet, objects []schema.Object, rev Revisio
 	}
 }
 
-func (l *Loop) setHead(objects []schema.Object) {
+func (l *Loop) setHead(head map[schema.Key]planner.Wanted) {
 	st := &l.st
 	before := st.head
-	st.head = map[schema.Key]planner.Wanted{}
-	for _, o := range objects {
-		sealed, entry, body := o.Seal()
-		st.head[sealed.Key] = planner.Wanted{Object: sealed, Entry: entry}
-		if _, known := st.bodies[entry.Body]; !known {
-			st.bodies[entry.Body], st.unsaved[entry.Body] = sealed, body
+	st.head = head
+	for _, w := range head {
+		if _, known := st.bodies[w.Entry.Body]; !known {
+			st.bodies[w.Entry.Body] = w.Object
+			_, _, st.unsaved[w.Entry.Body] = w.Object.Seal()
 		}
 	}
 	l.pinHead()
@@ -246,13 +245,6 @@ func (l *Loop) takePacing() {
 			l.setTarget(k, w.Entry)
 		}
 	}
-}
-
-// cloneFleet copies a fleet as deep as pins change it.
-func cloneFleet(f *schema.Fleet) *schema.Fleet {
-	out := *f
-	out.Groups, out.Apps, out.Routes = maps.Clone(f.Groups), maps.Clone(f.Apps), maps.Clone(f.Routes)
-	return &out
 }
 
 // keepSnapshot stores what a head consists of and gives its digest.
@@ -294,62 +286,6 @@ func (l *Loop) descends(rev Revision) bool {
 		return s.Descends(l.st.meta.InForce, rev.Commit)
 	}
 	return rev.FastForward
-}
-
-// compile asks every driver what each definition means there.
-func (l *Loop) compile(f *schema.Fleet) ([]schema.Object, []schema.Finding) {
-	var objects []schema.Object
-	var findings []schema.Finding
-	from := map[schema.Key]schema.Ref{}
-	for _, ref := range Refs(f) {
-		for _, d := range l.cfg.Drivers {
-			out, bad := d.Compile(f, ref)
-			for i := range bad {
-				if bad[i].At.File == "" {
-					bad[i].At = f.Positions[ref]
-				}
-			}
-			findings = append(findings, bad...)
-			for _, o := range out {
-				if other, taken := from[o.Key]; taken && !sameObject(objects, o) {
-					findings = append(findings, schema.Finding{Code: "object-conflict", Severity: schema.Deny, Ref: ref, At: f.Positions[ref],
-						Related: []schema.Position{f.Positions[other]},
-						Message: fmt.Sprintf("%s and %s both mean %s, with unequal content", other, ref, o.Key), Next: "rename one of them"})
-					continue
-				} else if taken {
-					continue
-				}
-				from[o.Key] = ref
-				objects = append(objects, o)
-			}
-		}
-	}
-	return objects, findings
-}
-
-func sameObject(all []schema.Object, o schema.Object) bool {
-	for _, have := range all {
-		if have.Key == o.Key {
-			return have.Digest == o.Digest
-		}
-	}
-	return false
-}
-
-// Refs lists every definition of a fleet that drivers compile, sorted.
-func Refs(f *schema.Fleet) []schema.Ref {
-	var out []schema.Ref
-	add := func(kind string, names []string) {
-		for _, n := range names {
-			out = append(out, schema.NewRef(kind, n))
-		}
-	}
-	add("hosts", sortedKeys(f.Hosts))
-	add("pools", sortedKeys(f.Pools))
-	add("apps", sortedKeys(f.Apps))
-	add("groups", sortedKeys(f.Groups))
-	add("routes", sortedKeys(f.Routes))
-	return out
 }
 
 func firstDenied(fs []schema.Finding) string {

@@ -12,6 +12,7 @@ import (
 
 	"locktide.dev/drivers"
 	"locktide.dev/policy"
+	"locktide.dev/reconciler/compiler"
 	"locktide.dev/reconciler/ledger"
 	"locktide.dev/reconciler/planner"
 	"locktide.dev/reconciler/rotation"
@@ -72,7 +73,8 @@ type Loop struct {
 	stopping chan struct{}
 	fetchNow chan struct{}
 
-	st state // owned by Run's goroutine
+	st       state // owned by Run's goroutine
+	compiler *compiler.Compiler
 }
 
 // New checks cfg and gives a loop that has done nothing yet.
@@ -92,7 +94,7 @@ func New(cfg Config) (*Loop, error) {
 		}
 		seen[name] = true
 	}
-	l := &Loop{cfg: cfg, inbox: make(chan func(), 256), looks: make(chan chan *schema.Report), stopping: make(chan struct{}), fetchNow: make(chan struct{}, 1)}
+	l := &Loop{cfg: cfg, compiler: compiler.New(cfg.Drivers), inbox: make(chan func(), 256), looks: make(chan chan *schema.Report), stopping: make(chan struct{}), fetchNow: make(chan struct{}, 1)}
 	l.report.Store(&schema.Report{Owner: cfg.Owner, Health: "STARTING", Because: []schema.Reason{{Code: "Starting"}}})
 	l.plan.Store(&schema.Plan{})
 	return l, nil

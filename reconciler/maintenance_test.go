@@ -36,7 +36,7 @@ func (c *catalog) Kinds() []drivers.KindSpec {
 	return []drivers.KindSpec{{Kind: "consul.kv", Layer: schema.LayerConfig, Prune: drivers.PruneFree}}
 }
 
-func (c *catalog) Compile(*schema.Fleet, schema.Ref) ([]schema.Object, []schema.Finding) {
+func (c *catalog) Compile(*schema.View, schema.Ref) ([]schema.Object, []schema.Finding) {
 	return nil, nil
 }
 

@@ -26,8 +26,14 @@ const (
 	pinRollback = "rollback"
 )
 
-// override applies release and count pins to a rendered fleet.
-func (l *Loop) override(f *schema.Fleet) {
+// overridden applies pins to a rendered fleet.
+func (l *Loop) overridden(rendered *schema.Fleet) *schema.Fleet {
+	if len(l.st.pins) == 0 {
+		return rendered
+	}
+	f := &schema.Fleet{}
+	*f = *rendered
+	f.Groups, f.Apps, f.Routes, f.Versions = maps.Clone(f.Groups), maps.Clone(f.Apps), maps.Clone(f.Routes), maps.Clone(f.Versions)
 	l.freeze(f)
 	for _, key := range sortedKeys(l.st.pins) {
 		p := l.st.pins[key]
@@ -42,7 +48,20 @@ func (l *Loop) override(f *schema.Fleet) {
 				g.Count = schema.Count{Number: atoi(p.Value)}
 			}
 			f.Groups[name] = g
+			renewed(f, "groups", name)
 		}
+	}
+	return f
+}
+
+// renewed gives a definition that was set in place a version of its own.
+func renewed(f *schema.Fleet, kind, name string) {
+	if ref := schema.NewRef(kind, name); f.Versions == nil {
+		return
+	} else if f.Defines(ref) {
+		f.Versions[ref] = schema.NextVersion()
+	} else {
+		delete(f.Versions, ref)
 	}
 }
 
@@ -57,10 +76,16 @@ func (l *Loop) freeze(f *schema.Fleet) {
 			continue
 		}
 		waits := func(name string, g schema.Group) bool { return pinCovers(p, name, g.App) && !frozen[name] }
-		maps.DeleteFunc(f.Groups, waits)
+		for name, g := range f.Groups {
+			if waits(name, g) {
+				delete(f.Groups, name)
+				renewed(f, "groups", name)
+			}
+		}
 		for name, g := range base.Groups {
 			if waits(name, g) {
 				f.Groups[name] = g
+				renewed(f, "groups", name)
 			}
 		}
 		for name, g := range base.Groups {
@@ -68,12 +93,14 @@ func (l *Loop) freeze(f *schema.Fleet) {
 		}
 		if app, ok := base.Apps[p.App]; ok {
 			f.Apps[p.App] = app
+			renewed(f, "apps", p.App)
 		}
 		for name, r := range base.Routes {
 			if slices.ContainsFunc(r.To, func(t schema.Target) bool {
 				return t.App == p.App || (t.Group != "" && pinCovers(p, t.Group, base.Groups[t.Group].App))
 			}) {
 				f.Routes[name] = r
+				renewed(f, "routes", name)
 			}
 		}
 	}
@@ -167,14 +194,13 @@ func (l *Loop) recompile() string {
 		l.touchHead(before)
 		return ""
 	}
-	fleet := cloneFleet(st.source)
-	l.override(fleet)
-	objects, findings := l.compile(fleet)
-	if schema.AnyDenied(findings) {
-		return firstDenied(findings)
+	fleet := l.overridden(st.source)
+	compiled := l.compiler.Compile(fleet)
+	if schema.AnyDenied(compiled.Findings) {
+		return firstDenied(compiled.Findings)
 	}
 	st.fleet = fleet
-	l.setHead(objects)
+	l.setHead(compiled.Head)
 	return ""
 }
 

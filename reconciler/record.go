@@ -250,8 +250,7 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 		if err != nil {
 			return fmt.Errorf("could not read the stored fleet: %w", err)
 		}
-		st.fleet = cloneFleet(st.source)
-		l.override(st.fleet)
+		st.fleet = l.overridden(st.source)
 	}
 	for p, r := range rollouts {
 		l.keep(rollout.Resumed(r, time.Now()))

@@ -47,11 +47,14 @@ func (r *Result) freeze(failed map[string]bool, prev *Result) {
 	}
 	// Groups that a frozen app would gain wait with it.
 	for name := range r.Fleet.Apps {
-		if all && !frozen[schema.NewRef("apps", name)] || frozen[schema.NewRef("apps", name)] {
+		ref := schema.NewRef("apps", name)
+		if all && !frozen[ref] || frozen[ref] {
 			for _, g := range r.Fleet.Apps[name].Groups {
 				delete(r.Fleet.Groups, g)
+				delete(r.Fleet.Versions, schema.NewRef("groups", g))
 			}
 			delete(r.Fleet.Apps, name)
+			delete(r.Fleet.Versions, ref)
 		}
 	}
 	for ref, unit := range maps.Clone(r.units) {
@@ -91,9 +94,10 @@ func (r Result) Without(refs []schema.Ref, prev *Result) (out Result, ok bool) {
 	out.Fleet.Hosts, out.Fleet.Pools, out.Fleet.Apps = maps.Clone(r.Fleet.Hosts), maps.Clone(r.Fleet.Pools), maps.Clone(r.Fleet.Apps)
 	out.Fleet.Groups, out.Fleet.Routes = maps.Clone(r.Fleet.Groups), maps.Clone(r.Fleet.Routes)
 	out.Fleet.Stages, out.Fleet.Teams, out.Fleet.Exceptions = maps.Clone(r.Fleet.Stages), maps.Clone(r.Fleet.Teams), maps.Clone(r.Fleet.Exceptions)
-	out.Fleet.Positions, out.Provenance.nodes, out.units = maps.Clone(r.Fleet.Positions), maps.Clone(r.Provenance.nodes), maps.Clone(r.units)
+	out.Fleet.Positions, out.Fleet.Versions = maps.Clone(r.Fleet.Positions), maps.Clone(r.Fleet.Versions)
+	out.Provenance.nodes, out.units = maps.Clone(r.Provenance.nodes), maps.Clone(r.units)
 	out.freeze(failed, prev)
-	out.Complete, out.Changed = false, nil
+	out.Complete = false
 	same := len(out.Frozen) == len(r.Frozen) && len(out.units) == len(r.units)
 	return out, !same
 }
@@ -119,6 +123,7 @@ func (r *Result) restore(ref schema.Ref, prev *Result) {
 		put(r.Fleet.Exceptions, prev.Fleet.Exceptions, name)
 	}
 	put(r.Fleet.Positions, prev.Fleet.Positions, ref)
+	put(r.Fleet.Versions, prev.Fleet.Versions, ref)
 	put(r.Provenance.nodes, prev.Provenance.nodes, ref)
 	put(r.units, prev.units, ref)
 }
@@ -138,6 +143,7 @@ func (r *Result) drop(ref schema.Ref) {
 		delete(r.Fleet.Routes, name)
 	}
 	delete(r.Fleet.Positions, ref)
+	delete(r.Fleet.Versions, ref)
 	delete(r.Provenance.nodes, ref)
 	delete(r.units, ref)
 }

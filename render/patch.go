@@ -18,7 +18,7 @@ func (s *Session) patch(next *state) (Result, bool) {
 		len(next.touched) > 1+len(next.units)/10 || !reflect.DeepEqual(next.found, before.found) {
 		return Result{}, false
 	}
-	r := &resolver{gathered: &gathered{failed: map[string]bool{}, named: before.named}, types: s.types, layers: before.layers, flat: before.flat}
+	r := &resolver{gathered: &gathered{failed: map[string]bool{}, named: before.named}, types: s.types, before: before.resolved, layers: before.layers, flat: before.flat}
 	edited := map[schema.Ref]*resolved{}
 	defs := map[schema.Ref]definition{}
 	for _, name := range next.touched {
@@ -93,6 +93,7 @@ func (r *resolver) own(edited map[schema.Ref]*resolved) {
 		f.Exceptions = maps.Clone(f.Exceptions)
 	}
 	if len(kinds) > 0 {
-		f.Positions, r.out.Provenance.nodes, r.out.units = maps.Clone(f.Positions), maps.Clone(r.out.Provenance.nodes), maps.Clone(r.out.units)
+		f.Positions, f.Versions = maps.Clone(f.Positions), maps.Clone(f.Versions)
+		r.out.Provenance.nodes, r.out.units = maps.Clone(r.out.Provenance.nodes), maps.Clone(r.out.units)
 	}
 }

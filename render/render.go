@@ -114,7 +114,7 @@ func (s *Session) render(ctx context.Context, fsys fs.FS, opts Options) (Result,
 	}
 	r.Files, r.Evaluated = next.listing.Files(), next.evaluated
 	next.result = r
-	r.Changed = s.changes(&next)
+	r.Changed = schema.Changed(&s.state.result.Fleet, &r.Fleet)
 	return r, next, ctx.Err()
 }
 

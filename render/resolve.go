@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -27,7 +28,33 @@ type output struct {
 	at   schema.Position
 	unit string
 	node func() *tree.Node // made when it is asked for: all of them are most of the memory
-	put  func(*schema.Fleet)
+
+	value   any // a definition of schema, as in its Fleet
+	version uint64
+}
+
+// put puts a definition into a fleet.
+func (o output) put(f *schema.Fleet) {
+	_, name := o.ref.Split()
+	switch v := o.value.(type) {
+	case schema.Host:
+		f.Hosts[name] = v
+	case schema.Pool:
+		f.Pools[name] = v
+	case schema.App:
+		f.Apps[name] = v
+	case schema.Group:
+		f.Groups[name] = v
+	case schema.Route:
+		f.Routes[name] = v
+	case schema.Stage:
+		f.Stages[name] = v
+	case schema.Team:
+		f.Teams[name] = v
+	case schema.Exception:
+		f.Exceptions[name] = v
+	}
+	f.Positions[o.ref], f.Versions[o.ref] = o.at, o.version
 }
 
 type unitFinding struct {
@@ -56,7 +83,7 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 		Fleet: schema.Fleet{
 			Hosts: map[string]schema.Host{}, Pools: map[string]schema.Pool{}, Apps: map[string]schema.App{},
 			Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Stages: map[string]schema.Stage{},
-			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: make(map[schema.Ref]schema.Position, len(g.defs)),
+			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: make(map[schema.Ref]schema.Position, len(g.defs)), Versions: make(map[schema.Ref]uint64, len(g.defs)),
 		},
 		Provenance: Provenance{nodes: make(map[schema.Ref]func() *tree.Node, len(g.defs))},
 		units:      make(map[schema.Ref]string, len(g.defs)),
@@ -143,14 +170,30 @@ func (r *resolver) resolve(d definition) (got *resolved) {
 		got = r.single(kind, d)
 	}
 	got.from, got.layers = r.from(d)
+	got.number(r.before[d.ref])
 	return got
+}
+
+// number gives every output a version: that of before where it is the same.
+func (r *resolved) number(before *resolved) {
+	for i := range r.outputs {
+		o := &r.outputs[i]
+		o.version = schema.NextVersion()
+		if before == nil {
+			continue
+		}
+		for _, was := range before.outputs {
+			if was.ref == o.ref && reflect.DeepEqual(was.value, o.value) {
+				o.version = was.version
+			}
+		}
+	}
 }
 
 // put puts what a definition came to into the result.
 func (r *resolver) put(got *resolved) {
 	for _, o := range got.outputs {
 		o.put(&r.out.Fleet)
-		r.out.Fleet.Positions[o.ref] = o.at
 		r.out.Provenance.nodes[o.ref] = o.node
 		r.out.units[o.ref] = o.unit
 	}
@@ -158,23 +201,22 @@ func (r *resolver) put(got *resolved) {
 
 // single resolves a definition of a kind that has one layer above the built-in.
 func (r *resolver) single(kind string, d definition) *resolved {
-	_, name := d.ref.Split()
 	switch kind {
 	case "hosts":
-		return one(r, d, func(f *schema.Fleet, v schema.Host) { f.Hosts[name] = v })
+		return one[schema.Host](r, d)
 	case "pools":
-		return one(r, d, func(f *schema.Fleet, v schema.Pool) { f.Pools[name] = v })
+		return one[schema.Pool](r, d)
 	case "stages":
-		return one(r, d, func(f *schema.Fleet, v schema.Stage) { f.Stages[name] = v })
+		return one[schema.Stage](r, d)
 	case "teams":
-		return one(r, d, func(f *schema.Fleet, v schema.Team) { f.Teams[name] = v })
+		return one[schema.Team](r, d)
 	case "exceptions":
-		return one(r, d, func(f *schema.Fleet, v schema.Exception) { f.Exceptions[name] = v })
+		return one[schema.Exception](r, d)
 	}
-	return one(r, d, func(f *schema.Fleet, v schema.Route) { f.Routes[name] = v })
+	return one[schema.Route](r, d)
 }
 
-func one[T any](r *resolver, d definition, put func(*schema.Fleet, T)) *resolved {
+func one[T any](r *resolver, d definition) *resolved {
 	kind, _ := d.ref.Split()
 	base := tree.Merge(tree.NewMap(schema.Position{}), r.types.Defaults(kinds[kind]), "built-in")
 	out := &resolved{}
@@ -184,7 +226,7 @@ func one[T any](r *resolver, d definition, put func(*schema.Fleet, T)) *resolved
 		out.deny(d.unit, "type", d.ref, d.node.At, "%v", err)
 		return out
 	}
-	out.outputs = []output{{d.ref, d.node.At, d.unit, func() *tree.Node { return tree.Merge(base, d.node, "definition") }, func(f *schema.Fleet) { put(f, v) }}}
+	out.outputs = []output{{ref: d.ref, at: d.node.At, unit: d.unit, value: v, node: func() *tree.Node { return tree.Merge(base, d.node, "definition") }}}
 	return out
 }
 
@@ -224,8 +266,8 @@ func (r *resolver) app(name string, d definition) *resolved {
 			}
 		}
 	}
-	out.outputs = append(out.outputs, output{d.ref, d.node.At, d.unit, func() *tree.Node { return tree.Merge(nil, without(d.node, "stages"), "app", patches...) },
-		func(f *schema.Fleet) { f.Apps[name] = app }})
+	out.outputs = append(out.outputs, output{ref: d.ref, at: d.node.At, unit: d.unit, value: app,
+		node: func() *tree.Node { return tree.Merge(nil, without(d.node, "stages"), "app", patches...) }})
 	return out
 }
 
@@ -288,8 +330,7 @@ func (r *resolver) group(full string, p place, d definition, to *resolved) (sche
 	}
 	group.App, group.Stage, group.Datacenter = p.app, p.stage, dc
 	layers := r.layers
-	to.outputs = append(to.outputs, output{ref, from.node.At, from.unit, func() *tree.Node { return layers.effective(p, d.node.At) },
-		func(f *schema.Fleet) { f.Groups[full] = group }})
+	to.outputs = append(to.outputs, output{ref: ref, at: from.node.At, unit: from.unit, value: group, node: func() *tree.Node { return layers.effective(p, d.node.At) }})
 	return group, true
 }
 

@@ -21,6 +21,9 @@ type Fleet struct {
 	// Where each definition starts; "remove/<ref>" for a tombstone,
 	// "defaults/<unit>" for a file or package that gives defaults.
 	Positions map[Ref]Position `json:"-"`
+	// Versions tell definitions apart without comparing them: those of one
+	// process with equal versions are equal. Nil: not known; else complete.
+	Versions map[Ref]uint64 `json:"-"`
 }
 
 // Duration is a time span written as Go writes it ("30s", "1h30m"); JSON text.

@@ -12,24 +12,24 @@ import (
 // the mesh (its service has the meta "protocol"), service-defaults and a
 // resolver; an app gives intentions for what it uses; a route via this
 // instance gives a splitter or a router; an external host gives a node.
-func (d *Driver) Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+func (d *Driver) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []schema.Finding) {
 	kind, name := ref.Split()
 	switch kind {
 	case "groups":
-		if g, ok := f.Groups[name]; ok && d.serves(g.Datacenter) {
-			return d.compileGroup(f, name, g, ref)
+		if g, ok := v.Group(name); ok && d.serves(g.Datacenter) {
+			return d.compileGroup(v, name, g, ref)
 		}
 	case "apps":
-		if _, ok := f.Apps[name]; ok {
-			return d.compileUses(f, name)
+		if _, ok := v.App(name); ok {
+			return d.compileUses(v, name)
 		}
 	case "routes":
-		if r, ok := f.Routes[name]; ok && slices.Contains(r.Via, d.config.Name) {
-			return d.compileRoute(f, name, r, ref)
+		if r, ok := v.Route(name); ok && slices.Contains(r.Via, d.config.Name) {
+			return d.compileRoute(v, name, r, ref)
 		}
 	case "hosts":
-		if h, ok := f.Hosts[name]; ok && h.External && d.serves(h.Datacenter) {
-			return d.compileHost(f, name, h, ref)
+		if h, ok := v.Host(name); ok && h.External && d.serves(h.Datacenter) {
+			return d.compileHost(v, name, h, ref)
 		}
 	}
 	return nil, nil
@@ -46,30 +46,30 @@ func seal(o schema.Object) schema.Object {
 	return sealed
 }
 
-func deny(f *schema.Fleet, ref schema.Ref, code, field, message, next string) schema.Finding {
-	return schema.Finding{Code: code, Severity: schema.Deny, Ref: ref, Field: field, At: f.Positions[ref], Message: message, Next: next}
+func deny(ref schema.Ref, code, field, message, next string) schema.Finding {
+	return schema.Finding{Code: code, Severity: schema.Deny, Ref: ref, Field: field, Message: message, Next: next}
 }
 
-func (d *Driver) compileGroup(f *schema.Fleet, name string, g schema.Group, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+func (d *Driver) compileGroup(v *schema.View, name string, g schema.Group, ref schema.Ref) ([]schema.Object, []schema.Finding) {
 	var out []schema.Object
 	var found []schema.Finding
 	if at := schema.ConfigName(name, g); at != "" {
 		if bad := badConfig(g.Config); bad != "" {
-			found = append(found, deny(f, ref, "consul-config", "config", bad, "shorten the configuration or move it to files"))
+			found = append(found, deny(ref, "consul-config", "config", bad, "shorten the configuration or move it to files"))
 		} else {
 			kind := KindKV
 			if g.Live {
 				kind = KindLive
 			}
 			o := d.object(kind, at, g.Config)
-			o.Apps, o.From = []string{g.App}, d.sharers(f, at)
+			o.Apps, o.From = []string{g.App}, d.sharers(v, at)
 			out = append(out, seal(o))
 		}
 	}
 	for _, label := range sortedKeys(g.Services) {
-		service := serviceName(g.App, g.Services[label])
+		service := schema.ServiceName(g.App, g.Services[label])
 		if protocol := g.Services[label].Meta["protocol"]; protocol != "" {
-			o, bad := d.mesh(f, service, protocol, ref)
+			o, bad := d.mesh(v, service, protocol, ref)
 			out, found = append(out, o...), append(found, bad...)
 		}
 	}
@@ -77,10 +77,10 @@ func (d *Driver) compileGroup(f *schema.Fleet, name string, g schema.Group, ref 
 }
 
 // sharers are the groups here that publish the configuration object at.
-func (d *Driver) sharers(f *schema.Fleet, at string) []schema.Ref {
+func (d *Driver) sharers(v *schema.View, at string) []schema.Ref {
 	var out []schema.Ref
-	for _, name := range sortedKeys(f.Groups) {
-		if g := f.Groups[name]; d.serves(g.Datacenter) && schema.ConfigName(name, g) == at {
+	for _, name := range v.Publishers(at) {
+		if g, _ := v.Group(name); d.serves(g.Datacenter) {
 			out = append(out, schema.NewRef("groups", name))
 		}
 	}
@@ -104,28 +104,20 @@ func badConfig(config map[string]string) string {
 	return ""
 }
 
-// serviceName is the service's own name, or the app's labels joined by "--".
-func serviceName(app string, s schema.Service) string {
-	if s.Name != "" {
-		return s.Name
-	}
-	return strings.ReplaceAll(app, ".", "--")
-}
-
 // provider is a group here that registers a service.
 type provider struct {
 	group, app, protocol string
 }
 
-func (d *Driver) providers(f *schema.Fleet, service string) []provider {
+func (d *Driver) providers(v *schema.View, service string) []provider {
 	var out []provider
-	for _, name := range sortedKeys(f.Groups) {
-		g := f.Groups[name]
+	for _, name := range v.Providers(service) {
+		g, _ := v.Group(name)
 		if !d.serves(g.Datacenter) {
 			continue
 		}
 		for _, label := range sortedKeys(g.Services) {
-			if serviceName(g.App, g.Services[label]) == service {
+			if schema.ServiceName(g.App, g.Services[label]) == service {
 				out = append(out, provider{name, g.App, g.Services[label].Meta["protocol"]})
 			}
 		}
@@ -134,16 +126,16 @@ func (d *Driver) providers(f *schema.Fleet, service string) []provider {
 }
 
 // mesh gives service-defaults and, by group, the resolver's subsets.
-func (d *Driver) mesh(f *schema.Fleet, service, protocol string, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+func (d *Driver) mesh(v *schema.View, service, protocol string, ref schema.Ref) ([]schema.Object, []schema.Finding) {
 	if !slices.Contains([]string{"tcp", "http", "http2", "grpc"}, protocol) {
-		return nil, []schema.Finding{deny(f, ref, "consul-protocol", "services", fmt.Sprintf("service %s: protocol %q: want tcp, http, http2 or grpc", service, protocol), "correct the service's meta protocol")}
+		return nil, []schema.Finding{deny(ref, "consul-protocol", "services", fmt.Sprintf("service %s: protocol %q: want tcp, http, http2 or grpc", service, protocol), "correct the service's meta protocol")}
 	}
 	subsets := map[string]any{}
 	var apps []string
 	var from []schema.Ref
-	for _, p := range d.providers(f, service) {
+	for _, p := range d.providers(v, service) {
 		if p.protocol != protocol {
-			return nil, []schema.Finding{deny(f, ref, "consul-protocol", "services", fmt.Sprintf("service %s: %s says protocol %q, %s says %q", service, ref, protocol, p.group, p.protocol), "give all groups of one service the same protocol")}
+			return nil, []schema.Finding{deny(ref, "consul-protocol", "services", fmt.Sprintf("service %s: %s says protocol %q, %s says %q", service, ref, protocol, p.group, p.protocol), "give all groups of one service the same protocol")}
 		}
 		subsets[subset(p.group)] = map[string]any{"Filter": fmt.Sprintf("Service.Meta.group == %q", p.group)}
 		from = append(from, schema.NewRef("groups", p.group))
@@ -167,19 +159,17 @@ func subset(group string) string {
 
 // compileUses gives the intentions of every service that the app calls. One
 // entry belongs to a destination, so its sources are all apps that use it.
-func (d *Driver) compileUses(f *schema.Fleet, name string) ([]schema.Object, []schema.Finding) {
+func (d *Driver) compileUses(v *schema.View, name string) ([]schema.Object, []schema.Finding) {
 	var out []schema.Object
-	for _, used := range sortedKeys(f.Apps[name].Uses) {
-		targets := d.servicesOf(f, used)
+	app, _ := v.App(name)
+	for _, used := range sortedKeys(app.Uses) {
+		targets := d.servicesOf(v, used)
 		for _, target := range targets {
 			sources := map[string]bool{}
 			from := []schema.Ref{schema.NewRef("apps", used)}
 			apps := []string{used}
-			for _, caller := range sortedKeys(f.Apps) {
-				if _, ok := f.Apps[caller].Uses[used]; !ok {
-					continue
-				}
-				callers := d.servicesOf(f, caller)
+			for _, caller := range v.Callers(used) {
+				callers := d.servicesOf(v, caller)
 				for _, s := range callers {
 					sources[s] = true
 				}
@@ -202,24 +192,25 @@ func (d *Driver) compileUses(f *schema.Fleet, name string) ([]schema.Object, []s
 }
 
 // servicesOf are the names under which an app's groups here are in the mesh.
-func (d *Driver) servicesOf(f *schema.Fleet, app string) []string {
+func (d *Driver) servicesOf(v *schema.View, app string) []string {
 	names := map[string]bool{}
-	for _, g := range f.Groups {
-		if g.App != app || !d.serves(g.Datacenter) {
+	for _, group := range v.GroupsOf(app) {
+		g, _ := v.Group(group)
+		if !d.serves(g.Datacenter) {
 			continue
 		}
 		for _, s := range g.Services {
 			if s.Meta["protocol"] != "" {
-				names[serviceName(app, s)] = true
+				names[schema.ServiceName(app, s)] = true
 			}
 		}
 	}
 	return sortedKeys(names)
 }
 
-func (d *Driver) compileHost(f *schema.Fleet, name string, h schema.Host, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+func (d *Driver) compileHost(v *schema.View, name string, h schema.Host, ref schema.Ref) ([]schema.Object, []schema.Finding) {
 	if h.Address == "" {
-		return nil, []schema.Finding{deny(f, ref, "consul-node", "address", "an external host needs an address", "write its address, or drop external")}
+		return nil, []schema.Finding{deny(ref, "consul-node", "address", "an external host needs an address", "write its address, or drop external")}
 	}
 	o := d.object(KindNode, name, nodeSpec{Address: h.Address, Meta: map[string]string{"external-node": "true"}})
 	o.From = []schema.Ref{ref}

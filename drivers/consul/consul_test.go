@@ -117,7 +117,7 @@ func fleet(tag string) *schema.Fleet {
 
 func compile(t *testing.T, d *consul.Driver, f *schema.Fleet, ref schema.Ref) map[schema.Kind]schema.Object {
 	t.Helper()
-	objects, findings := d.Compile(f, ref)
+	objects, findings := d.Compile(schema.NewView(f), ref)
 	if len(findings) > 0 {
 		t.Fatalf("%s: %v", ref, findings)
 	}
@@ -274,7 +274,7 @@ func TestARouteThroughTheMesh(t *testing.T) {
 
 func compileAll(t *testing.T, d *consul.Driver, f *schema.Fleet, ref schema.Ref) []schema.Object {
 	t.Helper()
-	objects, findings := d.Compile(f, ref)
+	objects, findings := d.Compile(schema.NewView(f), ref)
 	if len(findings) > 0 {
 		t.Fatalf("%s: %v", ref, findings)
 	}
@@ -290,7 +290,7 @@ func TestWhatCannotBeSaidIsDenied(t *testing.T) {
 	}
 	for name, config := range map[string]map[string]string{"many": many, "large": {"k": strings.Repeat("x", 400<<10)}, "slash": {"/k": "v"}, "line": {"a\nb": "v"}} {
 		f.Groups["shop.cfg/prod.dc1"] = schema.Group{App: "shop.cfg", Stage: "prod", Datacenter: "dc1", Body: schema.Body{Config: config}}
-		if objects, findings := d.Compile(f, "groups/shop.cfg/prod.dc1"); len(objects) > 0 || !schema.AnyDenied(findings) {
+		if objects, findings := d.Compile(schema.NewView(f), "groups/shop.cfg/prod.dc1"); len(objects) > 0 || !schema.AnyDenied(findings) {
 			t.Errorf("configuration %s: %d objects, findings %v", name, len(objects), findings)
 		}
 	}
@@ -303,7 +303,7 @@ func TestWhatCannotBeSaidIsDenied(t *testing.T) {
 	} {
 		r.Via = schema.StringList{"east"}
 		f.Routes["r"] = r
-		if objects, findings := d.Compile(f, "routes/r"); !schema.AnyDenied(findings) {
+		if objects, findings := d.Compile(schema.NewView(f), "routes/r"); !schema.AnyDenied(findings) {
 			t.Errorf("route %s: %v without a denial", name, objects)
 		}
 	}

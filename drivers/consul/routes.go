@@ -16,17 +16,17 @@ var virtualName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 // Its domains are names of services in the mesh. A route of everything ("/",
 // no match) is a splitter; routes of paths and headers of one domain are one
 // router, compiled from all of them.
-func (d *Driver) compileRoute(f *schema.Fleet, name string, r schema.Route, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+func (d *Driver) compileRoute(v *schema.View, name string, r schema.Route, ref schema.Ref) ([]schema.Object, []schema.Finding) {
 	var out []schema.Object
 	for _, domain := range r.Domains {
 		if !virtualName.MatchString(domain) {
-			return nil, []schema.Finding{deny(f, ref, "consul-route", "domains", fmt.Sprintf("%q is no service name: a route via Consul names services of the mesh", domain), "use one label such as shop--cart, or another via")}
+			return nil, []schema.Finding{deny(ref, "consul-route", "domains", fmt.Sprintf("%q is no service name: a route via Consul names services of the mesh", domain), "use one label such as shop--cart, or another via")}
 		}
-		targets, finding := d.targets(f, r, ref)
+		targets, finding := d.targets(v, r, ref)
 		if finding != nil {
 			return nil, []schema.Finding{*finding}
 		}
-		providers := d.providers(f, domain)
+		providers := d.providers(v, domain)
 		if len(providers) == 0 {
 			defaults := d.object(KindDefaults, domain, entry{"Protocol": "http"})
 			defaults.Apps, defaults.From = appsOf(targets), []schema.Ref{ref}
@@ -34,14 +34,14 @@ func (d *Driver) compileRoute(f *schema.Fleet, name string, r schema.Route, ref 
 		}
 		for _, p := range providers {
 			if p.protocol == "" || p.protocol == "tcp" {
-				return nil, []schema.Finding{deny(f, ref, "consul-route", "domains", fmt.Sprintf("service %s of %s is not declared as http: Consul cannot route it, and a default would break it at once", domain, p.group), "set the service's meta protocol to http")}
+				return nil, []schema.Finding{deny(ref, "consul-route", "domains", fmt.Sprintf("service %s of %s is not declared as http: Consul cannot route it, and a default would break it at once", domain, p.group), "set the service's meta protocol to http")}
 			}
 		}
 		if whole(r) {
 			out = append(out, d.splitter(domain, targets, ref))
 			continue
 		}
-		router, finding := d.router(f, domain, ref)
+		router, finding := d.router(v, domain, ref)
 		if finding != nil {
 			return nil, []schema.Finding{*finding}
 		}
@@ -80,30 +80,29 @@ func groupsOf(shares []share) []string {
 	return slices.Compact(out)
 }
 
-func (d *Driver) targets(f *schema.Fleet, r schema.Route, ref schema.Ref) ([]share, *schema.Finding) {
+func (d *Driver) targets(v *schema.View, r schema.Route, ref schema.Ref) ([]share, *schema.Finding) {
 	var out []share
 	for _, t := range r.To {
 		before := len(out)
-		for _, name := range sortedKeys(f.Groups) {
-			g := f.Groups[name]
-			stage := cmp.Or(t.Stage, "prod")
-			if name != t.Group && (t.App == "" || g.App != t.App || g.Stage != stage) || !d.serves(g.Datacenter) {
+		for _, name := range v.Targets(t) {
+			g, _ := v.Group(name)
+			if !d.serves(g.Datacenter) {
 				continue
 			}
 			for _, label := range sortedKeys(g.Services) {
 				if s := g.Services[label]; s.Meta["protocol"] != "" && (t.Port == "" || s.Port == t.Port) {
-					out = append(out, share{name, g.App, serviceName(g.App, s), max(1, t.Weight)})
+					out = append(out, share{name, g.App, schema.ServiceName(g.App, s), max(1, t.Weight)})
 					break
 				}
 			}
 		}
 		if len(out) == before {
-			f := deny(f, ref, "consul-route", "to", fmt.Sprintf("no group in the mesh here for target %s%s", t.Group, t.App), "name a group whose service has the meta protocol")
+			f := deny(ref, "consul-route", "to", fmt.Sprintf("no group in the mesh here for target %s%s", t.Group, t.App), "name a group whose service has the meta protocol")
 			return nil, &f
 		}
 	}
 	if len(out) == 0 {
-		f := deny(f, ref, "consul-route", "to", "a route via Consul needs a target", "add one under to")
+		f := deny(ref, "consul-route", "to", "a route via Consul needs a target", "add one under to")
 		return nil, &f
 	}
 	return out, nil
@@ -136,36 +135,37 @@ func (d *Driver) splitter(domain string, shares []share, ref schema.Ref) schema.
 
 // router joins all routes via this instance that name the domain and are no
 // splitter, most specific first.
-func (d *Driver) router(f *schema.Fleet, domain string, ref schema.Ref) (schema.Object, *schema.Finding) {
+func (d *Driver) router(v *schema.View, domain string, ref schema.Ref) (schema.Object, *schema.Finding) {
 	var names []string
-	for name, r := range f.Routes {
-		if slices.Contains(r.Via, d.config.Name) && slices.Contains(r.Domains, domain) && !whole(r) {
-			names = append(names, name)
+	routes := map[string]schema.Route{}
+	for _, name := range v.RoutesOf(domain) {
+		if r, _ := v.Route(name); slices.Contains(r.Via, d.config.Name) && !whole(r) {
+			names, routes[name] = append(names, name), r
 		}
 	}
 	slices.SortFunc(names, func(a, b string) int {
-		x, y := f.Routes[a], f.Routes[b]
+		x, y := routes[a], routes[b]
 		return cmp.Or(cmp.Compare(y.Priority, x.Priority), -cmpBool(x.Exact, y.Exact), cmp.Compare(len(y.Path), len(x.Path)),
 			cmp.Compare(len(y.Match), len(x.Match)), strings.Compare(a, b))
 	})
-	var routes []any
+	var entries []any
 	var all []share
 	var from []schema.Ref
 	for _, name := range names {
-		r := f.Routes[name]
+		r := routes[name]
 		at := schema.NewRef("routes", name)
-		shares, finding := d.targets(f, r, at)
+		shares, finding := d.targets(v, r, at)
 		if finding == nil && len(shares) > 1 {
-			f := deny(f, at, "consul-route", "to", "a path or match via Consul has one target: its router cannot weigh", "split by a route of the whole service")
+			f := deny(at, "consul-route", "to", "a path or match via Consul has one target: its router cannot weigh", "split by a route of the whole service")
 			finding = &f
 		}
 		if finding != nil {
 			return schema.Object{}, finding
 		}
 		all, from = append(all, shares...), append(from, at)
-		routes = append(routes, routerEntry(r, shares[0]))
+		entries = append(entries, routerEntry(r, shares[0]))
 	}
-	o := d.object(KindRouter, domain, entry{"Routes": routes})
+	o := d.object(KindRouter, domain, entry{"Routes": entries})
 	slices.Sort(from)
 	o.Apps, o.From, o.Serves = appsOf(all), from, groupsOf(all)
 	return seal(o), nil

@@ -143,7 +143,7 @@ func (r Route) Groups() []string {
 // Resolve gives the route that a definition means for a proxy that serves the
 // datacenters for which serves is true, and what is wrong with it. A target
 // by app means its groups there in the stage, "prod" unless written.
-func Resolve(f *schema.Fleet, ref schema.Ref, def schema.Route, serves func(datacenter string) bool) (Route, []Problem) {
+func Resolve(v *schema.View, ref schema.Ref, def schema.Route, serves func(datacenter string) bool) (Route, []Problem) {
 	r := Route{Domains: slices.Sorted(slices.Values(def.Domains)), Path: cmp.Or(def.Path, "/"), Exact: def.Exact, Priority: def.Priority,
 		Match: def.Match, Timeout: def.Timeout.Std().Milliseconds(), Retries: def.Retries, TLS: def.TLS, Rewrite: def.Rewrite,
 		Redirect: def.Redirect, MaxBody: def.MaxBody}
@@ -151,10 +151,9 @@ func Resolve(f *schema.Fleet, ref schema.Ref, def schema.Route, serves func(data
 	var out []Problem
 	for _, t := range def.To {
 		b := Backend{Port: t.Port, Weight: t.Weight}
-		for _, name := range sortedKeys(f.Groups) {
-			g := f.Groups[name]
-			byApp := t.App != "" && g.App == t.App && g.Stage == cmp.Or(t.Stage, "prod") && serves(g.Datacenter)
-			if name != t.Group && !byApp {
+		for _, name := range v.Targets(t) {
+			g, _ := v.Group(name)
+			if name != t.Group && !serves(g.Datacenter) {
 				continue
 			}
 			b.Groups = append(b.Groups, name)

@@ -35,22 +35,22 @@ func (d *Driver) serves(datacenter string) bool {
 
 // Compile implements drivers.Driver: a group is a job and, when it has
 // configuration, one configuration object by content; a route is a route.
-func (d *Driver) Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+func (d *Driver) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []schema.Finding) {
 	kind, name := ref.Split()
 	switch kind {
 	case "groups":
-		if g, ok := f.Groups[name]; ok && d.serves(g.Datacenter) {
-			return d.compileGroup(f, name, g, ref), nil
+		if g, ok := v.Group(name); ok && d.serves(g.Datacenter) {
+			return d.compileGroup(v, name, g, ref), nil
 		}
 	case "routes":
-		if r, ok := f.Routes[name]; ok && slices.Contains(r.Via, d.opt.Name) {
-			return []schema.Object{d.compileRoute(f, name, r, ref)}, nil
+		if r, ok := v.Route(name); ok && slices.Contains(r.Via, d.opt.Name) {
+			return []schema.Object{d.compileRoute(v, name, r, ref)}, nil
 		}
 	}
 	return nil, nil
 }
 
-func (d *Driver) compileGroup(f *schema.Fleet, name string, g schema.Group, ref schema.Ref) []schema.Object {
+func (d *Driver) compileGroup(v *schema.View, name string, g schema.Group, ref schema.Ref) []schema.Object {
 	var out []schema.Object
 	spec := jobSpec{Group: name, App: g.App, Kind: g.Kind, Release: g.Release, Env: g.Env, Overlay: string(g.Overlay),
 		Artifact: g.Artifact, Tasks: g.Tasks, Services: g.Services, Placement: g.Placement}
@@ -73,7 +73,7 @@ func (d *Driver) compileGroup(f *schema.Fleet, name string, g schema.Group, ref 
 		spec.Count = g.Count.Number
 	}
 	job.Spec = schema.MustCanonical(spec)
-	st := f.Stages[g.Stage]
+	st, _ := v.Stage(g.Stage)
 	job.Step = st.Order*100 + max(0, slices.Index(st.Datacenters, g.Datacenter))
 	checked := false
 	for _, s := range g.Services {
@@ -98,15 +98,11 @@ func hasStatic(ports map[string]schema.Port) bool {
 	return false
 }
 
-func (d *Driver) compileRoute(f *schema.Fleet, name string, r schema.Route, ref schema.Ref) schema.Object {
+func (d *Driver) compileRoute(v *schema.View, name string, r schema.Route, ref schema.Ref) schema.Object {
 	groups, apps := map[string]bool{}, map[string]bool{}
 	for _, t := range r.To {
-		for n, g := range f.Groups {
-			stage := t.Stage
-			if stage == "" {
-				stage = "prod"
-			}
-			if n == t.Group || (t.App != "" && g.App == t.App && g.Stage == stage && d.serves(g.Datacenter)) {
+		for _, n := range v.Targets(t) {
+			if g, _ := v.Group(n); n == t.Group || d.serves(g.Datacenter) {
 				groups[n], apps[g.App] = true, true
 			}
 		}

@@ -26,7 +26,7 @@ func group(count int, release string) *schema.Fleet {
 func compile(t *testing.T, d *memory.Driver, f *schema.Fleet, kind schema.Kind) schema.Object {
 	t.Helper()
 	for _, ref := range []schema.Ref{"groups/shop.api/prod.dc1", "routes/api"} {
-		objects, findings := d.Compile(f, ref)
+		objects, findings := d.Compile(schema.NewView(f), ref)
 		if len(findings) > 0 {
 			t.Fatal(findings)
 		}

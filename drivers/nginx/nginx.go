@@ -183,16 +183,19 @@ func (d *Driver) Kinds() []drivers.KindSpec {
 }
 
 // Compile implements drivers.Driver for routes whose via names this proxy.
-func (d *Driver) Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+func (d *Driver) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []schema.Finding) {
 	kind, name := ref.Split()
-	def, ok := f.Routes[name]
-	if kind != "routes" || !ok || !slices.Contains(def.Via, d.config.Name) || d.config.MembersOnly {
+	if kind != "routes" {
+		return nil, nil
+	}
+	def, ok := v.Route(name)
+	if !ok || !slices.Contains(def.Via, d.config.Name) || d.config.MembersOnly {
 		return nil, nil
 	}
 	serves := func(dc string) bool {
 		return len(d.config.Datacenters) == 0 || slices.Contains(d.config.Datacenters, dc)
 	}
-	r, problems := l7.Resolve(f, ref, def, serves)
+	r, problems := l7.Resolve(v, ref, def, serves)
 	if r.TLS != "" && d.config.ListenTLS == "" {
 		problems = append(problems, l7.Problem{Field: "tls", Message: "the proxy " + d.config.Name + " has no listen_tls"})
 	}
@@ -202,8 +205,7 @@ func (d *Driver) Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []sc
 	if len(problems) > 0 {
 		var out []schema.Finding
 		for _, p := range problems {
-			out = append(out, schema.Finding{Code: "route-value", Severity: schema.Deny, Ref: ref, Field: p.Field, At: f.Positions[ref],
-				Message: p.Message, Next: "correct " + cmp.Or(p.Field, "the name") + " of the route"})
+			out = append(out, schema.Finding{Code: "route-value", Severity: schema.Deny, Ref: ref, Field: p.Field, Message: p.Message, Next: "correct " + cmp.Or(p.Field, "the name") + " of the route"})
 		}
 		return nil, out
 	}
@@ -211,8 +213,8 @@ func (d *Driver) Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []sc
 		Layer: schema.LayerRoute, Rank: 10, From: []schema.Ref{ref}, Serves: r.Groups()}
 	for _, g := range o.Serves {
 		o.From = append(o.From, schema.NewRef("groups", g))
-		if app := f.Groups[g].App; !slices.Contains(o.Apps, app) {
-			o.Apps = append(o.Apps, app)
+		if group, _ := v.Group(g); !slices.Contains(o.Apps, group.App) {
+			o.Apps = append(o.Apps, group.App)
 		}
 	}
 	slices.Sort(o.Apps)

@@ -111,7 +111,7 @@ func TestValuesNeverBecomeSyntax(t *testing.T) {
 			put(&r, v)
 			fleet := &schema.Fleet{Routes: map[string]schema.Route{"r": r}, Groups: map[string]schema.Group{"a/prod.dc1": {App: "a", Stage: "prod", Datacenter: "dc1",
 				Body: schema.Body{Ports: map[string]schema.Port{"http": {}}}}}}
-			objects, findings := d.Compile(fleet, "routes/r")
+			objects, findings := d.Compile(schema.NewView(fleet), "routes/r")
 			if len(objects) > 0 || !schema.AnyDenied(findings) {
 				t.Errorf("%s %q compiled to %v", field, v, objects)
 			}
@@ -148,14 +148,14 @@ func TestCompileResolvesTargets(t *testing.T) {
 		stage, dc, _ := strings.Cut(name, ".")
 		fleet.Groups["shop.cart/"+name] = schema.Group{App: "shop.cart", Stage: stage, Datacenter: dc, Body: body}
 	}
-	objects, findings := d.Compile(fleet, "routes/cart")
+	objects, findings := d.Compile(schema.NewView(fleet), "routes/cart")
 	if len(objects) != 1 || len(findings) != 0 || fmt.Sprint(objects[0].Serves, objects[0].Apps) != "[shop.cart/prod.dc1] [shop.cart]" || !strings.Contains(string(objects[0].Spec), `"port":"web"`) {
 		t.Errorf("%+v %v", objects, findings)
 	}
-	if objects, findings := d.Compile(fleet, "routes/other"); len(objects)+len(findings) != 0 {
+	if objects, findings := d.Compile(schema.NewView(fleet), "routes/other"); len(objects)+len(findings) != 0 {
 		t.Errorf("a route of another proxy gave %v %v", objects, findings)
 	}
-	if objects, findings := d.Compile(fleet, "routes/none"); len(objects) != 0 || !schema.AnyDenied(findings) {
+	if objects, findings := d.Compile(schema.NewView(fleet), "routes/none"); len(objects) != 0 || !schema.AnyDenied(findings) {
 		t.Errorf("a target without groups gave %v %v", objects, findings)
 	}
 }

@@ -27,23 +27,27 @@ const (
 const description = "managed by Locktide; to take over: locktide eject "
 
 // Compile implements drivers.Driver: a group is one job.
-func (d *Driver) Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []schema.Finding) {
-	return d.config.Compile(f, ref)
+func (d *Driver) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+	return d.config.Compile(v, ref)
 }
 
 // Compile gives the job of a group; it needs no server.
-func (c Config) Compile(f *schema.Fleet, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+func (c Config) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []schema.Finding) {
 	kind, name := ref.Split()
-	g, ok := f.Groups[name]
-	if kind != "groups" || !ok || !c.serves(g.Datacenter) {
+	if kind != "groups" {
 		return nil, nil
 	}
-	b := &builder{config: c, name: name, group: g, ref: ref, at: f.Positions[ref]}
+	g, ok := v.Group(name)
+	if !ok || !c.serves(g.Datacenter) {
+		return nil, nil
+	}
+	b := &builder{config: c, name: name, group: g, ref: ref}
 	job := b.job()
 	if schema.AnyDenied(b.findings) {
 		return nil, b.findings
 	}
-	o := b.object(job, f.Stages[g.Stage])
+	stage, _ := v.Stage(g.Stage)
+	o := b.object(job, stage)
 	return []schema.Object{o}, b.findings
 }
 
@@ -53,12 +57,11 @@ type builder struct {
 	name     string
 	group    schema.Group
 	ref      schema.Ref
-	at       schema.Position
 	findings []schema.Finding
 }
 
 func (b *builder) deny(code, field, next, format string, args ...any) {
-	b.findings = append(b.findings, schema.Finding{Code: code, Severity: schema.Deny, Ref: b.ref, Field: field, At: b.at,
+	b.findings = append(b.findings, schema.Finding{Code: code, Severity: schema.Deny, Ref: b.ref, Field: field,
 		Message: fmt.Sprintf(format, args...), Next: next})
 }
 

@@ -36,7 +36,7 @@ func TestCompile(t *testing.T) {
 			name := "shop.cart.api/prod.dc2"
 			f := &schema.Fleet{Groups: map[string]schema.Group{name: g}, Stages: map[string]schema.Stage{"prod": {Order: 2, Datacenters: []string{"dc1", "dc2"}}},
 				Positions: map[schema.Ref]schema.Position{"groups/" + schema.Ref(name): {File: "cart.cue", Line: 7}}}
-			objects, findings := Config{Name: "eu", Owner: "acme", Region: "global"}.Compile(f, schema.NewRef("groups", name))
+			objects, findings := Config{Name: "eu", Owner: "acme", Region: "global"}.Compile(schema.NewView(f), schema.NewRef("groups", name))
 			var got bytes.Buffer
 			for _, x := range findings {
 				got.WriteString(x.String() + " field " + x.Field + " next " + x.Next + "\n")
@@ -83,7 +83,7 @@ func TestRelease(t *testing.T) {
 			Services: map[string]schema.Service{"main": {Port: "http", Checks: map[string]schema.Check{"ok": {HTTP: "/ok"}}}}}}
 		change(&g.Body)
 		f := &schema.Fleet{Groups: map[string]schema.Group{"a.b.c/prod.dc1": g}}
-		objects, findings := Config{Name: "x", Owner: "o"}.Compile(f, "groups/a.b.c/prod.dc1")
+		objects, findings := Config{Name: "x", Owner: "o"}.Compile(schema.NewView(f), "groups/a.b.c/prod.dc1")
 		if len(findings) > 0 {
 			t.Fatal(findings)
 		}
@@ -113,7 +113,7 @@ func TestRelease(t *testing.T) {
 // TestElsewhere: an instance compiles only groups of its datacenters.
 func TestElsewhere(t *testing.T) {
 	f := &schema.Fleet{Groups: map[string]schema.Group{"a/prod.dc1": {App: "a", Datacenter: "dc1"}}}
-	objects, findings := Config{Name: "x", Owner: "o", Datacenters: []string{"dc9"}}.Compile(f, "groups/a/prod.dc1")
+	objects, findings := Config{Name: "x", Owner: "o", Datacenters: []string{"dc9"}}.Compile(schema.NewView(f), "groups/a/prod.dc1")
 	if objects != nil || findings != nil {
 		t.Fatalf("compiled %v %v", objects, findings)
 	}

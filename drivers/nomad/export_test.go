@@ -137,7 +137,7 @@ func TestExport(t *testing.T) {
 	f := fleetOf(mine)
 	var wants []drivers.Want
 	for name := range f.Groups {
-		objects, found := d.Compile(f, schema.NewRef("groups", name))
+		objects, found := d.Compile(schema.NewView(f), schema.NewRef("groups", name))
 		if len(found) > 0 || len(objects) != 1 {
 			t.Fatalf("%s: %d objects, %v", f.Groups[name].Job, len(objects), found)
 		}

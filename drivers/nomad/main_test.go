@@ -89,7 +89,7 @@ func group(d *Driver, app string, n int, env string) (string, schema.Group) {
 func compile(t *testing.T, d *Driver, name string, g schema.Group) schema.Object {
 	t.Helper()
 	f := &schema.Fleet{Groups: map[string]schema.Group{name: g}, Stages: map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}}}}
-	objects, findings := d.Compile(f, schema.NewRef("groups", name))
+	objects, findings := d.Compile(schema.NewView(f), schema.NewRef("groups", name))
 	if len(findings) > 0 || len(objects) != 1 {
 		t.Fatalf("compiling %s gave %d objects and %v", name, len(objects), findings)
 	}

@@ -328,7 +328,7 @@ func TestNoFalseDrift(t *testing.T) {
 				delete(g.Secrets, k)
 			}
 		}
-		objects, _ := d.Compile(&schema.Fleet{Groups: map[string]schema.Group{name: g}}, schema.NewRef("groups", name))
+		objects, _ := d.Compile(schema.NewView(&schema.Fleet{Groups: map[string]schema.Group{name: g}}), schema.NewRef("groups", name))
 		if len(objects) == 0 {
 			continue // an example of what is refused
 		}

@@ -210,6 +210,12 @@ func (r repository) commit() error {
 	return errors.Join(r.git("add", "-A"), r.git("-c", "user.name=Bench", "-c", "user.email=bench@example.org", "-c", "commit.gpgsign=false", "commit", "-q", "-m", "Change"))
 }
 
+// head is the newest commit.
+func (r repository) head() (string, error) {
+	out, err := exec.Command("git", "-C", r.dir, "rev-parse", "HEAD").Output()
+	return strings.TrimSpace(string(out)), err
+}
+
 func (r repository) git(args ...string) error {
 	out, err := exec.Command("git", append([]string{"-C", r.dir}, args...)...).CombinedOutput()
 	if err != nil {

@@ -50,7 +50,10 @@ func startEngine(ctx context.Context, dir string, d drivers.Driver, cfg reconcil
 		return nil, err
 	}
 	e := &engine{journal: &counted{Store: file}, ended: make(chan error, 1)}
-	cfg.Owner, cfg.Drivers, cfg.Renderer, cfg.Store, cfg.Resume, cfg.Version = "bench", []drivers.Driver{d}, renderer{}, e.journal, true, "bench"
+	cfg.Owner, cfg.Drivers, cfg.Store, cfg.Resume, cfg.Version = "bench", []drivers.Driver{d}, e.journal, true, "bench"
+	if cfg.Renderer == nil {
+		cfg.Renderer = renderer{}
+	}
 	e.loop, err = reconciler.New(cfg)
 	if err != nil {
 		return nil, errors.Join(err, file.Close())

@@ -12,6 +12,7 @@ import (
 	"locktide.dev/drivers/devstack"
 	"locktide.dev/drivers/nomad"
 	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/compiler"
 	"locktide.dev/schema"
 )
 
@@ -126,12 +127,8 @@ func atRest(ctx context.Context, address string, d *nomad.Driver, n int, rec *re
 		return err
 	}
 	q := drivers.Query{Members: true}
-	for _, ref := range reconciler.Refs(&fleet) {
-		objects, _ := d.Compile(&fleet, ref)
-		for _, o := range objects {
-			sealed, _, _ := o.Seal()
-			q.Want = append(q.Want, drivers.Want{Object: sealed})
-		}
+	for _, o := range compiler.New([]drivers.Driver{d}).Compile(&fleet).Objects {
+		q.Want = append(q.Want, drivers.Want{Object: o})
 	}
 	// The first readings take what the loop's receipts spare it; parked
 	// deployments end a while after the engine is done.

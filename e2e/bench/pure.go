@@ -7,7 +7,7 @@ import (
 
 	"locktide.dev/drivers"
 	"locktide.dev/drivers/memory"
-	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/compiler"
 	"locktide.dev/reconciler/planner"
 	"locktide.dev/schema"
 )
@@ -25,23 +25,19 @@ func pure(ctx context.Context, n int, t *table) error {
 	t.add(fmt.Sprintf("render %d groups, %d YAML files", n, n+1), short(took), "best of 3, in memory")
 
 	back := memory.New(memory.Options{Name: "m", Now: time.Now})
-	head, bodies := map[schema.Key]planner.Wanted{}, map[schema.Digest]schema.Object{}
+	var compiled compiler.Compiled
 	took, err = best(3, func() error {
-		clear(head)
-		for _, ref := range reconciler.Refs(&fleet) {
-			objects, findings := back.Compile(&fleet, ref)
-			if schema.AnyDenied(findings) {
-				return fmt.Errorf("compiling %s: %v", ref, findings)
-			}
-			for _, o := range objects {
-				sealed, entry, _ := o.Seal()
-				head[sealed.Key], bodies[entry.Body] = planner.Wanted{Object: sealed, Entry: entry}, sealed
-			}
+		if compiled = compiler.New([]drivers.Driver{back}).Compile(&fleet); schema.AnyDenied(compiled.Findings) {
+			return fmt.Errorf("compiling: %v", compiled.Findings)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	head, bodies := compiled.Head, map[schema.Digest]schema.Object{}
+	for _, w := range head {
+		bodies[w.Entry.Body] = w.Object
 	}
 	t.add(fmt.Sprintf("compile and seal %d groups", n), short(took), "best of 3")
 

@@ -13,9 +13,9 @@ import (
 	"locktide.dev/cmd/internal/cli"
 	"locktide.dev/cmd/internal/config"
 	"locktide.dev/cmd/internal/telemetry"
-	"locktide.dev/drivers"
 	"locktide.dev/policy"
 	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/compiler"
 	"locktide.dev/reconciler/journal"
 	"locktide.dev/reconciler/planner"
 	"locktide.dev/render"
@@ -49,10 +49,10 @@ func (e *engine) Render(ctx context.Context, folder, path string) (cli.Rendered,
 			return out, err
 		}
 		rules = e.loopConfig(cfg, b).Policy
-		var found []schema.Finding
-		out.Objects, found = compile(b.drivers, &means.Fleet)
-		means.Place(found)
-		out.Findings = append(out.Findings, found...)
+		compiled := compiler.New(b.drivers).Compile(&means.Fleet)
+		out.Objects = compiled.Objects
+		means.Place(compiled.Findings)
+		out.Findings = append(out.Findings, compiled.Findings...)
 	}
 	judged := policy.Evaluate(ctx, append(policy.Builtin(rules), means.Rules...),
 		policy.Input{Fleet: &means.Fleet, Objects: out.Objects, Today: time.Now()})
@@ -88,17 +88,6 @@ func refs(f *schema.Fleet) []schema.Ref {
 	add("routes", names(f.Routes))
 	sort.Slice(out, func(i, j int) bool { return out[i] < out[j] })
 	return out
-}
-
-func compile(ds []drivers.Driver, f *schema.Fleet) (objects []schema.Object, found []schema.Finding) {
-	for _, d := range ds {
-		for _, ref := range refs(f) {
-			o, fs := d.Compile(f, ref)
-			objects = append(objects, o...)
-			found = append(found, fs...)
-		}
-	}
-	return objects, found
 }
 
 // Plan implements cli.Engine: a loop that only observes reads the backends,

@@ -46,8 +46,8 @@ func judge(t *testing.T, tree fstest.MapFS) ([]schema.Object, []schema.Finding) 
 	var objects []schema.Object
 	found := means.Findings
 	for _, ref := range refs(&means.Fleet) {
-		job, bad := nomad.Config{Name: "eu", Owner: "acme"}.Compile(&means.Fleet, ref)
-		entry, worse := cat.Compile(&means.Fleet, ref)
+		job, bad := nomad.Config{Name: "eu", Owner: "acme"}.Compile(schema.NewView(&means.Fleet), ref)
+		entry, worse := cat.Compile(schema.NewView(&means.Fleet), ref)
 		objects = append(append(objects, job...), entry...)
 		found = append(append(found, bad...), worse...)
 	}

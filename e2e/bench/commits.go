@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"locktide.dev/drivers/memory"
+	"locktide.dev/fixtures"
+	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/gitsource"
+	"locktide.dev/reconciler/ledger"
+	"locktide.dev/render"
+	"locktide.dev/render/worker"
+)
+
+// sessions renders as the daemon does: incrementally, in child processes.
+type sessions struct{ *render.Session }
+
+// Render implements reconciler.Renderer.
+func (s sessions) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered, error) {
+	res, err := s.Session.Render(ctx, tree, render.Options{})
+	if err != nil {
+		return reconciler.Rendered{}, err
+	}
+	return reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Refused: !res.Usable(render.Refuse), Changed: res.Changed, Place: res.Provenance.Place}, nil
+}
+
+// commits measures a commit of one file from the Git server to the plan, in
+// the loop of a fleet that runs as defined.
+func commits(ctx context.Context, dir string, size fixtures.Synthetic, t *table) (err error) {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	repo, err := newRepository(filepath.Join(dir, "definitions"), size.Files())
+	if err != nil {
+		return err
+	}
+	source, err := gitsource.New(gitsource.Config{URL: repo.dir})
+	if err != nil {
+		return err
+	}
+	pool := worker.New(worker.Config{Program: program})
+	defer pool.Close()
+	session, err := render.NewSession(pool, nil)
+	if err != nil {
+		return err
+	}
+	n := 2 * size.Apps
+	back := memory.New(memory.Options{Name: "edge-dc1", Now: time.Now, Owner: "bench"})
+	e, err := startEngine(ctx, filepath.Join(dir, "engine"), back, reconciler.Config{Source: source, Renderer: sessions{session}, Poll: time.Hour,
+		Limits: ledger.Limits{Fleet: n, Datacenter: n, SlowStart: n, BrakeShare: 100}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.stop()) }()
+	if err := await(ctx, "first convergence", 10*time.Minute, time.Second, func() (bool, error) {
+		r := e.loop.Report()
+		return r.Health == "HEALTHY", fmt.Errorf("%s; %.3v", r.Health, r.Because[:min(3, len(r.Because))])
+	}); err != nil {
+		return err
+	}
+	t.add("apps, groups and routes that run", fmt.Sprintf("%d, %d, %d", size.Apps, n, n), "on a backend in memory, "+short(time.Since(e.began))+" from nothing")
+	var took []time.Duration
+	before, err := cpu()
+	if err != nil {
+		return err
+	}
+	const rounds = 100
+	for i := range rounds {
+		app := i * 37 % size.Apps
+		name := fmt.Sprintf("teams/t%02d/a%05d/app.cue", app%size.Teams, app)
+		if err := repo.edit(name, `#version: "1.0.0"`, fmt.Sprintf(`#version: "1.0.%d"`, i+1)); err != nil {
+			return err
+		}
+		head, err := repo.head()
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		e.loop.Fetch()
+		if err := await(ctx, "plan of "+head, time.Minute, time.Millisecond, func() (bool, error) {
+			return e.loop.Plan().Commit == head, fmt.Errorf("in force is %s, findings %.2v", e.loop.Report().InForce, e.loop.Report().Findings)
+		}); err != nil {
+			return err
+		}
+		took = append(took, time.Since(began))
+	}
+	after, err := cpu()
+	if err != nil {
+		return err
+	}
+	slices.Sort(took)
+	at := func(p int) string { return short(took[min(len(took)-1, len(took)*p/100)]) }
+	t.add("commit of one file, from asking Git to the plan", at(50), fmt.Sprintf("median of %d; p90 %s, p99 %s, worst %s; CPU of this process %s, with the rollouts that follow; aim p99 100ms",
+		rounds, at(90), at(99), at(100), short((after-before)/rounds)))
+	t.add("memory of this process", resident(), "resident, with the fleet, the backend's model and the Git objects")
+	return nil
+}

@@ -1,0 +1,166 @@
+// Package compiler gives what the definitions of a fleet mean on its backends.
+// It follows a fleet from commit to commit: a definition is compiled again when
+// it, or something that a driver asked for while compiling it, has changed.
+package compiler
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"locktide.dev/drivers"
+	"locktide.dev/reconciler/planner"
+	"locktide.dev/schema"
+)
+
+// Compiler compiles for a set of drivers. It is for one goroutine.
+type Compiler struct {
+	drivers []drivers.Driver
+	index   *schema.Index
+	units   map[schema.Ref]unit
+	order   []schema.Ref // of units
+	readers map[schema.Dep]map[schema.Ref]bool
+}
+
+// unit is what one definition means.
+type unit struct {
+	objects  []planner.Wanted
+	findings []schema.Finding
+	reads    []schema.Dep // besides itself
+}
+
+// Compiled is what a fleet means.
+type Compiled struct {
+	Head     map[schema.Key]planner.Wanted // the caller's own
+	Objects  []schema.Object               // those of Head, in the order of their definitions
+	Findings []schema.Finding              // with positions
+	Again    int                           // definitions that were compiled, the others are as they were
+}
+
+// New gives a compiler that has compiled nothing yet.
+func New(ds []drivers.Driver) *Compiler {
+	return &Compiler{drivers: ds, index: schema.NewIndex(&schema.Fleet{}), units: map[schema.Ref]unit{}, readers: map[schema.Dep]map[schema.Ref]bool{}}
+}
+
+// Compile compiles a fleet, which must not change afterwards.
+func (c *Compiler) Compile(f *schema.Fleet) Compiled {
+	changed, moved := c.index.Follow(f)
+	again := map[schema.Ref]bool{}
+	for _, ref := range changed {
+		if _, compiled := rank[kind(ref)]; compiled {
+			again[ref] = true
+		}
+	}
+	for dep := range moved {
+		for ref := range c.readers[dep] {
+			again[ref] = true
+		}
+	}
+	members := false
+	for ref := range again {
+		_, before := c.units[ref]
+		now := f.Defines(ref)
+		members = members || before != now
+		c.forget(ref)
+		if now {
+			c.compile(ref)
+		}
+	}
+	if members {
+		c.order = c.order[:0]
+		for ref := range c.units {
+			c.order = append(c.order, ref)
+		}
+		slices.SortFunc(c.order, inOrder)
+	}
+	out := c.assemble(f)
+	out.Again = len(again)
+	return out
+}
+
+func (c *Compiler) forget(ref schema.Ref) {
+	for _, dep := range c.units[ref].reads {
+		delete(c.readers[dep], ref)
+		if len(c.readers[dep]) == 0 {
+			delete(c.readers, dep)
+		}
+	}
+	delete(c.units, ref)
+}
+
+func (c *Compiler) compile(ref schema.Ref) {
+	var u unit
+	v := c.index.View()
+	for _, d := range c.drivers {
+		objects, findings := d.Compile(v, ref)
+		u.findings = append(u.findings, findings...)
+		for _, o := range objects {
+			sealed, entry, _ := o.Seal()
+			u.objects = append(u.objects, planner.Wanted{Object: sealed, Entry: entry})
+		}
+	}
+	for _, dep := range v.Reads() {
+		if dep == schema.Dep(ref) {
+			continue
+		}
+		u.reads = append(u.reads, dep)
+		if c.readers[dep] == nil {
+			c.readers[dep] = map[schema.Ref]bool{}
+		}
+		c.readers[dep][ref] = true
+	}
+	c.units[ref] = u
+}
+
+// assemble joins what all definitions mean. Two may mean one object, if they
+// agree on it.
+func (c *Compiler) assemble(f *schema.Fleet) Compiled {
+	out := Compiled{Head: make(map[schema.Key]planner.Wanted, len(c.units)), Objects: make([]schema.Object, 0, len(c.units))}
+	for _, ref := range c.order {
+		u := c.units[ref]
+		for _, found := range u.findings {
+			if found.At.File == "" {
+				found.At = f.Positions[cmp.Or(found.Ref, ref)]
+			}
+			out.Findings = append(out.Findings, found)
+		}
+		for _, w := range u.objects {
+			other, taken := out.Head[w.Object.Key]
+			switch {
+			case !taken:
+				out.Head[w.Object.Key] = w
+				out.Objects = append(out.Objects, w.Object)
+			case other.Object.Digest != w.Object.Digest:
+				first := c.owner(w.Object.Key)
+				out.Findings = append(out.Findings, schema.Finding{Code: "object-conflict", Severity: schema.Deny, Ref: ref, At: f.Positions[ref],
+					Related: []schema.Position{f.Positions[first]},
+					Message: fmt.Sprintf("%s and %s both mean %s, with unequal content", first, ref, w.Object.Key), Next: "rename one of them"})
+			}
+		}
+	}
+	return out
+}
+
+// owner is the first definition that means an object.
+func (c *Compiler) owner(k schema.Key) schema.Ref {
+	for _, ref := range c.order {
+		for _, w := range c.units[ref].objects {
+			if w.Object.Key == k {
+				return ref
+			}
+		}
+	}
+	return ""
+}
+
+// rank is the order of the kinds that drivers compile.
+var rank = map[string]int{"hosts": 1, "pools": 2, "apps": 3, "groups": 4, "routes": 5}
+
+func kind(ref schema.Ref) string {
+	k, _ := ref.Split()
+	return k
+}
+
+func inOrder(a, b schema.Ref) int {
+	return cmp.Or(cmp.Compare(rank[kind(a)], rank[kind(b)]), cmp.Compare(a, b))
+}

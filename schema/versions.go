@@ -1,0 +1,79 @@
+package schema
+
+import (
+	"slices"
+	"sync/atomic"
+)
+
+var versions atomic.Uint64
+
+// NextVersion gives a version that no definition of this process has had.
+func NextVersion() uint64 { return versions.Add(1) }
+
+// Changed lists the definitions that may have another value in b than in a, or
+// are in only one of them, sorted. Without versions that is all of them.
+func Changed(a, b *Fleet) []Ref {
+	out := []Ref{}
+	if a.Versions == nil || b.Versions == nil {
+		seen := map[Ref]bool{}
+		for _, f := range []*Fleet{a, b} {
+			for ref := range f.refs {
+				if !seen[ref] {
+					seen[ref], out = true, append(out, ref)
+				}
+			}
+		}
+	} else {
+		for ref, v := range b.Versions {
+			if a.Versions[ref] != v {
+				out = append(out, ref)
+			}
+		}
+		for ref := range a.Versions {
+			if _, ok := b.Versions[ref]; !ok {
+				out = append(out, ref)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Defines says whether the fleet has a definition.
+func (f *Fleet) Defines(ref Ref) (ok bool) {
+	kind, name := ref.Split()
+	switch kind {
+	case "hosts":
+		_, ok = f.Hosts[name]
+	case "pools":
+		_, ok = f.Pools[name]
+	case "apps":
+		_, ok = f.Apps[name]
+	case "groups":
+		_, ok = f.Groups[name]
+	case "routes":
+		_, ok = f.Routes[name]
+	case "stages":
+		_, ok = f.Stages[name]
+	case "teams":
+		_, ok = f.Teams[name]
+	case "exceptions":
+		_, ok = f.Exceptions[name]
+	}
+	return ok
+}
+
+// refs yields every definition by name.
+func (f *Fleet) refs(yield func(Ref) bool) {
+	_ = refs("hosts", f.Hosts, yield) && refs("pools", f.Pools, yield) && refs("apps", f.Apps, yield) && refs("groups", f.Groups, yield) &&
+		refs("routes", f.Routes, yield) && refs("stages", f.Stages, yield) && refs("teams", f.Teams, yield) && refs("exceptions", f.Exceptions, yield)
+}
+
+func refs[V any](kind string, m map[string]V, yield func(Ref) bool) bool {
+	for name := range m {
+		if !yield(NewRef(kind, name)) {
+			return false
+		}
+	}
+	return true
+}
