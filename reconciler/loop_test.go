@@ -118,18 +118,21 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, git: &git{fleets: map[string]schema.Fleet{}, broken: map[string]string{}, frozen: map[string][]schema.Ref{}, rules: map[string][]policy.Rule{}}, store: journal.NewMemory(), lease: &memory.LeaseServer{}, bad: &sync.Map{}}
-	w.back = memory.New(memory.Options{Name: "m", Now: time.Now, Behave: func(o schema.Object, index int) memory.Behaviour {
-		out := memory.Behaviour{}
-		w.bad.Range(func(key, b any) bool {
-			release, at, one := strings.Cut(key.(string), "@")
-			if contains(string(o.Spec), `"release":"`+release+`"`) && (!one || at == fmt.Sprint(index)) {
-				out = b.(memory.Behaviour)
-			}
-			return true
-		})
-		return out
-	}})
+	w.back = memory.New(memory.Options{Name: "m", Now: time.Now, Behave: w.behave})
 	return w
+}
+
+// behave says how a member lives, by its release and index.
+func (w *world) behave(o schema.Object, index int) memory.Behaviour {
+	out := memory.Behaviour{}
+	w.bad.Range(func(key, b any) bool {
+		release, at, one := strings.Cut(key.(string), "@")
+		if contains(string(o.Spec), `"release":"`+release+`"`) && (!one || at == fmt.Sprint(index)) {
+			out = b.(memory.Behaviour)
+		}
+		return true
+	})
+	return out
 }
 
 func contains(s, part string) bool {

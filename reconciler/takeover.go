@@ -3,7 +3,6 @@ package reconciler
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"locktide.dev/drivers"
@@ -122,18 +121,18 @@ func (l *Loop) learned(name string, x *lesson, owned []drivers.Owned, err error)
 	}
 	delete(st.learn, name)
 	st.meta.Learned = with(st.meta.Learned, name)
-	for id, r := range st.rollouts {
-		if slices.ContainsFunc(r.Items, func(it rollout.Item) bool { return l.backendNamed(it.Key) == name }) {
-			st.ledger.Drop(r.ID)
-			l.drop(id)
-		}
+	held := map[schema.Key]schema.Digest{}
+	for _, o := range owned {
+		_, entry, _ := o.Object.Seal()
+		held[o.Object.Key] = entry.Digest
 	}
+	rolling := l.continued(name, held)
 	changed := 0
 	for _, o := range owned {
-		sealed, entry, body := o.Object.Seal()
-		if have, ok := st.target[sealed.Key]; ok && have.Digest == entry.Digest {
+		if have, ok := st.target[o.Object.Key]; rolling[o.Object.Key] || ok && have.Digest == held[o.Object.Key] {
 			continue
 		}
+		sealed, entry, body := o.Object.Seal()
 		if _, known := st.bodies[entry.Body]; !known {
 			st.bodies[entry.Body], st.unsaved[entry.Body] = sealed, body
 		}
@@ -146,6 +145,48 @@ func (l *Loop) learned(name string, x *lesson, owned []drivers.Owned, err error)
 	if changed > 0 {
 		l.note(schema.HistoryEntry{Writer: "locktide", What: fmt.Sprintf("learned %s from its marks: %d of %d objects of ours were not in the journal as they are", name, changed, len(owned))})
 	}
+}
+
+// continued gives the keys of the rollouts that go on, because the backend
+// holds what the journal's record of them may have left there. The others are
+// ended: somebody else was at work, and the plan is made anew.
+func (l *Loop) continued(backend string, held map[schema.Key]schema.Digest) map[schema.Key]bool {
+	st := &l.st
+	rolling := map[schema.Key]bool{}
+	for id, r := range st.rollouts {
+		concerns, same := false, true
+		for _, it := range r.Items {
+			if l.backendNamed(it.Key) == backend {
+				have := held[it.Key]
+				concerns, same = true, same && (have == it.To.Digest || have == it.From.Digest && it.State != rollout.StateDone)
+			}
+		}
+		switch {
+		case !concerns:
+		case same:
+			for _, it := range r.Items {
+				rolling[it.Key] = true
+			}
+		default:
+			l.dropUnlearned(id, backend)
+		}
+	}
+	return rolling
+}
+
+// dropUnlearned ends a rollout of which a backend has to tell how far it came.
+// What it was to create is no target any more unless a backend holds it.
+func (l *Loop) dropUnlearned(id, backend string) {
+	st := &l.st
+	for _, it := range st.rollouts[id].Items {
+		other := l.backendNamed(it.Key)
+		tells := other == backend || st.learn[other] != nil
+		if it.From == (schema.Entry{}) && (tells || !it.Started) {
+			l.setTarget(it.Key, schema.Entry{})
+		}
+	}
+	st.ledger.Drop(st.rollouts[id].ID)
+	l.drop(id)
 }
 
 // with gives a copy of a set with one more name.

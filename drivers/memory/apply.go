@@ -165,9 +165,10 @@ func (d *Driver) applyJob(a schema.Action, now time.Time) *schema.Failure {
 			}
 		}
 	case schema.VerbMove:
-		for i, m := range j.allocs {
+		for _, m := range slices.Clone(j.allocs) {
 			if slices.Contains(a.Members, m.id) {
-				j.allocs[i] = d.again(j, m, now)
+				d.drop(j, now, m.is)
+				j.allocs = append(j.allocs, d.again(j, m, now))
 			}
 		}
 	}
@@ -201,7 +202,7 @@ func (d *Driver) register(a schema.Action, j *job) {
 	j.parked, j.parallel, j.canary, j.promoted = a.Verb != schema.VerbStage, a.Parallel, a.Canary, false
 	if changed || j.count != count {
 		// A new version stops canaries that were never promoted.
-		j.allocs = slices.DeleteFunc(j.allocs, func(m *alloc) bool { return m.canary })
+		d.drop(j, d.opt.Now(), func(m *alloc) bool { return m.canary })
 		j.version = d.bump()
 		j.deploy++
 		j.status = "running"

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -88,14 +89,14 @@ func (d *Driver) settle(_ schema.Key, j *job) {
 func (d *Driver) settleOnce(j *job, now time.Time) bool {
 	if j.stopped {
 		moved := len(j.allocs) > 0
-		j.allocs = nil
+		d.drop(j, now, func(*alloc) bool { return true })
 		if j.status == "running" {
 			j.status = "cancelled"
 		}
 		return moved
 	}
 	sort.SliceStable(j.allocs, func(a, b int) bool { return j.allocs[a].slot < j.allocs[b].slot })
-	if d.shrink(j) || d.inPlace(j) || d.nativeApproval(j, now) || d.place(j, now) || d.replace(j, now) {
+	if d.shrink(j, now) || d.inPlace(j) || d.nativeApproval(j, now) || d.place(j, now) || d.replace(j, now) {
 		return true
 	}
 	if j.status == "running" && d.whole(j) {
@@ -117,7 +118,7 @@ func (d *Driver) whole(j *job) bool {
 }
 
 // shrink stops the highest indexes above count, once canaries are promoted.
-func (d *Driver) shrink(j *job) bool {
+func (d *Driver) shrink(j *job, now time.Time) bool {
 	limit := j.count
 	if j.canary > 0 && !j.promoted {
 		limit += j.canary
@@ -126,14 +127,14 @@ func (d *Driver) shrink(j *job) bool {
 		return false
 	}
 	if j.promoted && j.canary > 0 { // promotion stops an old member for the canary
-		for i, a := range j.allocs {
+		for _, a := range j.allocs {
 			if a.release != j.object.Release {
-				j.allocs = append(j.allocs[:i], j.allocs[i+1:]...)
+				d.drop(j, now, a.is)
 				return true
 			}
 		}
 	}
-	j.allocs = j.allocs[:len(j.allocs)-1]
+	d.drop(j, now, j.allocs[len(j.allocs)-1].is)
 	return true
 }
 
@@ -220,7 +221,7 @@ func (d *Driver) replace(j *job, now time.Time) bool {
 		return false
 	}
 	slot := j.allocs[victim].slot
-	j.allocs = append(j.allocs[:victim], j.allocs[victim+1:]...)
+	d.drop(j, now, j.allocs[victim].is)
 	d.start(j, slot, now)
 	return true
 }
@@ -238,7 +239,39 @@ func (d *Driver) newAlloc(j *job, o schema.Object, slot int, now time.Time) *all
 	if j.system() {
 		a.index = 0
 	}
+	d.lives = append(d.lives, Life{At: now, Key: o.Key, Member: a.id, Slot: slot, Object: o, Others: d.passing(j, now), Want: j.want()})
 	return a
+}
+
+// drop stops members.
+func (d *Driver) drop(j *job, now time.Time, which func(*alloc) bool) {
+	var gone []*alloc
+	j.allocs = slices.DeleteFunc(j.allocs, func(a *alloc) bool {
+		if which(a) {
+			gone = append(gone, a)
+			return true
+		}
+		return false
+	})
+	for _, a := range gone {
+		_, passed, _ := d.state(a, now)
+		d.lives = append(d.lives, Life{At: now, Key: a.object.Key, Member: a.id, Slot: a.slot, Object: a.object, Ends: true, Passing: passed,
+			Others: d.passing(j, now), Want: j.want()})
+	}
+}
+
+func (a *alloc) is(b *alloc) bool { return a == b }
+
+// want is how many members the job is to have, at least.
+func (j *job) want() int {
+	p := j.object.Paced
+	switch {
+	case j.stopped:
+		return 0
+	case p == nil || p.System || p.Autoscaled:
+		return j.count
+	}
+	return min(j.count, p.Count)
 }
 
 // system jobs have one member on every node, and no count.

@@ -56,6 +56,7 @@ type Driver struct {
 	feed     schema.Membership
 	held     map[string]bool
 	writes   []Write
+	lives    []Life
 	others   []schema.HistoryEntry // what was done by hand
 	faults   Faults
 	reads    int
@@ -80,6 +81,20 @@ type Write struct {
 	Count   int // live desired count right before the write
 	Want    int // desired count of the object that the write brings or belongs to
 	Taken   int // of Members, those that passed right before the write
+}
+
+// Life is the start or the end of one member, as the backend's own log keeps
+// it for oracles.
+type Life struct {
+	At      time.Time
+	Key     schema.Key
+	Member  string
+	Slot    int           // name index, or the node of a system job
+	Object  schema.Object // that it was started from
+	Ends    bool          // it is stopped; else it is started
+	Passing bool          // it passed right before its end
+	Others  int           // passing members right after
+	Want    int           // desired members: the lower of what was told last and what the object says; 0: the job is stopped
 }
 
 // Faults are what goes wrong on purpose.
@@ -134,6 +149,14 @@ func (d *Driver) Writes() []Write {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return append([]Write(nil), d.writes...)
+}
+
+// Lives lists who was started and stopped, oldest first.
+func (d *Driver) Lives() []Life {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.advance()
+	return append([]Life(nil), d.lives...)
 }
 
 // Reads counts Observe calls.

@@ -243,22 +243,29 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 			return
 		}
 	}
-	if m, late := t.entering(it, g); late {
-		t.read(it)
-		t.wake(m.Since.Add(duration(p.Pacing.StartTimeout, defaultStartTimeout)))
-		t.why(it, schema.WaitConfirm, fmt.Sprintf("batch %d is good; the proxy has not confirmed member %s yet", it.Round, m.ID), "")
-		return
+	if !t.confirms(it, g) {
+		t.stage(it, g) // the window no longer fits: choose again, or surge
 	}
-	t.stage(it, g) // the window no longer fits: choose again, or surge
+}
+
+// confirms waits until a good new member is in rotation: it counts as out, and
+// will not for long.
+func (t *turn) confirms(it *Item, g group) bool {
+	m, late := t.entering(it, g)
+	if late {
+		t.read(it)
+		t.wake(m.Since.Add(startTimeout(*it.Paced)))
+		t.why(it, schema.WaitConfirm, fmt.Sprintf("batch %d is good; the proxy has not confirmed member %s yet", it.Round, m.ID), "")
+	}
+	return late
 }
 
 // entering is a good new member that nobody holds and that is not in rotation
-// yet: it counts as out, and will not for long.
+// yet.
 func (t *turn) entering(it *Item, g group) (schema.Member, bool) {
-	timeout := duration(it.Paced.Pacing.StartTimeout, defaultStartTimeout)
+	timeout := startTimeout(*it.Paced)
 	for _, m := range g.on {
-		held := t.s.Held[m.ID] || t.s.Held[m.Host] || t.s.Held[m.Node]
-		if !g.budget.in[m.ID] && !held && good(*it.Paced, m) && t.now.Before(m.Since.Add(timeout)) {
+		if !g.budget.in[m.ID] && !isHeld(t.s.Held, m) && good(*it.Paced, m) && t.now.Before(m.Since.Add(timeout)) {
 			return m, true
 		}
 	}
@@ -268,6 +275,9 @@ func (t *turn) entering(it *Item, g group) (schema.Member, bool) {
 func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 	b := g.budget
 	if it.Canary > 0 && !t.g.noCapacity && (!b.Fits(victims) || (b.Serving-b.Touches(victims) < 1 && b.Serving > 0)) {
+		if t.confirms(it, g) {
+			return
+		}
 		if b.N > 1 && !b.Fits(victims) && b.Fits(surplus(it, g, g.members())) {
 			t.stage(it, g) // the surge was sized for another state of the group
 			return

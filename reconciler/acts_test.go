@@ -1,0 +1,192 @@
+package reconciler_test
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/drivers/memory"
+	"locktide.dev/schema"
+)
+
+// The vocabulary of scenarios: what people and backends do, and what is waited
+// for.
+
+func commit(f schema.Fleet) act { return func(p *play) { p.git.commit(f) } }
+
+// runs waits until the newest commit is in force and all is well.
+func runs(p *play) {
+	p.t.Helper()
+	tip := fmt.Sprintf("c%d", p.git.tip)
+	p.until(4*time.Hour, tip+" runs", func() bool { return p.onCommit(tip)() && len(p.loop.Report().Partitions) == 0 })
+}
+
+// stands waits until no rollout moves any more, for one of the reasons.
+func stands(codes ...string) act {
+	return waits("it stands", func(p *play) bool {
+		for _, c := range codes {
+			if p.world.waits(c) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func waits(what string, ok func(p *play) bool) act {
+	return func(p *play) { p.t.Helper(); p.until(4*time.Hour, what, func() bool { return ok(p) }) }
+}
+
+func pass(d time.Duration) act { return func(p *play) { p.pass(d) } }
+
+func fails(release string, how memory.Behaviour) act {
+	return func(p *play) { p.bad.Store(release, how) }
+}
+
+func heals(release string) act { return func(p *play) { p.bad.Delete(release) } }
+
+func gates(say schema.GateResult) act { return func(p *play) { p.gates.says.Store(say) } }
+
+func faults(f memory.Faults) act { return func(p *play) { p.back.Set(f) } }
+
+// asks is a command of an operator: verb, target and value.
+func asks(words string) act {
+	parts := strings.Fields(words)
+	c := schema.Command{Verb: parts[0], Reason: "r", For: time.Hour, Force: true}
+	if len(parts) > 1 {
+		c.Target = parts[1]
+	}
+	if len(parts) > 2 {
+		c.Value = parts[2]
+		if _, err := fmt.Sscan(parts[2], &c.Number); err == nil && c.Verb != "pin" {
+			c.Value = ""
+		}
+	}
+	return func(p *play) { p.t.Helper(); p.do(c) }
+}
+
+// approves waits for what awaits a rule's approval and approves it.
+func approves(rule string) act {
+	return func(p *play) {
+		p.t.Helper()
+		p.until(time.Hour, rule+" awaits", func() bool { _, ok := awaited(p.world, rule); return ok })
+		a, _ := awaited(p.world, rule)
+		p.do(schema.Command{Verb: "approve", Target: a.Digest.Short(), Reason: "r"})
+	}
+}
+
+// replaced waits until n members of a release were started.
+func replaced(release string, n int) act {
+	return waits(fmt.Sprintf("%d members on %s", n, release), func(p *play) bool { return p.on(release) >= n })
+}
+
+// on counts the living members of a release.
+func (p *play) on(release string) (n int) {
+	for _, b := range p.backends() {
+		for _, m := range members(b) {
+			if m.release == release {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// member is one that lives, as the backend has it.
+type member struct {
+	key     schema.Key
+	slot    int
+	release string
+	passes  bool
+}
+
+func members(b *memory.Driver) []member {
+	live, err := b.Observe(nil, drivers.Query{Members: true})
+	if err != nil {
+		return nil
+	}
+	by := map[string]memory.Life{}
+	for _, x := range b.Lives() {
+		by[x.Member] = x
+	}
+	var out []member
+	for _, m := range live.Members {
+		x := by[m.ID]
+		out = append(out, member{m.Key, x.Slot, releaseOf(x.Object), m.Running && (m.Passing == nil || *m.Passing)})
+	}
+	return out
+}
+
+// releaseOf reads the release that a job was defined with.
+func releaseOf(o schema.Object) string {
+	_, rest, _ := strings.Cut(string(o.Spec), `"release":"`)
+	release, _, _ := strings.Cut(rest, `"`)
+	return release
+}
+
+// overrun names the first instant at which the backend took members beyond the
+// capacity rule, by its own log: members that were out already cost nothing.
+func (p *play) overrun() string {
+	for _, b := range p.backends() {
+		lives := b.Lives()
+		for i := 0; i < len(lives); {
+			x, touched, passed := lives[i], 0, 0
+			for ; i < len(lives) && lives[i].At.Equal(x.At) && lives[i].Key == x.Key; i++ {
+				if lives[i].Ends {
+					x, touched = lives[i], touched+1
+					if x.Passing {
+						passed++
+					}
+				}
+			}
+			if passed == 0 || x.Want == 0 {
+				continue
+			}
+			most, left := mayBeOut(x), x.Others+touched-passed
+			if left < x.Want-most || x.Others < min(1, x.Want-1) {
+				return fmt.Sprintf("%s: %d members of %s were taken, %d of them passed, and %d of %d are left; at most %d may be out",
+					x.At.Format(time.TimeOnly), touched, x.Key, passed, x.Others, x.Want, most)
+			}
+		}
+	}
+	return ""
+}
+
+// mayBeOut is the capacity rule with the share of a rollback.
+func mayBeOut(x memory.Life) int {
+	pacing := x.Object.Paced.Pacing
+	most := max(pacing.MaxUnavailable.Of(x.Want), x.Want*33/100)
+	for _, share := range pacing.Batches {
+		most = max(most, share.Of(x.Want))
+	}
+	if x.Object.Paced.Storage {
+		most = 1
+	}
+	return max(1, min(most, x.Want/2))
+}
+
+// shop is a fleet of one app of four members.
+func shop(release string, change ...func(g *schema.Group)) schema.Fleet {
+	f := fleet(one(release), 4)
+	g := f.Groups[apiGroup]
+	for _, c := range change {
+		c(&g)
+	}
+	f.Groups[apiGroup] = g
+	return f
+}
+
+func counted(n int) func(*schema.Group) {
+	return func(g *schema.Group) { g.Count.Number = n }
+}
+
+func paced(change func(p *schema.Pacing)) func(*schema.Group) {
+	return func(g *schema.Group) { change(&g.Rollout) }
+}
+
+// baked is paced with a bake of half a minute and a gate.
+var baked = paced(func(p *schema.Pacing) {
+	d := schema.Duration(30 * time.Second)
+	p.Bake, p.Gates = &d, map[string]schema.Gate{"errors": {Kind: schema.GateCompare}}
+})
