@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -102,7 +103,7 @@ type member struct {
 }
 
 func members(b *memory.Driver) []member {
-	live, err := b.Observe(nil, drivers.Query{Members: true})
+	live, err := b.Observe(context.Background(), drivers.Query{Members: true})
 	if err != nil {
 		return nil
 	}

@@ -27,6 +27,6 @@ func TestScenariosOfRollouts(t *testing.T) {
 		"fails in the last batch":              {first: shop("1"), script: []act{fails("2@3", crashes), commit(shop("2")), stands(schema.WaitQuarantine)}},
 		"dies in soak":                         {first: shop("1"), script: []act{fails("2@2", memory.Behaviour{Dies: 2 * time.Second}), commit(shop("2")), stands(schema.WaitQuarantine)}},
 		"brakes and goes back after its limit": {first: shop("1", onFailure("brake")), script: []act{fails("2@1", rots), commit(shop("2", onFailure("brake"))), stands(schema.WaitQuarantine)}},
-		"freezes":                              {first: shop("1", onFailure("freeze")), script: []act{fails("2@1", rots), commit(shop("2", onFailure("freeze"))), stands(schema.WaitFailed), pass(20 * time.Minute)}},
+		"freezes":                              {first: shop("1", onFailure("freeze")), script: []act{fails("2@1", rots), commit(shop("2", onFailure("freeze"))), stands(schema.WaitFailed), pass(5 * time.Minute)}},
 	})
 }
