@@ -20,6 +20,12 @@ type intake struct {
 	took     time.Duration
 }
 
+// reacher is a source that can fetch what it needs to prove that one commit
+// follows another.
+type reacher interface {
+	Reach(ctx context.Context, old, commit string) error
+}
+
 // follow polls the source and renders what is new.
 func (l *Loop) follow(ctx context.Context) {
 	last := ""
@@ -27,6 +33,9 @@ func (l *Loop) follow(ctx context.Context) {
 		began := time.Now()
 		call, cancel := context.WithTimeout(ctx, 2*l.cfg.Timeout)
 		rev, err := l.cfg.Source.Latest(call)
+		if r, ok := l.cfg.Source.(reacher); ok && err == nil && rev.Commit != last {
+			err = r.Reach(call, l.Report().InForce, rev.Commit)
+		}
 		cancel()
 		switch {
 		case err != nil:

@@ -1,6 +1,10 @@
-// Package gitsource reads definitions from a Git branch with go-git, without
-// a checkout. It keeps the last good revision when a fetch fails, fetches
-// only when the branch moved, and proves fast-forwards by ancestry.
+// Package gitsource reads definitions from a Git branch without a checkout.
+// It keeps the last good revision when a fetch fails, verifies every object of
+// a commit before it gives it out, and proves fast-forwards by ancestry.
+//
+// Two clients fetch: the built-in one (go-git, all in memory) and the git
+// command with a mirror on disk, for what the first cannot do. Whatever they
+// report, credentials are taken out.
 package gitsource
 
 import (
@@ -8,21 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
-	"os"
-	"slices"
 	"strings"
 	"sync"
-	"unicode"
 
-	git "github.com/go-git/go-git/v5"
-	"github.com/go-git/go-git/v5/config"
 	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/object"
-	"github.com/go-git/go-git/v5/plumbing/transport"
-	"github.com/go-git/go-git/v5/plumbing/transport/http"
-	"github.com/go-git/go-git/v5/plumbing/transport/ssh"
-	"github.com/go-git/go-git/v5/storage/memory"
 
 	"locktide.dev/reconciler"
 )
@@ -38,13 +31,36 @@ type Config struct {
 	KnownHosts string // known_hosts file for SSH; default the user's own
 }
 
-// Source follows one branch. Methods may be called by one goroutine at a time.
+// client fetches from the repository and holds what it fetched.
+type client interface {
+	// fetch makes the branch's newest commit readable and gives its id.
+	fetch(ctx context.Context, branch string) (string, error)
+	// refetch does it anew, without what was fetched before.
+	refetch(ctx context.Context, branch string) (string, error)
+	// objects gives what the newest fetch made readable.
+	objects() objects
+	// descends says whether commit is old or descends from it, as far as the
+	// fetched history proves it.
+	descends(old, commit string) bool
+	// reach fetches what descends needs to tell of the two.
+	reach(ctx context.Context, old, commit string) error
+	// find makes any commit readable by its id, the beginning of it, or the
+	// name of a branch.
+	find(ctx context.Context, rev string) (string, objects, error)
+	close() error
+}
+
+// Source follows one branch. Methods may be called concurrently; they wait for
+// each other.
 type Source struct {
 	cfg Config
 
-	mu   sync.Mutex
-	repo *git.Repository
-	last *reconciler.Revision
+	mu     sync.Mutex
+	client client
+	last   *reconciler.Revision
+	// The newest tree that was verified, and where.
+	verified string
+	in       objects
 }
 
 // New gives a source; nothing is fetched before Latest.
@@ -65,15 +81,15 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Path != "" && !fs.ValidPath(cfg.Path) {
 		return nil, fmt.Errorf("git.path: %q is not a folder inside a repository", cfg.Path)
 	}
-	repo, err := git.Init(memory.NewStorage(), nil)
+	c, err := newBuiltin(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("could not prepare the object store: %w", err)
+		return nil, err
 	}
-	if _, err := repo.CreateRemote(&config.RemoteConfig{Name: "origin", URLs: []string{cfg.URL}}); err != nil {
-		return nil, fmt.Errorf("git.url: %q is no repository address: %w", Redact(cfg.URL), err)
-	}
-	return &Source{cfg: cfg, repo: repo}, nil
+	return &Source{cfg: cfg, client: c}, nil
 }
+
+// Close ends what the source runs.
+func (s *Source) Close() error { return s.client.close() }
 
 // Latest gives the branch's newest revision. When the branch cannot be read,
 // it gives an error that names the repository without credentials; the caller
@@ -82,20 +98,34 @@ func New(cfg Config) (*Source, error) {
 func (s *Source) Latest(ctx context.Context) (reconciler.Revision, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	tip, err := s.fetch(ctx)
+	tip, err := s.client.fetch(ctx, s.cfg.Branch)
 	if err != nil {
-		return reconciler.Revision{}, fmt.Errorf("could not fetch %s of %s: %s; the last good commit stays in force",
-			s.cfg.Branch, Redact(s.cfg.URL), s.hide(err))
+		return reconciler.Revision{}, s.failed("fetch "+s.cfg.Branch, err)
 	}
-	if s.last != nil && s.last.Commit == tip.String() {
+	if s.last != nil && s.last.Commit == tip {
 		return *s.last, nil
 	}
-	rev, err := s.revision(tip)
+	rev, err := s.revision(s.client.objects(), tip)
+	if repairable(err) {
+		if tip, err = s.client.refetch(ctx, s.cfg.Branch); err != nil {
+			return reconciler.Revision{}, s.failed("fetch "+s.cfg.Branch, err)
+		}
+		rev, err = s.revision(s.client.objects(), tip)
+	}
 	if err != nil {
-		return reconciler.Revision{}, fmt.Errorf("could not read commit %s of %s: %s", tip, Redact(s.cfg.URL), s.hide(err))
+		return reconciler.Revision{}, s.failed("read commit "+tip, err)
+	}
+	if s.last != nil {
+		rev.Previous = s.last.Commit
+		rev.FastForward = s.client.descends(s.last.Commit, tip)
 	}
 	s.last = &rev
 	return rev, nil
+}
+
+// failed names the repository, and hides what is secret.
+func (s *Source) failed(what string, err error) error {
+	return fmt.Errorf("could not %s of %s: %s; the last good commit stays in force", what, Redact(s.cfg.URL), s.cfg.hide(err.Error()))
 }
 
 // At gives a revision by its commit id, the beginning of one, or the name of a
@@ -103,215 +133,66 @@ func (s *Source) Latest(ctx context.Context) (reconciler.Revision, error) {
 func (s *Source) At(ctx context.Context, rev string) (reconciler.Revision, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	fail := func(err error) (reconciler.Revision, error) {
-		return reconciler.Revision{}, fmt.Errorf("could not read %.80q of %s: %s", rev, Redact(s.cfg.URL), s.hide(err))
-	}
-	auth, err := s.auth()
+	commit, found, err := s.client.find(ctx, rev)
 	if err != nil {
-		return fail(err)
+		return reconciler.Revision{}, fmt.Errorf("could not read %.80q of %s: %s", rev, Redact(s.cfg.URL), s.cfg.hide(err.Error()))
 	}
-	remote, err := s.repo.Remote("origin")
+	r, err := s.revision(found, commit)
 	if err != nil {
-		return fail(err)
+		return r, fmt.Errorf("could not read commit %s of %s: %s", commit, Redact(s.cfg.URL), s.cfg.hide(err.Error()))
 	}
-	err = remote.FetchContext(ctx, &git.FetchOptions{Auth: auth, RefSpecs: []config.RefSpec{"+refs/heads/*:refs/remotes/origin/*"}, Tags: git.NoTags, Force: true})
-	if err != nil && !errors.Is(err, git.NoErrAlreadyUpToDate) {
-		return fail(err)
-	}
-	var tip plumbing.Hash
-	if ref, err := s.repo.Reference(plumbing.NewRemoteReferenceName("origin", rev), true); err == nil {
-		tip = ref.Hash()
-	} else if h, err := s.repo.ResolveRevision(plumbing.Revision(rev)); err == nil {
-		tip = *h
-	} else {
-		return fail(errors.New("there is no such commit or branch"))
-	}
-	found, err := s.revision(tip)
-	if err != nil {
-		return fail(err)
-	}
-	return found, nil
+	return r, nil
 }
 
-// Descends says whether commit is new or a descendant of old, as far as the
-// fetched history proves it. It serves a daemon that restarts.
+// Descends says whether commit is old or a descendant of it, as far as the
+// fetched history proves it.
 func (s *Source) Descends(old, commit string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return old == commit || s.descends(plumbing.NewHash(old), plumbing.NewHash(commit))
+	return s.client.descends(old, commit)
 }
 
-func (s *Source) fetch(ctx context.Context) (plumbing.Hash, error) {
-	auth, err := s.auth()
-	if err != nil {
-		return plumbing.ZeroHash, err
+// Reach fetches what Descends needs to tell of two commits: a daemon that
+// restarts has but the newest. An error means that the repository could not be
+// asked.
+func (s *Source) Reach(ctx context.Context, old, commit string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !isID(old) || s.client.descends(old, commit) {
+		return nil
 	}
-	remote, err := s.repo.Remote("origin")
-	if err != nil {
-		return plumbing.ZeroHash, err
-	}
-	refs, err := remote.ListContext(ctx, &git.ListOptions{Auth: auth})
-	if err != nil {
-		return plumbing.ZeroHash, err
-	}
-	name := plumbing.NewBranchReferenceName(s.cfg.Branch)
-	tip := plumbing.ZeroHash
-	for _, r := range refs {
-		if r.Name() == name {
-			tip = r.Hash()
-		}
-	}
-	if tip.IsZero() {
-		return tip, fmt.Errorf("the repository has no branch %q", s.cfg.Branch)
-	}
-	if _, err := s.repo.CommitObject(tip); err == nil {
-		return tip, nil
-	}
-	spec := config.RefSpec(fmt.Sprintf("+%s:refs/remotes/origin/%s", name, s.cfg.Branch))
-	err = remote.FetchContext(ctx, &git.FetchOptions{Auth: auth, RefSpecs: []config.RefSpec{spec}, Tags: git.NoTags, Force: true})
-	if err != nil && !errors.Is(err, git.NoErrAlreadyUpToDate) {
-		return plumbing.ZeroHash, err
-	}
-	ref, err := s.repo.Reference(plumbing.NewRemoteReferenceName("origin", s.cfg.Branch), true)
-	if err != nil {
-		return plumbing.ZeroHash, err
-	}
-	return ref.Hash(), nil
-}
-
-func (s *Source) revision(tip plumbing.Hash) (reconciler.Revision, error) {
-	commit, err := s.repo.CommitObject(tip)
-	if err != nil {
-		return reconciler.Revision{}, err
-	}
-	tree, err := commit.Tree()
-	if err != nil {
-		return reconciler.Revision{}, err
-	}
-	if s.cfg.Path != "" {
-		if tree, err = tree.Tree(s.cfg.Path); err != nil {
-			return reconciler.Revision{}, fmt.Errorf("folder %q: %w", s.cfg.Path, err)
-		}
-	}
-	if err := verify(tree); err != nil {
-		return reconciler.Revision{}, err
-	}
-	subject, _, _ := strings.Cut(strings.TrimSpace(commit.Message), "\n")
-	rev := reconciler.Revision{Commit: tip.String(), Author: commit.Author.Name + " <" + commit.Author.Email + ">",
-		Subject: subject, At: commit.Committer.When, Tree: treeFS{mu: &sync.Mutex{}, root: tree, at: commit.Committer.When}, FastForward: true}
-	if s.last != nil {
-		rev.Previous = s.last.Commit
-		rev.FastForward = s.descends(plumbing.NewHash(s.last.Commit), tip)
-	}
-	return rev, nil
-}
-
-func (s *Source) descends(old, tip plumbing.Hash) bool {
-	before, err := s.repo.CommitObject(old)
-	if err != nil {
-		return false
-	}
-	after, err := s.repo.CommitObject(tip)
-	if err != nil {
-		return false
-	}
-	ok, err := before.IsAncestor(after)
-	return err == nil && ok
-}
-
-// verify reads every object of the tree once: a fetch that lost objects is an
-// error now, not in the middle of a render.
-func verify(tree *object.Tree) error {
-	files := tree.Files()
-	defer files.Close()
-	return files.ForEach(func(*object.File) error { return nil })
-}
-
-func (s *Source) auth() (transport.AuthMethod, error) {
-	switch {
-	case s.cfg.TokenFile != "":
-		token, err := os.ReadFile(s.cfg.TokenFile)
-		if err != nil {
-			return nil, fmt.Errorf("git.token_file: %w", err)
-		}
-		user := s.cfg.User
-		if user == "" {
-			user = "git"
-		}
-		return &http.BasicAuth{Username: user, Password: strings.TrimSpace(string(token))}, nil
-	case s.cfg.SSHKey != "":
-		user := s.cfg.User
-		if user == "" {
-			user = "git"
-		}
-		keys, err := ssh.NewPublicKeysFromFile(user, s.cfg.SSHKey, "")
-		if err != nil {
-			return nil, fmt.Errorf("git.ssh_key: %w", err)
-		}
-		if s.cfg.KnownHosts != "" {
-			check, err := ssh.NewKnownHostsCallback(s.cfg.KnownHosts)
-			if err != nil {
-				return nil, fmt.Errorf("git.known_hosts: %w", err)
-			}
-			keys.HostKeyCallback = check
-		}
-		return keys, nil
-	}
-	return nil, nil
-}
-
-// hide gives err's text without the token and without credentials in URLs.
-func (s *Source) hide(err error) string {
-	text := strings.ReplaceAll(err.Error(), s.cfg.URL, Redact(s.cfg.URL))
-	if u, perr := url.Parse(s.cfg.URL); perr == nil && u.User != nil {
-		if password, ok := u.User.Password(); ok && password != "" {
-			text = strings.ReplaceAll(text, password, "***")
-		}
-	}
-	if s.cfg.TokenFile != "" {
-		if token, rerr := os.ReadFile(s.cfg.TokenFile); rerr == nil {
-			if t := strings.TrimSpace(string(token)); t != "" {
-				text = strings.ReplaceAll(text, t, "***")
-			}
-		}
-	}
-	return text
-}
-
-// Redact gives an address without the password that it may carry.
-func Redact(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || u.User == nil {
-		return address
-	}
-	u.User = url.User(u.User.Username())
-	return u.String()
-}
-
-// checkAddress refuses addresses that name a program or that a program would
-// take for an option.
-func checkAddress(address string) error {
-	bad := func(why string) error {
-		return fmt.Errorf("git.url: %q is refused: %s; give https://, ssh://, git@host:path or a local path", Redact(address), why)
-	}
-	if strings.ContainsFunc(address, unicode.IsControl) {
-		return errors.New("git.url: the address has control characters")
-	}
-	scheme, rest, isURL := strings.Cut(address, "://")
-	switch {
-	case strings.HasPrefix(address, "-"):
-		return bad("it begins like an option")
-	case isURL && !slices.Contains([]string{"https", "http", "ssh", "file"}, scheme):
-		return bad("it is not one of https, http, ssh and file")
-	case !isURL && strings.Contains(address, "::"):
-		return bad("a transport of its own would be run")
-	}
-	_, host, at := strings.Cut(rest, "@")
-	if !isURL {
-		_, host, at = strings.Cut(address, "@")
-	}
-	if strings.HasPrefix(rest, "-") || at && strings.HasPrefix(host, "-") {
-		return bad("its host begins like an option")
+	if err := s.client.reach(ctx, old, commit); err != nil {
+		return s.failed("read the history from "+old+" to "+commit, err)
 	}
 	return nil
 }
+
+// revision reads a commit and verifies all that is below its folder.
+func (s *Source) revision(o objects, id string) (reconciler.Revision, error) {
+	c, _, err := readCommit(o, id)
+	if err != nil {
+		return reconciler.Revision{}, err
+	}
+	tree := &treeFS{objects: o, root: c.tree, at: c.at}
+	if s.cfg.Path != "" {
+		folder, err := tree.find(s.cfg.Path)
+		if err == nil && !folder.mode.IsDir() {
+			err = errors.New("is no folder")
+		}
+		if err != nil {
+			return reconciler.Revision{}, fmt.Errorf("git.path: %q: %w", s.cfg.Path, err)
+		}
+		tree.root = folder.id
+	}
+	before := ""
+	if s.in == o {
+		before = s.verified
+	}
+	if err := verify(o, tree.root, before); err != nil {
+		return reconciler.Revision{}, err
+	}
+	s.in, s.verified = o, tree.root
+	return reconciler.Revision{Commit: id, Author: c.author, Subject: c.subject, At: c.at, Tree: tree, FastForward: true}, nil
+}
+
+func noBranch(name string) error { return fmt.Errorf("the repository has no branch %q", name) }

@@ -36,26 +36,33 @@ func (o origin) git(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
+func (o origin) write(files map[string]string) {
+	o.t.Helper()
+	for name, content := range files {
+		path := filepath.Join(o.dir, name)
+		must(o.t, os.MkdirAll(filepath.Dir(path), 0o755))
+		must(o.t, os.WriteFile(path, []byte(content), 0o644))
+	}
+}
+
 func (o origin) commit(name, content string) string {
 	o.t.Helper()
-	path := filepath.Join(o.dir, name)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		o.t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-		o.t.Fatal(err)
-	}
+	o.write(map[string]string{name: content})
 	o.git("add", "-A")
 	o.git("commit", "-q", "-m", "Change "+name)
 	return o.git("rev-parse", "HEAD")
 }
 
+// each runs a test with either client.
+func each(t *testing.T, run func(*testing.T, gitsource.Config)) {
+	t.Run("builtin", func(t *testing.T) { run(t, gitsource.Config{}) })
+}
+
 func open(t testing.TB, cfg gitsource.Config) *gitsource.Source {
 	t.Helper()
 	s, err := gitsource.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close()) })
 	return s
 }
 

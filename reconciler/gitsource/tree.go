@@ -1,93 +1,101 @@
 package gitsource
 
 import (
+	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"path"
-	"sort"
+	"slices"
+	"strings"
 	"sync"
 	"time"
-
-	"github.com/go-git/go-git/v5/plumbing"
-	"github.com/go-git/go-git/v5/plumbing/filemode"
-	"github.com/go-git/go-git/v5/plumbing/object"
 )
 
-// treeFS shows a commit's tree as an fs.FS, straight from the object store:
-// nothing is checked out. Symbolic links and submodules are listed with their
-// mode and cannot be opened. It may be used concurrently.
+// submodule is the type of an entry that names a commit of another repository.
+const submodule = fs.ModeIrregular
+
+// treeFS shows a commit's tree as an fs.FS, straight from the objects: nothing
+// is checked out. Symbolic links and submodules are listed with their mode and
+// cannot be opened. It may be used concurrently.
 type treeFS struct {
-	mu   *sync.Mutex // go-git fills maps of a tree while it searches
-	root *object.Tree
-	at   time.Time // of the commit: a tree knows no other time
+	objects objects
+	root    string
+	at      time.Time // of the commit: a tree knows no other time
+	read    sync.Map  // by id: the entries of trees that were read
 }
 
-func (t treeFS) Open(name string) (fs.File, error) {
-	if !fs.ValidPath(name) {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+func (t *treeFS) entries(id string) ([]entry, error) {
+	if have, ok := t.read.Load(id); ok {
+		return have.([]entry), nil
 	}
+	entries, err := readTree(t.objects, id)
+	if err == nil {
+		t.read.Store(id, entries)
+	}
+	return entries, err
+}
+
+// find walks to a name.
+func (t *treeFS) find(name string) (entry, error) {
+	at := entry{name: ".", mode: fs.ModeDir | 0o755, id: t.root}
 	if name == "." {
-		return &dir{info: info{name: ".", mode: fs.ModeDir | 0o755, at: t.at, hash: t.root.Hash}, fsys: t, tree: t.root}, nil
+		return at, nil
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	entry, err := t.root.FindEntry(name)
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: missing(err)}
-	}
-	i := info{name: path.Base(name), mode: modeOf(entry.Mode), at: t.at, hash: entry.Hash}
-	switch {
-	case i.mode.IsDir():
-		sub, err := t.root.Tree(name)
-		if err != nil {
-			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	for part := range strings.SplitSeq(name, "/") {
+		if !at.mode.IsDir() {
+			return entry{}, fs.ErrNotExist
 		}
-		return &dir{info: i, fsys: t, tree: sub}, nil
-	case !i.mode.IsRegular():
-		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.New("is a symbolic link or a submodule: only files and folders are read")}
+		entries, err := t.entries(at.id)
+		if err != nil {
+			return entry{}, err
+		}
+		i, found := slices.BinarySearchFunc(entries, entry{name: part}, byName)
+		if !found {
+			return entry{}, fs.ErrNotExist
+		}
+		at = entries[i]
 	}
-	blob, err := t.root.File(name)
+	return at, nil
+}
+
+// Open implements fs.FS.
+func (t *treeFS) Open(name string) (fs.File, error) {
+	fail := func(err error) (fs.File, error) { return nil, &fs.PathError{Op: "open", Path: name, Err: err} }
+	if !fs.ValidPath(name) {
+		return fail(fs.ErrInvalid)
+	}
+	e, err := t.find(name)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: missing(err)}
+		return fail(err)
 	}
-	r, err := blob.Reader()
+	i := info{entry: e, at: t.at}
+	switch {
+	case e.mode.IsDir():
+		entries, err := t.entries(e.id)
+		if err != nil {
+			return fail(err)
+		}
+		return &dir{info: i, fsys: t, entries: entries}, nil
+	case !e.mode.IsRegular():
+		return fail(errors.New("is a symbolic link or a submodule: only files and folders are read"))
+	}
+	content, err := read(t.objects, "blob", e.id)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		return fail(err)
 	}
-	i.size = blob.Size
-	return &file{info: i, ReadCloser: r}, nil
+	i.size = int64(len(content))
+	return &file{info: i, Reader: bytes.NewReader(content)}, nil
 }
 
-func missing(err error) error {
-	if errors.Is(err, object.ErrEntryNotFound) || errors.Is(err, object.ErrDirectoryNotFound) || errors.Is(err, object.ErrFileNotFound) {
-		return fs.ErrNotExist
-	}
-	return err
-}
-
-func modeOf(m filemode.FileMode) fs.FileMode {
-	switch m {
-	case filemode.Dir:
-		return fs.ModeDir | 0o755
-	case filemode.Symlink:
-		return fs.ModeSymlink | 0o777
-	case filemode.Submodule:
-		return fs.ModeIrregular
-	}
-	return 0o644
-}
-
+// info describes one entry.
 type info struct {
-	name string
+	entry
 	size int64
-	mode fs.FileMode
 	at   time.Time
-	hash plumbing.Hash
 }
 
-func (i info) Name() string       { return i.name }
+func (i info) Name() string       { return path.Base(i.name) }
 func (i info) Size() int64        { return i.size }
 func (i info) Mode() fs.FileMode  { return i.mode }
 func (i info) ModTime() time.Time { return i.at }
@@ -96,41 +104,40 @@ func (i info) Sys() any           { return nil }
 
 // Hash is Git's hash of the content of a file or folder: what has it again is
 // the same.
-func (i info) Hash() string { return i.mode.Type().String() + i.hash.String() }
+func (i info) Hash() string { return i.mode.Type().String() + i.id }
 
-// entry is one line of a folder; a file's size is known when it is asked for.
-type entry struct {
+// listed is one line of a folder; a file's size is known when it is asked for.
+type listed struct {
 	info
-	mu   *sync.Mutex // of the file system
-	tree *object.Tree
+	fsys *treeFS
 }
 
-func (e entry) Type() fs.FileMode { return e.mode.Type() }
-func (e entry) Info() (fs.FileInfo, error) {
-	if e.mode.IsRegular() {
-		e.mu.Lock()
-		size, err := e.tree.Size(e.name)
-		e.mu.Unlock()
+func (l listed) Type() fs.FileMode { return l.mode.Type() }
+func (l listed) Info() (fs.FileInfo, error) {
+	if l.mode.IsRegular() {
+		content, err := read(l.fsys.objects, "blob", l.id)
 		if err != nil {
-			return nil, &fs.PathError{Op: "stat", Path: e.name, Err: err}
+			return nil, &fs.PathError{Op: "stat", Path: l.name, Err: err}
 		}
-		e.size = size
+		l.size = int64(len(content))
 	}
-	return e.info, nil
+	return l.info, nil
 }
 
 type file struct {
 	info
-	io.ReadCloser
+	*bytes.Reader
 }
 
+func (f *file) Size() int64                { return f.info.size }
 func (f *file) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *file) Close() error               { return nil }
 
 type dir struct {
 	info
-	fsys treeFS
-	tree *object.Tree
-	read int
+	fsys    *treeFS
+	entries []entry
+	next    int
 }
 
 func (d *dir) Stat() (fs.FileInfo, error) { return d.info, nil }
@@ -141,24 +148,17 @@ func (d *dir) Read([]byte) (int, error) {
 
 // ReadDir lists entries sorted by name, as fs.ReadDirFile wants it.
 func (d *dir) ReadDir(n int) ([]fs.DirEntry, error) {
-	all := make([]fs.DirEntry, 0, len(d.tree.Entries))
-	for _, e := range d.tree.Entries {
-		i := info{name: e.Name, mode: modeOf(e.Mode), at: d.at, hash: e.Hash}
-		if !fs.ValidPath(e.Name) || path.Base(e.Name) != e.Name {
-			return nil, fmt.Errorf("the tree holds an entry named %q, which no path can name", e.Name)
+	rest := d.entries[d.next:]
+	if n > 0 {
+		if len(rest) == 0 {
+			return nil, io.EOF
 		}
-		all = append(all, entry{i, d.fsys.mu, d.tree})
+		rest = rest[:min(n, len(rest))]
 	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Name() < all[j].Name() })
-	rest := all[min(d.read, len(all)):]
-	if n <= 0 {
-		d.read = len(all)
-		return rest, nil
+	d.next += len(rest)
+	out := make([]fs.DirEntry, len(rest))
+	for i, e := range rest {
+		out[i] = listed{info{entry: e, at: d.at}, d.fsys}
 	}
-	if len(rest) == 0 {
-		return nil, io.EOF
-	}
-	rest = rest[:min(n, len(rest))]
-	d.read += len(rest)
-	return rest, nil
+	return out, nil
 }

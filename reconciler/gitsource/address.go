@@ -1,0 +1,102 @@
+package gitsource
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Redact gives an address without the password that it may carry. A user name
+// alone is a token where an address over HTTP has one without a password.
+func Redact(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return inURL.ReplaceAllString(address, "${1}***@")
+	}
+	if u.User == nil {
+		return address
+	}
+	_, secret := u.User.Password()
+	if !secret && strings.HasPrefix(u.Scheme, "http") {
+		u.User = url.User("***")
+	} else {
+		u.User = url.User(u.User.Username())
+	}
+	return u.String()
+}
+
+var (
+	inURL    = regexp.MustCompile(`(\w+://)[^/\s@'"]*@`)
+	inHeader = regexp.MustCompile(`(?i)((?:proxy-)?authorization|(?:set-)?cookie|private-token)(["']?\s*[:=]\s*)[^\r\n]+`)
+)
+
+// hide gives a text without what is secret: the token and the password of the
+// configuration, credentials in any address, and headers that carry them.
+func (c Config) hide(text string) string {
+	for _, secret := range c.secrets() {
+		text = strings.ReplaceAll(text, secret, "***")
+		text = strings.ReplaceAll(text, url.QueryEscape(secret), "***")
+		text = strings.ReplaceAll(text, url.PathEscape(secret), "***")
+	}
+	text = inURL.ReplaceAllString(text, "${1}***@")
+	return inHeader.ReplaceAllString(text, "${1}${2}***")
+}
+
+func (c Config) secrets() []string {
+	var out []string
+	if u, err := url.Parse(c.URL); err == nil && u.User != nil {
+		if password, ok := u.User.Password(); ok {
+			out = append(out, password)
+		} else if strings.HasPrefix(u.Scheme, "http") {
+			out = append(out, u.User.Username())
+		}
+	}
+	if c.TokenFile != "" {
+		if token, err := c.token(); err == nil {
+			out = append(out, token)
+		}
+	}
+	return slices.DeleteFunc(out, func(s string) bool { return s == "" })
+}
+
+// token reads the token's file.
+func (c Config) token() (string, error) {
+	raw, err := os.ReadFile(c.TokenFile)
+	if err != nil {
+		return "", fmt.Errorf("git.credentials_file: %w", err)
+	}
+	return strings.TrimSpace(string(raw)), nil
+}
+
+// checkAddress refuses addresses that name a program or that a program would
+// take for an option.
+func checkAddress(address string) error {
+	bad := func(why string) error {
+		return fmt.Errorf("git.url: %q is refused: %s; give https://, ssh://, git@host:path or a local path", Redact(address), why)
+	}
+	if strings.ContainsFunc(address, unicode.IsControl) {
+		return errors.New("git.url: the address has control characters")
+	}
+	scheme, rest, isURL := strings.Cut(address, "://")
+	switch {
+	case strings.HasPrefix(address, "-"):
+		return bad("it begins like an option")
+	case isURL && !slices.Contains([]string{"https", "http", "ssh", "file"}, scheme):
+		return bad("it is not one of https, http, ssh and file")
+	case !isURL && strings.Contains(address, "::"):
+		return bad("a transport of its own would be run")
+	}
+	_, host, at := strings.Cut(rest, "@")
+	if !isURL {
+		_, host, at = strings.Cut(address, "@")
+	}
+	if strings.HasPrefix(rest, "-") || at && strings.HasPrefix(host, "-") {
+		return bad("its host begins like an option")
+	}
+	return nil
+}
