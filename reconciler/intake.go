@@ -20,60 +20,6 @@ type intake struct {
 	took     time.Duration
 }
 
-// reacher is a source that can fetch what it needs to prove that one commit
-// follows another.
-type reacher interface {
-	Reach(ctx context.Context, old, commit string) error
-}
-
-// follow polls the source and renders what is new.
-func (l *Loop) follow(ctx context.Context) {
-	last := ""
-	for n := 0; ctx.Err() == nil; n++ {
-		began := time.Now()
-		call, cancel := context.WithTimeout(ctx, 2*l.cfg.Timeout)
-		rev, err := l.cfg.Source.Latest(call)
-		if r, ok := l.cfg.Source.(reacher); ok && err == nil && rev.Commit != last {
-			err = r.Reach(call, l.Report().InForce, rev.Commit)
-		}
-		cancel()
-		switch {
-		case err != nil:
-			l.post(func() { l.fetchFailed(err) })
-		case rev.Commit == last:
-			l.post(func() { l.st.fetched, l.st.fetchErr = began, "" })
-		default:
-			in := intake{rev: rev}
-			in.rendered, in.err = l.cfg.Renderer.Render(ctx, rev.Tree)
-			in.took = time.Since(began)
-			if in.err == nil {
-				last = rev.Commit
-			}
-			l.post(func() { l.take(ctx, in) })
-		}
-		select {
-		case <-l.fetchNow:
-		case <-ctx.Done():
-		case <-time.After(jitter(fmt.Sprint(l.cfg.Owner, n), l.cfg.Poll)):
-		}
-	}
-}
-
-// Fetch asks for a poll now: a webhook, or the verb sync.
-func (l *Loop) Fetch() {
-	select {
-	case l.fetchNow <- struct{}{}:
-	default:
-	}
-}
-
-func (l *Loop) fetchFailed(err error) {
-	if l.st.fetchErr != err.Error() {
-		l.tell(Event{Kind: "fetch", Error: err.Error()})
-	}
-	l.st.fetchErr = err.Error()
-}
-
 // take puts a commit in force, or shows why it is not. A commit that does not
 // render or that a policy denies changes nothing at all.
 func (l *Loop) take(ctx context.Context, in intake) {

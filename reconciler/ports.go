@@ -7,6 +7,7 @@ package reconciler
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"io/fs"
 	"time"
@@ -26,11 +27,23 @@ type Revision struct {
 	Previous    string // the revision that the source gave before; "" for the first
 }
 
-// Source gives the newest revision. An error means that it could not be read;
-// the last good revision stays in force.
+// Source gives the newest revision. An error means that it could not be read,
+// or that it is Refused; the last good revision stays in force.
 type Source interface {
 	Latest(ctx context.Context) (Revision, error)
 }
+
+// Refused is a source's error about its newest commit: it could be read but may
+// not be used.
+type Refused struct {
+	Code   string // stable: signature
+	Commit string
+	Author string
+	Why    string
+	Next   string // what to do
+}
+
+func (r *Refused) Error() string { return fmt.Sprintf("commit %.10s is refused: %s", r.Commit, r.Why) }
 
 // Rendered is what a commit's files mean.
 type Rendered struct {

@@ -1,0 +1,94 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// reacher is a source that can fetch what it needs to prove that one commit
+// follows another.
+type reacher interface {
+	Reach(ctx context.Context, old, commit string) error
+}
+
+// follow polls the source and renders what is new.
+func (l *Loop) follow(ctx context.Context) {
+	last := ""
+	for n := 0; ctx.Err() == nil; n++ {
+		began := time.Now()
+		rev, err := l.newest(ctx, last)
+		var refused *Refused
+		switch {
+		case errors.As(err, &refused):
+			last = ""
+			l.post(func() { l.refuse(*refused, began) })
+		case err != nil:
+			l.post(func() { l.fetchFailed(err) })
+		case rev.Commit == last:
+			l.post(func() { l.st.fetched, l.st.fetchErr = began, "" })
+		default:
+			in := intake{rev: rev}
+			in.rendered, in.err = l.cfg.Renderer.Render(ctx, rev.Tree)
+			in.took = time.Since(began)
+			if in.err == nil {
+				last = rev.Commit
+			}
+			l.post(func() { l.take(ctx, in) })
+		}
+		select {
+		case <-l.fetchNow:
+		case <-ctx.Done():
+		case <-time.After(jitter(fmt.Sprint(l.cfg.Owner, n), l.cfg.Poll)):
+		}
+	}
+}
+
+// newest gives the source's newest revision. If it is another than last, the
+// source can tell whether it follows the commit in force.
+func (l *Loop) newest(ctx context.Context, last string) (Revision, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*l.cfg.Timeout)
+	defer cancel()
+	rev, err := l.cfg.Source.Latest(ctx)
+	r, ok := l.cfg.Source.(reacher)
+	if err != nil || !ok || rev.Commit == last {
+		return rev, err
+	}
+	inForce := make(chan string, 1)
+	l.post(func() { inForce <- l.st.meta.InForce })
+	select {
+	case old := <-inForce:
+		return rev, r.Reach(ctx, old, rev.Commit)
+	case <-ctx.Done():
+		return rev, ctx.Err()
+	}
+}
+
+// Fetch asks for a poll now: a webhook, or the verb sync.
+func (l *Loop) Fetch() {
+	select {
+	case l.fetchNow <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Loop) fetchFailed(err error) {
+	if l.st.fetchErr != err.Error() {
+		l.tell(Event{Kind: "fetch", Error: err.Error()})
+	}
+	l.st.fetchErr = err.Error()
+}
+
+// refuse shows why the newest commit may not be used; the one in force stays.
+func (l *Loop) refuse(r Refused, at time.Time) {
+	st := &l.st
+	found := schema.Finding{Code: r.Code, Severity: schema.Deny, Message: r.Error(), Next: r.Next}
+	news := st.newest != r.Commit || firstDenied(st.findings) != found.String()
+	st.fetched, st.fetchErr, st.newest, st.findings = at, "", r.Commit, []schema.Finding{found}
+	if news {
+		l.note(schema.HistoryEntry{Writer: "locktide", What: "refused a commit", Commit: r.Commit, Author: r.Author, Reason: found.String()})
+	}
+}
