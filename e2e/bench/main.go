@@ -40,7 +40,10 @@ func parts(groups []int, rounds int) []part {
 	}
 	for _, size := range []fixtures.Synthetic{{Apps: 500, Members: 5, Hosts: 1000, Teams: 50}, fixtures.FullSize} {
 		out = append(out, part{fmt.Sprintf("definitions/%d", size.Apps), "", func(ctx context.Context, dir string, t *table) error { return synthetic(ctx, dir, size, t) }})
-		out = append(out, part{fmt.Sprintf("commits/%d", size.Apps), "memory", func(ctx context.Context, dir string, t *table) error { return commits(ctx, dir, size, t) }})
+		out = append(out, part{fmt.Sprintf("commits/%d", size.Apps), "memory", func(ctx context.Context, dir string, t *table) error {
+			size.Members = 1
+			return commits(ctx, dir, size, t)
+		}})
 	}
 	for _, n := range []int{100, 1000, 10_000} {
 		out = append(out, part{fmt.Sprintf("memory/%d", n), "memory", func(ctx context.Context, dir string, t *table) error { return onMemory(ctx, dir, n, t) }})
