@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -139,9 +138,7 @@ func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, 
 	if !same {
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "put a commit in force", Commit: rev.Commit, Author: rev.Author, Reason: rev.Subject})
 	}
-	raw := schema.MustCanonical(st.source)
-	st.meta.Fleet = string(schema.DigestOf(raw))
-	st.unsaved[schema.Digest(st.meta.Fleet)] = raw
+	st.meta.Fleet = string(l.keepFleet(st.source))
 	st.meta.InForce, st.meta.Author, st.meta.Version = rev.Commit, rev.Author, l.cfg.Version
 	st.meta.Complete = !st.partial
 	if !same {
@@ -200,36 +197,6 @@ func (l *Loop) takePacing() {
 			l.setTarget(k, w.Entry)
 		}
 	}
-}
-
-// keepSnapshot stores what a head consists of and gives its digest.
-func (l *Loop) keepSnapshot(head map[schema.Key]planner.Wanted) string {
-	s := schema.Snapshot{}
-	for k, w := range head {
-		s[k] = w.Entry
-	}
-	raw := schema.MustCanonical(s)
-	d := schema.DigestOf(raw)
-	l.st.unsaved[d] = raw
-	l.st.snapshots[string(d)] = s
-	return string(d)
-}
-
-// snapshot gives a stored snapshot, or nil.
-func (l *Loop) snapshot(d string) schema.Snapshot {
-	if s, ok := l.st.snapshots[d]; ok || d == "" {
-		return s
-	}
-	raw, err := l.cfg.Store.Get(context.Background(), schema.Digest(d))
-	if err != nil {
-		return nil
-	}
-	var s schema.Snapshot
-	if err := json.Unmarshal(raw, &s); err != nil {
-		return nil
-	}
-	l.st.snapshots[d] = s
-	return s
 }
 
 // descends says whether rev is proven to follow the commit in force.

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -71,8 +70,11 @@ func (l *Loop) freeze(f *schema.Fleet) {
 	pins := slices.SortedFunc(maps.Values(l.st.pins), func(a, b schema.Pin) int { return a.At.Compare(b.At) })
 	frozen := map[string]bool{}
 	for _, p := range pins {
-		base := l.storedFleet(p.Fleet)
-		if p.What == pinRollback || base == nil {
+		if p.What == pinRollback || p.Fleet == "" {
+			continue
+		}
+		base, err := l.storedFleet(context.Background(), p.Fleet)
+		if err != nil {
 			continue
 		}
 		waits := func(name string, g schema.Group) bool { return pinCovers(p, name, g.App) && !frozen[name] }
@@ -108,22 +110,6 @@ func (l *Loop) freeze(f *schema.Fleet) {
 
 func pinCovers(p schema.Pin, group, app string) bool {
 	return group == p.Group || (p.Group == "" && app == p.App)
-}
-
-// storedFleet gives definitions that are kept by their digest, or nil.
-func (l *Loop) storedFleet(d schema.Digest) *schema.Fleet {
-	raw := l.st.unsaved[d]
-	if raw == nil && d != "" {
-		var err error
-		if raw, err = l.cfg.Store.Get(context.Background(), d); err != nil {
-			return nil
-		}
-	}
-	f := &schema.Fleet{}
-	if raw == nil || json.Unmarshal(raw, f) != nil {
-		return nil
-	}
-	return f
 }
 
 // byHand gives the objects that pins cover: an operator asked for what changes

@@ -89,6 +89,9 @@ type state struct {
 	unsaved   map[schema.Digest][]byte
 	snapshots map[string]schema.Snapshot // stored heads, by digest
 
+	fleetPieces pieces[schema.Ref, uint64]
+	headPieces  pieces[schema.Key, schema.Entry]
+
 	rollouts   map[string]rollout.Rollout // by partition
 	steps      map[string]rollout.Step
 	news       map[string]bool // partitions to look at
@@ -242,12 +245,8 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 		l.index(k, e, enter[string, schema.Key])
 	}
 	if st.meta.Fleet != "" {
-		raw, err := l.cfg.Store.Get(ctx, schema.Digest(st.meta.Fleet))
-		if err == nil {
-			st.source = &schema.Fleet{}
-			err = json.Unmarshal(raw, st.source)
-		}
-		if err != nil {
+		var err error
+		if st.source, err = l.storedFleet(ctx, schema.Digest(st.meta.Fleet)); err != nil {
 			return fmt.Errorf("could not read the stored fleet: %w", err)
 		}
 		st.fleet = l.overridden(st.source)

@@ -29,12 +29,17 @@ func (l *Loop) retain(ctx context.Context, now time.Time) {
 	}
 	st.retained = now
 	l.checkGoods()
-	keep := l.referred()
-	if err := l.cfg.Store.Retain(ctx, keep); err != nil {
+	keep, err := l.referred(ctx)
+	if err == nil {
+		err = l.cfg.Store.Retain(ctx, keep)
+	}
+	if err != nil {
 		l.tell(Event{Kind: "journal", Error: "could not drop old bodies: " + err.Error()})
 		return
 	}
 	maps.DeleteFunc(st.bodies, func(d schema.Digest, _ schema.Object) bool { return !keep[d] })
+	st.fleetPieces.forget(keep)
+	st.headPieces.forget(keep)
 	maps.DeleteFunc(st.snapshots, func(d string, _ schema.Snapshot) bool { return !keep[schema.Digest(d)] })
 }
 
@@ -93,9 +98,18 @@ func (l *Loop) forget(now time.Time) {
 // referred lists all bodies that the record can still ask for: what is wanted,
 // driven at and good, what rollouts go between, and the snapshots by which a
 // revert is known.
-func (l *Loop) referred() map[schema.Digest]bool {
+func (l *Loop) referred(ctx context.Context) (map[schema.Digest]bool, error) {
 	st := &l.st
-	keep := map[schema.Digest]bool{schema.Digest(st.meta.Fleet): true, schema.Digest(st.meta.Before): true, schema.Digest(st.meta.Previous): true}
+	keep := map[schema.Digest]bool{}
+	records := []schema.Digest{schema.Digest(st.meta.Fleet), schema.Digest(st.meta.Before), schema.Digest(st.meta.Previous)}
+	for _, p := range st.pins {
+		records = append(records, p.Fleet)
+	}
+	for _, d := range records {
+		if err := l.keepPieces(ctx, keep, d); err != nil {
+			return nil, err
+		}
+	}
 	snapshot := func(s schema.Snapshot) {
 		for _, e := range s {
 			keep[e.Body] = true
@@ -111,9 +125,6 @@ func (l *Loop) referred() map[schema.Digest]bool {
 		for _, g := range goods {
 			snapshot(g.Snapshot)
 		}
-	}
-	for _, p := range st.pins {
-		keep[p.Fleet] = true
 	}
 	items := func(list []rollout.Item) {
 		for _, it := range list {
@@ -143,5 +154,5 @@ func (l *Loop) referred() map[schema.Digest]bool {
 		}
 	}
 	maps.DeleteFunc(st.lastBody, func(_ schema.Key, d schema.Digest) bool { return !keep[d] })
-	return keep
+	return keep, nil
 }

@@ -103,47 +103,15 @@ func (r Result) Without(refs []schema.Ref, prev *Result) (out Result, ok bool) {
 }
 
 func (r *Result) restore(ref schema.Ref, prev *Result) {
-	kind, name := ref.Split()
-	switch kind {
-	case "hosts":
-		put(r.Fleet.Hosts, prev.Fleet.Hosts, name)
-	case "pools":
-		put(r.Fleet.Pools, prev.Fleet.Pools, name)
-	case "apps":
-		put(r.Fleet.Apps, prev.Fleet.Apps, name)
-	case "groups":
-		put(r.Fleet.Groups, prev.Fleet.Groups, name)
-	case "routes":
-		put(r.Fleet.Routes, prev.Fleet.Routes, name)
-	case "stages":
-		put(r.Fleet.Stages, prev.Fleet.Stages, name)
-	case "teams":
-		put(r.Fleet.Teams, prev.Fleet.Teams, name)
-	case "exceptions":
-		put(r.Fleet.Exceptions, prev.Fleet.Exceptions, name)
+	if _, known := prev.Fleet.Positions[ref]; known {
+		r.Fleet.Take(ref, &prev.Fleet)
 	}
-	put(r.Fleet.Positions, prev.Fleet.Positions, ref)
-	put(r.Fleet.Versions, prev.Fleet.Versions, ref)
 	put(r.Provenance.nodes, prev.Provenance.nodes, ref)
 	put(r.units, prev.units, ref)
 }
 
 func (r *Result) drop(ref schema.Ref) {
-	kind, name := ref.Split()
-	switch kind {
-	case "hosts":
-		delete(r.Fleet.Hosts, name)
-	case "pools":
-		delete(r.Fleet.Pools, name)
-	case "apps":
-		delete(r.Fleet.Apps, name)
-	case "groups":
-		delete(r.Fleet.Groups, name)
-	case "routes":
-		delete(r.Fleet.Routes, name)
-	}
-	delete(r.Fleet.Positions, ref)
-	delete(r.Fleet.Versions, ref)
+	r.Fleet.Take(ref, &schema.Fleet{})
 	delete(r.Provenance.nodes, ref)
 	delete(r.units, ref)
 }

@@ -1,6 +1,8 @@
 package schema
 
 import (
+	"iter"
+	"maps"
 	"slices"
 	"sync/atomic"
 )
@@ -61,6 +63,58 @@ func (f *Fleet) Defines(ref Ref) (ok bool) {
 		_, ok = f.Exceptions[name]
 	}
 	return ok
+}
+
+// Take makes a definition what it is in from, its position and version too; it
+// is taken away if from has none.
+func (f *Fleet) Take(ref Ref, from *Fleet) {
+	kind, name := ref.Split()
+	switch kind {
+	case "hosts":
+		take(&f.Hosts, from.Hosts, name)
+	case "pools":
+		take(&f.Pools, from.Pools, name)
+	case "apps":
+		take(&f.Apps, from.Apps, name)
+	case "groups":
+		take(&f.Groups, from.Groups, name)
+	case "routes":
+		take(&f.Routes, from.Routes, name)
+	case "stages":
+		take(&f.Stages, from.Stages, name)
+	case "teams":
+		take(&f.Teams, from.Teams, name)
+	case "exceptions":
+		take(&f.Exceptions, from.Exceptions, name)
+	}
+	take(&f.Positions, from.Positions, ref)
+	take(&f.Versions, from.Versions, ref)
+}
+
+func take[K comparable, V any](into *map[K]V, from map[K]V, key K) {
+	v, ok := from[key]
+	if !ok {
+		delete(*into, key)
+		return
+	}
+	if *into == nil {
+		*into = map[K]V{}
+	}
+	(*into)[key] = v
+}
+
+// Marks yields every definition with its version, or a new one if it has none.
+func (f *Fleet) Marks() iter.Seq2[Ref, uint64] {
+	if f.Versions != nil {
+		return maps.All(f.Versions)
+	}
+	return func(yield func(Ref, uint64) bool) {
+		for ref := range f.refs {
+			if !yield(ref, NextVersion()) {
+				return
+			}
+		}
+	}
 }
 
 // refs yields every definition by name.

@@ -1,0 +1,205 @@
+package reconciler
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	"locktide.dev/reconciler/planner"
+	"locktide.dev/schema"
+)
+
+// A fleet's definitions and the entries of a head are stored in pieces of some
+// rows each, so that a commit writes the pieces that it touches. The body that
+// stands for the whole names the pieces.
+
+const maxPieces = 256
+
+// whole is the body that stands for a record in pieces.
+type whole struct {
+	Pieces []schema.Digest `json:"pieces"`
+	Remove []schema.Ref    `json:"remove,omitempty"` // of a fleet
+}
+
+// pieces is how a record was last stored. M marks rows: equal marks, equal rows.
+type pieces[K, M comparable] struct {
+	marks   map[K]M
+	rows    [maxPieces]map[K]bool
+	digests [maxPieces]schema.Digest
+}
+
+// update brings the pieces up to rows that are marked so; encode gives a
+// piece's body, which goes into unsaved if the piece is another one than before.
+func (p *pieces[K, M]) update(rows iter.Seq2[K, M], place func(K) string, encode func(keys []K) []byte, unsaved map[schema.Digest][]byte) []schema.Digest {
+	next, touched := make(map[K]M, len(p.marks)), map[int]bool{}
+	for k, m := range rows {
+		next[k] = m
+		if was, ok := p.marks[k]; ok && was == m {
+			continue
+		}
+		i := piece(place(k))
+		if p.rows[i] == nil {
+			p.rows[i] = map[K]bool{}
+		}
+		p.rows[i][k], touched[i] = true, true
+	}
+	for k := range p.marks {
+		if _, ok := next[k]; !ok {
+			i := piece(place(k))
+			delete(p.rows[i], k)
+			touched[i] = true
+		}
+	}
+	p.marks = next
+	for i := range touched {
+		if p.digests[i] = ""; len(p.rows[i]) > 0 {
+			body := encode(slices.Collect(maps.Keys(p.rows[i])))
+			p.digests[i] = schema.DigestOf(body)
+			unsaved[p.digests[i]] = body
+		}
+	}
+	var out []schema.Digest
+	for _, d := range p.digests {
+		if d != "" {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// forget makes the next update store every piece that is not kept any more.
+func (p *pieces[K, M]) forget(keep map[schema.Digest]bool) {
+	for _, d := range p.digests {
+		if d != "" && !keep[d] {
+			*p = pieces[K, M]{}
+			return
+		}
+	}
+}
+
+func piece(place string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(place)) // never fails
+	return int(h.Sum32() % maxPieces)
+}
+
+// app is where a definition is stored: an app's lie together.
+func app(ref schema.Ref) string {
+	_, name := ref.Split()
+	name, _, _ = strings.Cut(name, "/")
+	return name
+}
+
+// keepFleet stores the definitions of a fleet and gives the digest that stands
+// for them.
+func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
+	encode := func(refs []schema.Ref) []byte {
+		part := &schema.Fleet{}
+		for _, ref := range refs {
+			part.Take(ref, f)
+		}
+		return schema.MustCanonical(part)
+	}
+	w := whole{Remove: f.Remove, Pieces: l.st.fleetPieces.update(f.Marks(), app, encode, l.st.unsaved)}
+	return l.keepBody(schema.MustCanonical(w))
+}
+
+// keepSnapshot stores what a head consists of and gives its digest.
+func (l *Loop) keepSnapshot(head map[schema.Key]planner.Wanted) string {
+	s := make(schema.Snapshot, len(head))
+	for k, w := range head {
+		s[k] = w.Entry
+	}
+	encode := func(keys []schema.Key) []byte {
+		part := schema.Snapshot{}
+		for _, k := range keys {
+			part[k] = s[k]
+		}
+		return schema.MustCanonical(part)
+	}
+	d := l.keepBody(schema.MustCanonical(whole{Pieces: l.st.headPieces.update(maps.All(s), schema.Key.String, encode, l.st.unsaved)}))
+	l.st.snapshots[string(d)] = s
+	return string(d)
+}
+
+func (l *Loop) keepBody(body []byte) schema.Digest {
+	d := schema.DigestOf(body)
+	l.st.unsaved[d] = body
+	return d
+}
+
+// storedBody gives a body that may not be saved yet.
+func (l *Loop) storedBody(ctx context.Context, d schema.Digest) ([]byte, error) {
+	if raw := l.st.unsaved[d]; raw != nil {
+		return raw, nil
+	}
+	return l.cfg.Store.Get(ctx, d)
+}
+
+// storedWhole gives the body that stands for a record.
+func (l *Loop) storedWhole(ctx context.Context, d schema.Digest) (w whole, err error) {
+	raw, err := l.storedBody(ctx, d)
+	if err == nil {
+		err = json.Unmarshal(raw, &w)
+	}
+	return w, err
+}
+
+// join adds the pieces of a record to what into points at.
+func (l *Loop) join(ctx context.Context, w whole, into any) error {
+	for _, d := range w.Pieces {
+		raw, err := l.storedBody(ctx, d)
+		if err == nil {
+			err = json.Unmarshal(raw, into)
+		}
+		if err != nil {
+			return fmt.Errorf("piece %s: %w", d, err)
+		}
+	}
+	return nil
+}
+
+// storedFleet gives definitions by the digest that stands for them.
+func (l *Loop) storedFleet(ctx context.Context, d schema.Digest) (*schema.Fleet, error) {
+	w, err := l.storedWhole(ctx, d)
+	f := &schema.Fleet{Remove: w.Remove}
+	if err == nil {
+		err = l.join(ctx, w, f)
+	}
+	return f, err
+}
+
+// snapshot gives a stored snapshot, or nil.
+func (l *Loop) snapshot(d string) schema.Snapshot {
+	if s, ok := l.st.snapshots[d]; ok || d == "" {
+		return s
+	}
+	s := schema.Snapshot{}
+	w, err := l.storedWhole(context.Background(), schema.Digest(d))
+	if err != nil || l.join(context.Background(), w, &s) != nil {
+		return nil
+	}
+	l.st.snapshots[d] = s
+	return s
+}
+
+// keepPieces adds the pieces of a record to the bodies that are kept.
+func (l *Loop) keepPieces(ctx context.Context, keep map[schema.Digest]bool, d schema.Digest) error {
+	if d == "" {
+		return nil
+	}
+	w, err := l.storedWhole(ctx, d)
+	if err != nil {
+		return fmt.Errorf("record %s: %w", d, err)
+	}
+	keep[d] = true
+	for _, p := range w.Pieces {
+		keep[p] = true
+	}
+	return nil
+}
