@@ -1,6 +1,7 @@
 package gitsource
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/url"
@@ -48,20 +49,30 @@ func (c Config) hide(text string) string {
 }
 
 func (c Config) secrets() []string {
-	var out []string
-	if u, err := url.Parse(c.URL); err == nil && u.User != nil {
-		if password, ok := u.User.Password(); ok {
-			out = append(out, password)
-		} else if strings.HasPrefix(u.Scheme, "http") {
-			out = append(out, u.User.Username())
-		}
+	user, password, err := c.login()
+	if err != nil || user+password == "" {
+		return nil
+	}
+	out := []string{base64.StdEncoding.EncodeToString([]byte(user + ":" + password))}
+	if password == "" { // a token in the user's place
+		return append(out, user)
+	}
+	return append(out, password)
+}
+
+// login gives user and password for HTTP; both empty: none.
+func (c Config) login() (user, password string, err error) {
+	if u, err := url.Parse(c.URL); err == nil && u.User != nil && c.scheme() != "ssh" {
+		user = u.User.Username()
+		password, _ = u.User.Password()
 	}
 	if c.TokenFile != "" {
-		if token, err := c.token(); err == nil {
-			out = append(out, token)
+		user = c.user()
+		if password, err = c.token(); err != nil {
+			return "", "", err
 		}
 	}
-	return slices.DeleteFunc(out, func(s string) bool { return s == "" })
+	return user, password, nil
 }
 
 // token reads the token's file.
@@ -70,7 +81,11 @@ func (c Config) token() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("git.credentials_file: %w", err)
 	}
-	return strings.TrimSpace(string(raw)), nil
+	token := strings.TrimSpace(string(raw))
+	if strings.ContainsAny(token, "\r\n\x00") {
+		return "", errors.New("git.credentials_file: the token has more than one line")
+	}
+	return token, nil
 }
 
 // checkAddress refuses addresses that name a program or that a program would

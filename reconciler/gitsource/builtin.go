@@ -198,14 +198,13 @@ func (b *builtin) connect(ctx context.Context) (*connection, error) {
 	refs, err := session.AdvertisedReferencesContext(ctx)
 	if err != nil {
 		session.Close()
-		if errors.Is(err, transport.ErrEmptyRemoteRepository) {
+		switch {
+		case errors.Is(err, transport.ErrEmptyRemoteRepository):
 			err = errors.New("the repository has no commits")
+		case strings.Contains(err.Error(), "object-format=sha256"):
+			err = errors.New("the repository has SHA-256 hashes, which the built-in client does not read: set git.client: git")
 		}
 		return nil, err
-	}
-	if f := refs.Capabilities.Get("object-format"); len(f) > 0 && f[0] != "sha1" {
-		session.Close()
-		return nil, fmt.Errorf("it is a repository with %s hashes, which the built-in client does not read: set git.client: git", f[0])
 	}
 	return &connection{session, refs}, nil
 }

@@ -38,8 +38,7 @@ func TestABranchThatGoesBackBeyondTheFirstFetch(t *testing.T) {
 		old := o.commit("a.yaml", "one\n")
 		o.commit("a.yaml", "two\n")
 		newest := o.commit("a.yaml", "three\n")
-		cfg.URL = o.dir
-		s := open(t, cfg)
+		s := open(t, with(cfg, gitsource.Config{URL: o.dir}))
 		latest(t, s, newest)
 		o.git("reset", "-q", "--hard", old)
 		rev := latest(t, s, old)
@@ -61,8 +60,7 @@ func TestARevertFromAServerWithBitmaps(t *testing.T) {
 		o := newOrigin(t)
 		o.commit("a.yaml", strings.Repeat("one\n", 100))
 		newest := o.commit("a.yaml", "two\n")
-		cfg.URL = o.dir
-		s := open(t, cfg)
+		s := open(t, with(cfg, gitsource.Config{URL: o.dir}))
 		latest(t, s, newest)
 		o.git("revert", "--no-edit", "HEAD")
 		o.git("repack", "-q", "-a", "-d", "-b")
@@ -90,8 +88,7 @@ func TestWhatWasInForceBeforeTheStart(t *testing.T) {
 				o.commit("a.yaml", fmt.Sprintf("2.%d\n", i))
 			}
 			newest := o.git("rev-parse", "HEAD")
-			cfg.URL = o.dir
-			s := open(t, cfg)
+			s := open(t, with(cfg, gitsource.Config{URL: o.dir}))
 			latest(t, s, newest)
 			for old, want := range map[string]bool{before: true, side: false, strings.Repeat("1", 40): false} {
 				if err := s.Reach(t.Context(), old, newest); err != nil {
@@ -116,8 +113,7 @@ func TestACommitThatIsNotWhole(t *testing.T) {
 	each(t, func(t *testing.T, cfg gitsource.Config) {
 		o := newOrigin(t)
 		first := o.commit("teams/a.yaml", "one\n")
-		cfg.URL = o.dir
-		s := open(t, cfg)
+		s := open(t, with(cfg, gitsource.Config{URL: o.dir}))
 		latest(t, s, first)
 		o.commit("teams/a.yaml", "two\n")
 		blob := o.git("rev-parse", "HEAD:teams/a.yaml")

@@ -29,6 +29,9 @@ type Config struct {
 	TokenFile  string // HTTPS password or token; read again for every fetch
 	SSHKey     string // private key file for SSH
 	KnownHosts string // known_hosts file for SSH; default the user's own
+	Client     string // builtin, the default, or git: the git command
+	ConfigFile string // git's own configuration for the git command; default none
+	MirrorDir  string // where the git command keeps its mirrors; "": a temporary folder, removed by Close
 }
 
 // client fetches from the repository and holds what it fetched.
@@ -81,11 +84,21 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Path != "" && !fs.ValidPath(cfg.Path) {
 		return nil, fmt.Errorf("git.path: %q is not a folder inside a repository", cfg.Path)
 	}
-	c, err := newBuiltin(cfg)
+	c, err := newClient(cfg)
 	if err != nil {
 		return nil, err
 	}
 	return &Source{cfg: cfg, client: c}, nil
+}
+
+func newClient(cfg Config) (client, error) {
+	switch cfg.Client {
+	case "", "builtin":
+		return newBuiltin(cfg)
+	case "git":
+		return newCommand(cfg)
+	}
+	return nil, fmt.Errorf("git.client: want builtin or git, not %q", cfg.Client)
 }
 
 // Close ends what the source runs.

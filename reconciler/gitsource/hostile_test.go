@@ -45,51 +45,55 @@ func TestAddressesThatAreRefused(t *testing.T) {
 
 // A server that sends us elsewhere does not make us hand the token over.
 func TestRedirectDoesNotGetTheToken(t *testing.T) {
-	var asked, leaked string
-	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked += r.URL.Path + " "
-		leaked += r.Header.Get("Authorization")
-		http.Error(w, "no", http.StatusUnauthorized)
-	}))
-	defer other.Close()
-	first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.Redirect(w, r, strings.Replace(other.URL, "127.0.0.1", "localhost", 1)+r.URL.RequestURI(), http.StatusFound)
-	}))
-	defer first.Close()
-	token := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(token, []byte("sesame"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := open(t, gitsource.Config{URL: first.URL + "/x.git", TokenFile: token}).Latest(t.Context()); err == nil {
-		t.Error("read a repository that refuses")
-	}
-	if leaked != "" {
-		t.Errorf("the other host was asked for %s with %q", asked, leaked)
-	}
+	each(t, func(t *testing.T, cfg gitsource.Config) {
+		var asked, leaked string
+		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked += r.URL.Path + " "
+			leaked += r.Header.Get("Authorization")
+			http.Error(w, "no", http.StatusUnauthorized)
+		}))
+		defer other.Close()
+		first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, strings.Replace(other.URL, "127.0.0.1", "localhost", 1)+r.URL.RequestURI(), http.StatusFound)
+		}))
+		defer first.Close()
+		token := filepath.Join(t.TempDir(), "token")
+		if err := os.WriteFile(token, []byte("sesame"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := open(t, with(cfg, gitsource.Config{URL: first.URL + "/x.git", TokenFile: token})).Latest(t.Context()); err == nil {
+			t.Error("read a repository that refuses")
+		}
+		if leaked != "" {
+			t.Errorf("the other host was asked for %s with %q", asked, leaked)
+		}
+	})
 }
 
 // Submodules, hooks and attributes are data of the tree and nothing more.
 func TestNothingOfTheRepositoryRuns(t *testing.T) {
-	o := newOrigin(t)
-	ran := filepath.Join(t.TempDir(), "ran")
-	o.commit("a.yaml", "apps: {}\n")
-	o.commit(".gitattributes", "*.yaml filter=evil\n")
-	o.commit(".gitmodules", "[submodule \"x\"]\n\tpath = x\n\turl = ext::touch "+ran+"\n")
-	o.git("update-index", "--add", "--cacheinfo", "160000,"+o.git("rev-parse", "HEAD")+",x")
-	o.git("commit", "-q", "-m", "Add a submodule")
-	rev, err := open(t, gitsource.Config{URL: o.dir}).Latest(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := fs.ReadDir(rev.Tree, "x"); err == nil {
-		t.Error("a submodule can be read")
-	}
-	if text, err := fs.ReadFile(rev.Tree, "a.yaml"); err != nil || string(text) != "apps: {}\n" {
-		t.Errorf("a.yaml: %q, error %v", text, err)
-	}
-	if _, err := os.Stat(ran); err == nil {
-		t.Error("the submodule's address was run")
-	}
+	each(t, func(t *testing.T, cfg gitsource.Config) {
+		o := newOrigin(t)
+		ran := filepath.Join(t.TempDir(), "ran")
+		o.commit("a.yaml", "apps: {}\n")
+		o.commit(".gitattributes", "*.yaml filter=evil\n")
+		o.commit(".gitmodules", "[submodule \"x\"]\n\tpath = x\n\turl = ext::touch "+ran+"\n")
+		o.git("update-index", "--add", "--cacheinfo", "160000,"+o.git("rev-parse", "HEAD")+",x")
+		o.git("commit", "-q", "-m", "Add a submodule")
+		rev, err := open(t, with(cfg, gitsource.Config{URL: o.dir})).Latest(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fs.ReadDir(rev.Tree, "x"); err == nil {
+			t.Error("a submodule can be read")
+		}
+		if text, err := fs.ReadFile(rev.Tree, "a.yaml"); err != nil || string(text) != "apps: {}\n" {
+			t.Errorf("a.yaml: %q, error %v", text, err)
+		}
+		if _, err := os.Stat(ran); err == nil {
+			t.Error("the submodule's address was run")
+		}
+	})
 }
 
 // Whatever the name, opening it gives a file of the commit or an error.

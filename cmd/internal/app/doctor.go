@@ -14,7 +14,6 @@ import (
 	"locktide.dev/drivers"
 	"locktide.dev/drivers/consul"
 	"locktide.dev/drivers/devstack"
-	"locktide.dev/reconciler/gitsource"
 	"locktide.dev/reconciler/journal"
 	"locktide.dev/schema"
 )
@@ -161,20 +160,6 @@ func journalChecks(path string) []schema.Diagnosis {
 		back.Says = "the journal was never exported"
 	}
 	return []schema.Diagnosis{k, disk, back}
-}
-
-func gitCheck(ctx context.Context, cfg config.Config) schema.Diagnosis {
-	k := schema.Diagnosis{Name: "git", Next: "check git.url, git.branch and git.credentials_file"}
-	source, err := gitsource.New(gitConfig(cfg.Git))
-	if err == nil {
-		rev, e := source.Latest(ctx)
-		err = e
-		k.OK, k.Says = e == nil, fmt.Sprintf("%s is at %.10s", gitsource.Redact(cfg.Git.URL), rev.Commit)
-	}
-	if err != nil {
-		k.Says = err.Error()
-	}
-	return k
 }
 
 func readCheck(ctx context.Context, d drivers.Driver) schema.Diagnosis {

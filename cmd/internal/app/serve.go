@@ -39,6 +39,7 @@ func (e *engine) Serve(ctx context.Context, path string, logTo io.Writer) (err e
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, source.Close()) }()
 	b, store, err := open(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -65,16 +66,6 @@ func (e *engine) program() string {
 		return e.version
 	}
 	return fmt.Sprintf("%s %d %d", e.version, info.Size(), info.ModTime().UnixNano())
-}
-
-func gitConfig(g config.Git) gitsource.Config {
-	c := gitsource.Config{URL: g.URL, Branch: g.Branch, Path: g.Path, User: g.User, KnownHosts: g.KnownHosts}
-	if u := g.URL; len(u) >= 8 && u[:8] == "https://" {
-		c.TokenFile = g.Credentials
-	} else {
-		c.SSHKey = g.Credentials
-	}
-	return c
 }
 
 // loopConfig is what configuration says to the loop; source and store are missing.

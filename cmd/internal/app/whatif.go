@@ -21,10 +21,11 @@ func (e *engine) WhatIf(ctx context.Context, rev, path string, start time.Durati
 	if info, err := os.Stat(rev); err == nil && info.IsDir() {
 		c.Source = folderSource{rev}
 	} else {
-		source, err := gitsource.New(gitConfig(cfg.Git))
+		source, err := gitsource.New(once(gitConfig(cfg.Git)))
 		if err != nil {
 			return f, err
 		}
+		defer source.Close()
 		revision, err := source.At(ctx, rev)
 		if err != nil {
 			return f, err

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"regexp"
-	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -68,17 +67,6 @@ func (j *Journal) UnmarshalYAML(n *yaml.Node) error {
 		}
 	}
 	return n.Decode((*plain)(j))
-}
-
-// Git is the definitions repository.
-type Git struct {
-	URL         string   `yaml:"url"`
-	Branch      string   `yaml:"branch"`           // default main
-	Path        string   `yaml:"path"`             // folder inside it
-	Poll        Duration `yaml:"poll"`             // default 30s
-	User        string   `yaml:"user"`             // for HTTPS; default git
-	Credentials string   `yaml:"credentials_file"` // HTTPS token, or private key for SSH
-	KnownHosts  string   `yaml:"known_hosts_file"`
 }
 
 // TLS of one backend; paths of PEM files.
@@ -186,7 +174,7 @@ func Load(path string) (Config, error) {
 // Parse decodes and validates, and fills defaults.
 func Parse(raw []byte) (Config, error) {
 	c := Config{Listen: "127.0.0.1:4656", Journal: Journal{File: "/var/lib/locktide/journal.db"}, BrakeFile: "/etc/locktide/BRAKE",
-		Mode: "repair", Git: Git{Branch: "main", Poll: Duration(30 * time.Second)}}
+		Mode: "repair", Git: Git{Branch: "main", Poll: Duration(30 * time.Second), Client: "builtin", MirrorDir: "/var/lib/locktide/git"}}
 	dec := yaml.NewDecoder(bytes.NewReader(raw))
 	dec.KnownFields(true)
 	if err := dec.Decode(&c); err != nil {
@@ -213,10 +201,6 @@ func (c *Config) validate() error {
 		return fmt.Errorf("owner: %q has other characters than a-z, 0-9 and -", c.Owner)
 	case c.Git.URL == "":
 		return errors.New("git.url: missing")
-	case strings.HasPrefix(c.Git.Path, "/") || slices.Contains(strings.Split(c.Git.Path, "/"), ".."):
-		return fmt.Errorf("git.path: %q is not a folder inside the repository", c.Git.Path)
-	case time.Duration(c.Git.Poll) < time.Second:
-		return fmt.Errorf("git.poll: %s is shorter than 1s", time.Duration(c.Git.Poll))
 	case c.OnError != "" && c.OnError != "refuse" && c.OnError != "freeze":
 		return fmt.Errorf("on_error: want refuse or freeze, not %q", c.OnError)
 	case c.Mode != "repair" && c.Mode != "observe":
@@ -227,7 +211,7 @@ func (c *Config) validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen: %q is not host:port", c.Listen)
 	}
-	for _, check := range []func() error{c.backends, c.lease, c.journal, c.limits, c.severities, c.gates} {
+	for _, check := range []func() error{c.Git.validate, c.backends, c.lease, c.journal, c.limits, c.severities, c.gates} {
 		if err := check(); err != nil {
 			return err
 		}

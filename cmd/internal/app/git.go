@@ -1,0 +1,46 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"locktide.dev/cmd/internal/config"
+	"locktide.dev/reconciler/gitsource"
+	"locktide.dev/schema"
+)
+
+func gitConfig(g config.Git) gitsource.Config {
+	c := gitsource.Config{URL: g.URL, Branch: g.Branch, Path: g.Path, User: g.User, KnownHosts: g.KnownHosts,
+		Client: g.Client, ConfigFile: g.ConfigFile, MirrorDir: g.MirrorDir}
+	if strings.HasPrefix(g.URL, "https://") || strings.HasPrefix(g.URL, "http://") {
+		c.TokenFile = g.Credentials
+	} else {
+		c.SSHKey = g.Credentials
+	}
+	return c
+}
+
+// once is the configuration for a command beside the daemon, which must not
+// meddle with the daemon's mirror.
+func once(c gitsource.Config) gitsource.Config {
+	c.MirrorDir = ""
+	return c
+}
+
+func gitCheck(ctx context.Context, cfg config.Config) schema.Diagnosis {
+	k := schema.Diagnosis{Name: "git", Next: "check git.url, git.branch and git.credentials_file"}
+	source, err := gitsource.New(once(gitConfig(cfg.Git)))
+	if err != nil {
+		k.Says = err.Error()
+		return k
+	}
+	defer source.Close()
+	rev, err := source.Latest(ctx)
+	if err != nil {
+		k.Says = err.Error()
+		return k
+	}
+	k.OK, k.Says = true, fmt.Sprintf("%s is at %.10s", gitsource.Redact(cfg.Git.URL), rev.Commit)
+	return k
+}
