@@ -73,7 +73,9 @@ func (l *Loop) fed(f *feed, revision uint64, serving map[string][]string, at tim
 	groups := map[string]bool{}
 	for _, side := range []map[string][]string{f.serving, serving} {
 		for g := range side {
-			groups[g] = groups[g] || !slices.Equal(f.serving[g], serving[g])
+			if !slices.Equal(f.serving[g], serving[g]) {
+				groups[g] = true
+			}
 		}
 	}
 	f.failures, f.err, f.confirmed, f.at, f.serving = 0, "", revision, at, serving

@@ -12,6 +12,7 @@ import (
 	"locktide.dev/drivers/memory"
 	"locktide.dev/reconciler"
 	"locktide.dev/reconciler/ledger"
+	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
 
@@ -42,14 +43,17 @@ func (g *gauge) read() (used time.Duration, asked int, err error) {
 	return g.used, g.asked, g.err
 }
 
-// stuck is a release whose members run and never pass.
+// stuck is a release whose members do not start.
 const stuck = "stuck"
 
 // overhead measures what the engine itself costs with n rollouts open: with
 // news for all, while all wait, and until a brake is durable and in effect.
 func overhead(ctx context.Context, dir string, n int, t *table) (err error) {
 	back := memory.New(memory.Options{Name: "m", Now: time.Now, Owner: "bench", Behave: func(o schema.Object, _ int) memory.Behaviour {
-		return memory.Behaviour{Fail: strings.Contains(string(o.Spec), `"release":"`+stuck+`"`)}
+		if strings.Contains(string(o.Spec), `"release":"`+stuck+`"`) {
+			return memory.Behaviour{Start: 24 * time.Hour}
+		}
+		return memory.Behaviour{}
 	}})
 	git, g := &source{tree: definitions(n, "1")}, &gauge{}
 	e, err := startEngine(ctx, dir, back, reconciler.Config{Source: git, Observer: g, Limits: ledger.Limits{Fleet: n, Datacenter: n, SlowStart: n, BrakeShare: 100}})
@@ -106,7 +110,19 @@ func overhead(ctx context.Context, dir string, n int, t *table) (err error) {
 	if err := waiting(ctx, g, n, t); err != nil {
 		return err
 	}
-	return brakes(ctx, e, back, n, t)
+	if err := brakes(ctx, e, back, n, t); err != nil {
+		return err
+	}
+	open := 0
+	for _, p := range e.loop.Report().Partitions {
+		if p.Phase == rollout.PhaseRolling {
+			open++
+		}
+	}
+	if open < n {
+		return fmt.Errorf("%d of %d rollouts were open to the end", open, n)
+	}
+	return nil
 }
 
 // waiting measures the engine while n rollouts wait.
