@@ -118,7 +118,7 @@ tools: servers ## The servers and the test runner
 
 .PHONY: deps
 deps: ## Install missing Debian packages (nginx, curl, jq, git, ...)
-	@.ci/deps nginx=nginx-light curl=curl jq=jq git=git pkill=procps gcc=gcc,libc6-dev
+	@.ci/deps nginx=nginx-light curl=curl jq=jq git=git gpg=gnupg ssh-keygen=openssh-client pkill=procps gcc=gcc,libc6-dev
 
 # A Docker engine for the test of the task drivers. Without one the test checks what the server says of the job.
 .PHONY: engine

@@ -136,7 +136,11 @@ func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, 
 		st.meta.Forced = st.meta.InForce + ".." + rev.Commit
 	}
 	if !same {
-		l.note(schema.HistoryEntry{Writer: "locktide", What: "put a commit in force", Commit: rev.Commit, Author: rev.Author, Reason: rev.Subject})
+		reason := rev.Subject
+		if rev.Signer != "" {
+			reason += " (signed by " + rev.Signer + ")"
+		}
+		l.note(schema.HistoryEntry{Writer: "locktide", What: "put a commit in force", Commit: rev.Commit, Author: rev.Author, Reason: reason})
 	}
 	st.meta.Fleet = string(l.keepFleet(st.source))
 	st.meta.InForce, st.meta.Author, st.meta.Version = rev.Commit, rev.Author, l.cfg.Version

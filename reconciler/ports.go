@@ -20,6 +20,7 @@ import (
 type Revision struct {
 	Commit      string
 	Author      string
+	Signer      string // who signed it, if signatures are required
 	Subject     string
 	At          time.Time
 	Tree        fs.FS

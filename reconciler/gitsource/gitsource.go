@@ -9,15 +9,18 @@ package gitsource
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 
 	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/gitsource/signature"
 )
 
 // Config says what to follow.
@@ -32,6 +35,7 @@ type Config struct {
 	Client     string // builtin, the default, or git: the git command
 	ConfigFile string // git's own configuration for the git command; default none
 	MirrorDir  string // where the git command keeps its mirrors; "": a temporary folder, removed by Close
+	Signatures signature.Config
 }
 
 // client fetches from the repository and holds what it fetched.
@@ -84,6 +88,9 @@ func New(cfg Config) (*Source, error) {
 	if cfg.Path != "" && !fs.ValidPath(cfg.Path) {
 		return nil, fmt.Errorf("git.path: %q is not a folder inside a repository", cfg.Path)
 	}
+	if _, err := signature.Load(cfg.Signatures); err != nil {
+		return nil, err
+	}
 	c, err := newClient(cfg)
 	if err != nil {
 		return nil, err
@@ -106,8 +113,9 @@ func (s *Source) Close() error { return s.client.close() }
 
 // Latest gives the branch's newest revision. When the branch cannot be read,
 // it gives an error that names the repository without credentials; the caller
-// keeps the revision that it has. FastForward is true for the first revision
-// and for one that descends from the revision given before.
+// keeps the revision that it has. When the commit's signature is missing or
+// does not count, the error is a reconciler.Refused. FastForward is true for the
+// first revision and for one that descends from the revision given before.
 func (s *Source) Latest(ctx context.Context) (reconciler.Revision, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,12 +136,36 @@ func (s *Source) Latest(ctx context.Context) (reconciler.Revision, error) {
 	if err != nil {
 		return reconciler.Revision{}, s.failed("read commit "+tip, err)
 	}
+	if rev.Signer, err = s.signer(rev); err != nil {
+		return reconciler.Revision{}, err
+	}
 	if s.last != nil {
 		rev.Previous = s.last.Commit
 		rev.FastForward = s.client.descends(s.last.Commit, tip)
 	}
 	s.last = &rev
 	return rev, nil
+}
+
+// signer says who signed a commit; "" if none needs to be.
+func (s *Source) signer(rev reconciler.Revision) (string, error) {
+	if !s.cfg.Signatures.Required() {
+		return "", nil
+	}
+	keys, err := signature.Load(s.cfg.Signatures) // a key is added or revoked without a restart
+	if err != nil {
+		return "", s.failed("judge the signature of commit "+rev.Commit, err)
+	}
+	_, raw, err := readCommit(s.client.objects(), rev.Commit)
+	if err != nil {
+		return "", s.failed("read commit "+rev.Commit, err)
+	}
+	who, err := keys.Verify(raw, len(rev.Commit) == 2*sha256.Size, time.Now())
+	var no *signature.Refusal
+	if errors.As(err, &no) {
+		return "", &reconciler.Refused{Code: "signature", Commit: rev.Commit, Author: rev.Author, Why: no.Why, Next: no.Next}
+	}
+	return who, err
 }
 
 // failed names the repository, and hides what is secret.

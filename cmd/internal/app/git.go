@@ -2,17 +2,21 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"locktide.dev/cmd/internal/config"
+	"locktide.dev/reconciler"
 	"locktide.dev/reconciler/gitsource"
+	"locktide.dev/reconciler/gitsource/signature"
 	"locktide.dev/schema"
 )
 
 func gitConfig(g config.Git) gitsource.Config {
 	c := gitsource.Config{URL: g.URL, Branch: g.Branch, Path: g.Path, User: g.User, KnownHosts: g.KnownHosts,
-		Client: g.Client, ConfigFile: g.ConfigFile, MirrorDir: g.MirrorDir}
+		Client: g.Client, ConfigFile: g.ConfigFile, MirrorDir: g.MirrorDir,
+		Signatures: signature.Config{GPGKeyring: g.Signatures.GPGKeyring, AllowedSigners: g.Signatures.AllowedSigners, RevokedKeys: g.Signatures.RevokedKeys}}
 	if strings.HasPrefix(g.URL, "https://") || strings.HasPrefix(g.URL, "http://") {
 		c.TokenFile = g.Credentials
 	} else {
@@ -37,10 +41,17 @@ func gitCheck(ctx context.Context, cfg config.Config) schema.Diagnosis {
 	}
 	defer source.Close()
 	rev, err := source.Latest(ctx)
-	if err != nil {
+	var refused *reconciler.Refused
+	switch {
+	case errors.As(err, &refused):
+		k.Says, k.Next = err.Error(), refused.Next
+	case err != nil:
 		k.Says = err.Error()
-		return k
+	default:
+		k.OK, k.Says = true, fmt.Sprintf("%s is at %.10s", gitsource.Redact(cfg.Git.URL), rev.Commit)
 	}
-	k.OK, k.Says = true, fmt.Sprintf("%s is at %.10s", gitsource.Redact(cfg.Git.URL), rev.Commit)
+	if rev.Signer != "" {
+		k.Says += ", signed by " + rev.Signer
+	}
 	return k
 }
