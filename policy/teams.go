@@ -218,22 +218,32 @@ func (v *view) tombstones(report func(schema.Finding)) {
 // ownerOf is the team that a definition belongs to, as far as the commit
 // before and the name tell; empty: the platform.
 func (v *view) ownerOf(ref schema.Ref) string {
-	kind, name := ref.Split()
 	before := &view{Input: v.Input, teams: v.teams}
 	if v.Previous != nil {
 		before.Fleet = v.Previous
 	}
+	return before.owner(ref)
+}
+
+// OwnerOf is the team of f that a definition belongs to; empty: the platform.
+func OwnerOf(f *schema.Fleet, ref schema.Ref) string {
+	v := &view{Input: Input{Fleet: f}, teams: f.Teams}
+	return v.owner(ref)
+}
+
+func (v *view) owner(ref schema.Ref) string {
+	kind, name := ref.Split()
 	switch kind {
 	case "apps":
-		return before.teamOf(name, "", ref)
+		return v.teamOf(name, "", ref)
 	case "groups":
 		app, _, _ := strings.Cut(name, "/")
-		return before.teamOf(app, before.Fleet.Groups[name].Owner, ref)
+		return v.teamOf(app, v.Fleet.Groups[name].Owner, ref)
 	}
-	if team := before.teamByPath(before.Fleet.Positions[ref].File); team != "" {
+	if team := v.teamByPath(v.Fleet.Positions[ref].File); team != "" {
 		return team
 	}
-	domains := before.Fleet.Routes[name].Domains
+	domains := v.Fleet.Routes[name].Domains
 	for _, team := range sortedKeys(v.teams) {
 		own := func(d string) bool { return matchAny(v.teams[team].Domains, d) }
 		if len(domains) > 0 && !slices.ContainsFunc(domains, func(d string) bool { return !own(d) }) {

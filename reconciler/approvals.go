@@ -63,7 +63,7 @@ func (l *Loop) useUpApprovals() {
 			}
 		}
 	}
-	if len(st.meta.Approved) == 0 {
+	if len(st.meta.Approved)+len(st.meta.Assents) == 0 {
 		return
 	}
 	rolling := map[end]bool{}
@@ -81,6 +81,11 @@ func (l *Loop) useUpApprovals() {
 		st.dirty = st.dirty || len(left) != len(set)
 	}
 	st.meta.Approved = kept
+	n := len(st.meta.Assents)
+	st.meta.Assents = slices.DeleteFunc(slices.Clone(st.meta.Assents), func(a assent) bool {
+		return !slices.ContainsFunc(a.Items, func(item string) bool { return l.pending(item, rolling) })
+	})
+	st.dirty = st.dirty || len(st.meta.Assents) != n
 }
 
 // pending says whether an approved item, "<verb> <key> <to digest>", is still
@@ -89,20 +94,22 @@ func (l *Loop) useUpApprovals() {
 // all rollouts.
 func (l *Loop) pending(item string, rolling map[end]bool) bool {
 	st := &l.st
-	_, rest, isItem := strings.Cut(item, " ")
-	if !isItem {
+	if !strings.Contains(item, " ") {
 		_, known := st.ledger.Commits[item]
 		return known
 	}
-	to := schema.Digest("")
+	k, to, ok := parseItem(item)
+	return ok && (st.head[k].Entry.Digest == to && !l.settled(k) || rolling[end{k, to}])
+}
+
+// parseItem reads an item of an awaited set.
+func parseItem(item string) (k schema.Key, to schema.Digest, ok bool) {
+	_, rest, isItem := strings.Cut(item, " ")
 	if i := strings.LastIndex(rest, " sha256:"); i >= 0 {
 		rest, to = rest[:i], schema.Digest(rest[i+1:])
 	}
 	k, err := schema.ParseKey(rest)
-	if err != nil {
-		return false
-	}
-	return (st.head[k].Entry.Digest == to && !l.settled(k)) || rolling[end{k, to}]
+	return k, to, isItem && err == nil
 }
 
 // end is what a rollout brings an object to.

@@ -119,7 +119,7 @@ func (l *Loop) atOnce(c schema.Command) schema.Answer {
 		}
 		return done("fetching Git and reading all backends now")
 	case "approve":
-		return l.approve(c.Target)
+		return l.approve(c)
 	case "continue", "abort", "retry":
 		return l.steer(c)
 	case "hold", "unhold":
@@ -152,28 +152,6 @@ func bare(name string) string {
 		return rest
 	}
 	return name
-}
-
-func (l *Loop) approve(digest string) schema.Answer {
-	st := &l.st
-	for _, a := range st.lastPlan.Awaits {
-		if digest != "" && (digest == a.Digest.Short() || digest == string(a.Digest)) {
-			st.meta.Approved = append(st.meta.Approved, a.Items)
-			if n := len(st.meta.Approved); n > 100 {
-				st.meta.Approved = st.meta.Approved[n-100:]
-			}
-			return done("approved %s (%s)", plural(len(a.Items), "change"), a.Rule)
-		}
-	}
-	for id := range st.ledger.Commits { // not only the one in force: an older one may still spread
-		if id == digest || (len(digest) >= 7 && strings.HasPrefix(id, digest)) {
-			st.meta.Approved = append(st.meta.Approved, []string{id})
-			return done("approved the rest of commit %s past its commit brake", digest)
-		}
-	}
-	a := refuse("nothing with digest %q awaits approval", digest)
-	a.Next = "locktide status lists what does"
-	return a
 }
 
 // steer applies continue, abort or retry to an app's rollout.

@@ -142,6 +142,9 @@ func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, 
 		}
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "put a commit in force", Commit: rev.Commit, Author: rev.Author, Reason: reason})
 	}
+	if !same {
+		st.meta.Base = st.meta.Fleet
+	}
 	st.meta.Fleet = string(l.keepFleet(st.source))
 	st.meta.InForce, st.meta.Author, st.meta.Version = rev.Commit, rev.Author, l.cfg.Version
 	st.meta.Complete = !st.partial

@@ -35,6 +35,9 @@ type Config struct {
 	Version  string // of the binary's compilers: a change is shown as Recompiled
 	Resume   bool   // repair at first contact instead of observing (dev)
 	Observe  bool   // never write, whatever was resumed
+	// SecondPerson: what spends capacity (gates set aside, deletions over the
+	// cap) needs two people.
+	SecondPerson bool
 	// BrakeFile is a path whose presence brakes everything; "" none.
 	BrakeFile string
 

@@ -37,11 +37,13 @@ type meta struct {
 	InForce  string     `json:"in_force"` // commit whose definitions are head
 	Author   string     `json:"author,omitempty"`
 	Fleet    string     `json:"fleet,omitempty"` // digest of the stored fleet
+	Base     string     `json:"base,omitempty"`  // of the commit before: its teams judge
 	Version  string     `json:"version"`         // binary that compiled head
 	Observe  bool       `json:"observe"`
 	Complete bool       `json:"complete"` // head is a complete render
 	Approved [][]string `json:"approved,omitempty"`
-	Forced   string     `json:"forced,omitempty"` // "old..new" of the last move that was no fast-forward
+	Assents  []assent   `json:"assents,omitempty"` // of sets that several people have to approve
+	Forced   string     `json:"forced,omitempty"`  // "old..new" of the last move that was no fast-forward
 	// Keys that such a move, or another binary, changed and whose target is not
 	// what Git says yet: they await an approval.
 	ForcedKeys map[schema.Key]bool `json:"forced_keys,omitempty"`
@@ -160,7 +162,9 @@ type state struct {
 	roster      *members                // as of the last reading, feed and target; nil: to be made
 	byApp       map[string][]schema.Key // the target by owning app
 	membership  schema.Membership
-	maintenance map[string]*maintenance         // by backend that lists services
+	maintenance map[string]*maintenance // by backend that lists services
+	base        *schema.Fleet           // definitions of the commit before, as read for baseOf
+	baseOf      string
 	decided     bool                            // the release bits of all rollouts were known once
 	serveAt     time.Time                       // membership is not decided before
 	serveDue    bool                            // it was put off until then

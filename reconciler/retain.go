@@ -101,7 +101,7 @@ func (l *Loop) forget(now time.Time) {
 func (l *Loop) referred(ctx context.Context) (map[schema.Digest]bool, error) {
 	st := &l.st
 	keep := map[schema.Digest]bool{}
-	records := []schema.Digest{schema.Digest(st.meta.Fleet), schema.Digest(st.meta.Before), schema.Digest(st.meta.Previous)}
+	records := []schema.Digest{schema.Digest(st.meta.Fleet), schema.Digest(st.meta.Base), schema.Digest(st.meta.Before), schema.Digest(st.meta.Previous)}
 	for _, p := range st.pins {
 		records = append(records, p.Fleet)
 	}

@@ -28,6 +28,7 @@ func (l *Loop) replan(now time.Time) {
 		plan.Notes = append(plan.Notes, schema.Finding{Code: "not-learned", Severity: schema.Warn,
 			Message: "what " + name + " holds of ours is not known yet, so that it is shown as to be created: " + st.learn[name].why, Next: "nothing is written to it before it answers"})
 	}
+	l.count(plan.Awaits)
 	st.lastPlan = plan
 	l.plan.Store(&plan)
 	st.waits = map[schema.Key]schema.Reason{}
@@ -106,6 +107,9 @@ func (l *Loop) kinds() map[schema.Kind]drivers.KindSpec {
 
 func (l *Loop) explainAwait(a schema.Await) {
 	why := schema.Reason{Code: schema.WaitApproval, Message: a.Why, Next: "locktide approve " + a.Digest.Short()}
+	if text := a.Count(); text != "" {
+		why.Message += "; " + text
+	}
 	for _, text := range a.Items {
 		if parts := strings.Fields(text); len(parts) > 1 {
 			if k, err := schema.ParseKey(parts[1]); err == nil {

@@ -1,5 +1,10 @@
 package schema
 
+import (
+	"fmt"
+	"strings"
+)
+
 // Plan is intent: what a commit (or a pin, or drift) would change, in which
 // partitions and order, and why. It holds no live versions and no time, so
 // equal intents have equal digests.
@@ -50,4 +55,18 @@ type Await struct {
 	Rule   string   `json:"rule"` // deletions, blast-radius, not-fast-forward, recompiled, stage
 	Why    string   `json:"why"`
 	Items  []string `json:"items"` // "<verb> <key> <to digest>", sorted
+	// Need is how many people have to approve it (0: one), By who did so far.
+	Need int      `json:"need,omitempty"`
+	By   []string `json:"by,omitempty"`
+}
+
+// Count says how far an approval by several people is, or "".
+func (a Await) Count() string {
+	switch {
+	case a.Need < 2:
+		return ""
+	case len(a.By) == 0:
+		return fmt.Sprintf("needs %d people", a.Need)
+	}
+	return fmt.Sprintf("approved by %s: %d of %d people", strings.Join(a.By, ", "), len(a.By), a.Need)
 }

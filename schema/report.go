@@ -134,8 +134,18 @@ type Override struct {
 	Reason string    `json:"reason"`
 	By     string    `json:"by"`
 	At     time.Time `json:"at"`
-	Until  time.Time `json:"until"`
+	Until  time.Time `json:"until"` // while it is only asked for: a second person may confirm until then
+	// For is how long it is asked for, in nanoseconds, while a second person has
+	// to confirm; 0: it is in force.
+	For       time.Duration `json:"for,omitempty"`
+	Confirmed string        `json:"confirmed_by,omitempty"`
 }
+
+// Asked says whether it waits for a second person and sets nothing aside yet.
+func (o Override) Asked() bool { return o.For > 0 }
+
+// InForce says whether it sets waits and gates aside, until its time is over.
+func (o Override) InForce() bool { return !o.Until.IsZero() && !o.Asked() }
 
 // HoldReport is one bit that is down.
 type HoldReport struct {
@@ -314,7 +324,15 @@ func (r *Report) Standing() []string {
 		out = append(out, "observing: nothing is written until locktide resume --all")
 	}
 	for _, o := range r.Overrides {
-		out = append(out, fmt.Sprintf("gates of %s are set aside until %s by %s: %s", o.Scope, o.Until.UTC().Format(time.RFC3339), o.By, o.Reason))
+		switch by := o.By; {
+		case o.Asked():
+			out = append(out, fmt.Sprintf("%s asks to set the gates of %s aside for %s: %s; a second person confirms until %s", o.By, o.Scope, o.For, o.Reason, o.Until.UTC().Format(time.RFC3339)))
+		default:
+			if o.Confirmed != "" {
+				by += " and " + o.Confirmed
+			}
+			out = append(out, fmt.Sprintf("gates of %s are set aside until %s by %s: %s", o.Scope, o.Until.UTC().Format(time.RFC3339), by, o.Reason))
+		}
 	}
 	if n := len(r.Pins); n > 0 {
 		names := make([]string, n)

@@ -60,6 +60,9 @@ func Render(w io.Writer, p schema.Plan, bodies Bodies, color bool) error {
 	}
 	for _, a := range p.Awaits {
 		r.line(yellow, "awaits approval (%s): %s", a.Rule, a.Why)
+		if text := a.Count(); text != "" {
+			r.line(yellow, "  %s", text)
+		}
 		for _, it := range a.Items {
 			r.line("", "  ? %s", it)
 		}

@@ -140,7 +140,7 @@ func (t *turn) baked(it *Item, g group, bastions []schema.Member) bool {
 	case gap >= bakeStep || it.Baked+gap >= need:
 		it.Baked, it.BakedTo = it.Baked+gap, at
 	}
-	if it.Baked >= need {
+	if it.Baked >= need || t.r.waived(t.s, t.now) {
 		return true
 	}
 	t.read(it)

@@ -82,6 +82,7 @@ func (e *engine) loopConfig(cfg config.Config, b *backends) reconciler.Config {
 			BrakeMin: cfg.Limits.CommitBrakeFailures, BrakeShare: cfg.Limits.CommitBrakePercent,
 			DeleteMax: cfg.Limits.DeletionsPerHour, DeleteShare: cfg.Limits.DeletionsPercent},
 		Gates:   gates(cfg),
+		SecondPerson: cfg.SecondPerson,
 		Version: e.version, Observe: cfg.Mode == "observe", BrakeFile: cfg.BrakeFile,
 	}
 }

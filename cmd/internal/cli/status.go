@@ -78,7 +78,11 @@ func (s *shared) status(r schema.Report, now time.Time) {
 		fmt.Fprintf(s.Out, "%s      %s by %s %s%s: %s\n", s.paint(yellow, "hold"), h.Scope, h.Owner, age(now, h.Since), remains(now, h.Until), h.Reason)
 	}
 	for _, a := range r.Awaits {
-		fmt.Fprintf(s.Out, "%s    %s, %d changes (%s): %s\n  next: locktide approve %s\n", s.paint(yellow, "awaits"), a.Rule, len(a.Items), a.Digest.Short(), a.Why, a.Digest.Short())
+		count := a.Count()
+		if count != "" {
+			count = "; " + count
+		}
+		fmt.Fprintf(s.Out, "%s    %s, %d changes (%s): %s%s\n  next: locktide approve %s\n", s.paint(yellow, "awaits"), a.Rule, len(a.Items), a.Digest.Short(), a.Why, count, a.Digest.Short())
 	}
 	s.findings(r.Findings)
 	s.partitions(r.Partitions, now)

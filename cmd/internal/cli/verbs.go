@@ -66,7 +66,7 @@ func (s *shared) verbCommands() []*cobra.Command {
 }
 
 func (s *shared) verbCommand(v verb) *cobra.Command {
-	var all, direct, fast, only, yes, end bool
+	var all, direct, fast, only, yes, end, confirm bool
 	var to int
 	var config, dc, team string
 	ask := schema.Command{Verb: v.name}
@@ -94,7 +94,10 @@ func (s *shared) verbCommand(v verb) *cobra.Command {
 		if end {
 			ask.Value = "end"
 		}
-		if v.reason && ask.Reason == "" && !end {
+		if confirm {
+			ask.Value = "confirm"
+		}
+		if v.reason && ask.Reason == "" && !end && !confirm {
 			return Fail("say why with --reason \"...\": it stands on every page", "%s needs a reason", v.name)
 		}
 		if v.scope {
@@ -168,6 +171,8 @@ func (s *shared) verbCommand(v verb) *cobra.Command {
 	switch v.name {
 	case "override-gates":
 		f.BoolVar(&end, "end", false, "let them hold again now")
+		f.BoolVar(&confirm, "confirm", false, "confirm what somebody else asked for (second_person)")
+		c.MarkFlagsMutuallyExclusive("end", "confirm", "for")
 	case "rollback":
 		f.IntVar(&to, "to", 1, "which good release: 1 is the last, up to 3")
 		f.BoolVar(&fast, "fast", false, "surge where there is room, half of the members at once elsewhere")

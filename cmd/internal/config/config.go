@@ -34,7 +34,10 @@ type Config struct {
 	OnError   string            `yaml:"on_error"` // refuse or freeze; default: freeze as soon as there are teams
 	Mode      string            `yaml:"mode"`     // repair (default) or observe
 	Limits    Limits            `yaml:"limits"`
-	Policy    Policy            `yaml:"policy"`
+	// SecondPerson: override-gates and deletions over the cap need two people;
+	// default false: one, and an alert that pages another.
+	SecondPerson bool   `yaml:"second_person"`
+	Policy       Policy `yaml:"policy"`
 
 	Prometheus map[string]Prometheus `yaml:"prometheus"`  // that gates may ask
 	AccessLogs []string              `yaml:"access_logs"` // of proxies that other hands run; absolute

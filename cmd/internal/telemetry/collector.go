@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -78,7 +79,8 @@ func (g gauges) daemon(r *schema.Report) {
 // decided counts what people decided, and what of it is older than its time.
 func (g gauges) decided(r *schema.Report) {
 	g.set(desc("brakes", "Brakes in force."), float64(len(r.Brakes)))
-	g.set(desc("gates_set_aside", "Apps and groups whose waits and gates are set aside (break-glass)."), float64(len(r.Overrides)))
+	g.set(desc("gates_set_aside", "Apps and groups whose waits and gates are set aside (break-glass)."), float64(len(slices.DeleteFunc(slices.Clone(r.Overrides), schema.Override.Asked))))
+	g.set(desc("gates_asked", "Apps and groups whose gates somebody asks to set aside: a second person has to confirm."), float64(len(slices.DeleteFunc(slices.Clone(r.Overrides), schema.Override.InForce))))
 	g.set(desc("pins", "Targets set without Git."), float64(len(r.Pins)))
 	g.set(desc("holds", "Members, hosts and groups that operators hold out."), float64(len(r.Holds)))
 	now := *r

@@ -1,0 +1,141 @@
+package reconciler
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"locktide.dev/policy"
+	"locktide.dev/reconciler/planner"
+	"locktide.dev/schema"
+)
+
+// What waits for an approval may need more than one person: as many as the
+// teams that own it ask for. They say so one after the other; what the first
+// ones said holds for any later plan that asks for no more.
+
+// assent is one person's approval of a set.
+type assent struct {
+	By    string    `json:"by"`
+	At    time.Time `json:"at"`
+	Items []string  `json:"items"` // as Await.Items
+}
+
+// keepApprovals bounds how many approvals and assents the journal keeps.
+const keepApprovals = 100
+
+// count fills in how many people each set needs and who approved it so far.
+func (l *Loop) count(awaits []schema.Await) {
+	for i, a := range awaits {
+		if need := l.needs(a.Rule, a.Items); need > 1 {
+			awaits[i].Need, awaits[i].By = need, l.assented(a.Items)
+		}
+	}
+}
+
+// needs is how many people have to approve a set. Teams of the commit before
+// judge it too: a commit does not lower what it needs itself.
+func (l *Loop) needs(rule string, items []string) int {
+	need := 1
+	if rule == planner.RuleDeletions && l.cfg.SecondPerson {
+		need = 2
+	}
+	if l.st.baseOf != l.st.meta.Base {
+		l.st.base, l.st.baseOf = l.storedFleet(schema.Digest(l.st.meta.Base)), l.st.meta.Base
+	}
+	for _, f := range []*schema.Fleet{l.st.base, l.st.fleet} {
+		if f == nil || !slices.ContainsFunc(sortedKeys(f.Teams), func(t string) bool { return f.Teams[t].Approvers > need }) {
+			continue
+		}
+		for _, item := range items {
+			for _, ref := range l.origins(item) {
+				need = max(need, f.Teams[policy.OwnerOf(f, ref)].Approvers)
+			}
+		}
+	}
+	return need
+}
+
+// origins are the definitions of an awaited item's object, as Git has it and
+// as it is driven at.
+func (l *Loop) origins(item string) []schema.Ref {
+	var keys []schema.Key
+	if k, _, ok := parseItem(item); ok {
+		keys = []schema.Key{k}
+	} else { // a commit: all that is still to be changed
+		for _, p := range l.st.lastPlan.Partitions {
+			for _, it := range p.Items {
+				keys = append(keys, it.Key)
+			}
+		}
+	}
+	var refs []schema.Ref
+	for _, k := range keys {
+		refs = append(refs, l.st.head[k].Object.From...)
+		if o, known := l.body(l.st.target[k].Body); known {
+			refs = append(refs, o.From...)
+		}
+	}
+	return refs
+}
+
+// assented names those who approved a set, or one that holds it.
+func (l *Loop) assented(items []string) []string {
+	var by []string
+	for _, a := range l.st.meta.Assents {
+		all := !slices.ContainsFunc(items, func(item string) bool { return !slices.Contains(a.Items, item) })
+		if all && !slices.ContainsFunc(by, func(name string) bool { return samePerson(name, a.By) }) {
+			by = append(by, a.By)
+		}
+	}
+	return by
+}
+
+// samePerson compares names as the API knows them: NAME or NAME@HOST. One
+// person on two hosts is one.
+func samePerson(a, b string) bool {
+	a, _, _ = strings.Cut(a, "@")
+	b, _, _ = strings.Cut(b, "@")
+	return a == b
+}
+
+func (l *Loop) approve(c schema.Command) schema.Answer {
+	st, digest := &l.st, c.Target
+	for _, a := range st.lastPlan.Awaits {
+		if digest != "" && (digest == a.Digest.Short() || digest == string(a.Digest)) {
+			return l.assent(c, a.Rule, a.Items, plural(len(a.Items), "change")+" ("+a.Rule+")")
+		}
+	}
+	for id := range st.ledger.Commits { // not only the one in force: an older one may still spread
+		if id == digest || (len(digest) >= 7 && strings.HasPrefix(id, digest)) {
+			return l.assent(c, "", []string{id}, "the rest of commit "+digest+" past its commit brake")
+		}
+	}
+	a := refuse("nothing with digest %q awaits approval", digest)
+	a.Next = "locktide status lists what does"
+	return a
+}
+
+// assent takes one person's approval; the last one that is needed makes it
+// hold.
+func (l *Loop) assent(c schema.Command, rule string, items []string, what string) schema.Answer {
+	st, by := &l.st, cmp.Or(c.By, "unknown")
+	need := l.needs(rule, items)
+	if need > 1 {
+		said := l.assented(items)
+		if slices.ContainsFunc(said, func(name string) bool { return samePerson(name, by) }) {
+			a := refuse("%s approved it already: %d of %d people did", by, len(said), need)
+			a.Next = "somebody else approves it, too"
+			return a
+		}
+		st.meta.Assents = last(append(slices.Clone(st.meta.Assents), assent{By: by, At: time.Now(), Items: items}), keepApprovals)
+		if n := len(said) + 1; n < need {
+			return done("%s approved %s: %d of %d people did; it starts when all have", by, what, n, need)
+		}
+	}
+	st.meta.Approved = last(append(st.meta.Approved, items), keepApprovals)
+	return done("approved %s", what)
+}
+
+func last[T any](list []T, n int) []T { return list[max(0, len(list)-n):] }
