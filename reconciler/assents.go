@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"context"
 	"cmp"
 	"slices"
 	"strings"
@@ -41,10 +42,7 @@ func (l *Loop) needs(rule string, items []string) int {
 	if rule == planner.RuleDeletions && l.cfg.SecondPerson {
 		need = 2
 	}
-	if l.st.baseOf != l.st.meta.Base {
-		l.st.base, l.st.baseOf = l.storedFleet(schema.Digest(l.st.meta.Base)), l.st.meta.Base
-	}
-	for _, f := range []*schema.Fleet{l.st.base, l.st.fleet} {
+	for _, f := range []*schema.Fleet{l.baseFleet(), l.st.fleet} {
 		if f == nil || !slices.ContainsFunc(sortedKeys(f.Teams), func(t string) bool { return f.Teams[t].Approvers > need }) {
 			continue
 		}
@@ -55,6 +53,20 @@ func (l *Loop) needs(rule string, items []string) int {
 		}
 	}
 	return need
+}
+
+// baseFleet gives the definitions of the commit before, or nil. After a
+// restart they are read once.
+func (l *Loop) baseFleet() *schema.Fleet {
+	st := &l.st
+	if st.baseOf != st.meta.Base {
+		f, err := l.storedFleet(context.Background(), schema.Digest(st.meta.Base))
+		if err != nil {
+			return nil // as when there was none: those in force judge alone
+		}
+		st.base, st.baseOf = f, st.meta.Base
+	}
+	return st.base
 }
 
 // origins are the definitions of an awaited item's object, as Git has it and

@@ -80,7 +80,7 @@ func unconfigured(k schema.Key) schema.Reason {
 
 // withheld says why the plan does not bring an object to what Git says.
 func (l *Loop) withheld(k schema.Key, inHead bool) schema.Reason {
-	codes := map[string]string{"frozen": schema.WaitFrozen, "incomplete": schema.WaitFrozen, "unread": schema.WaitBackend, "tombstone-wanted": schema.WaitApproval}
+	codes := map[string]string{"observed": schema.WaitObserve, "frozen": schema.WaitFrozen, "incomplete": schema.WaitFrozen, "unread": schema.WaitBackend, "tombstone-wanted": schema.WaitApproval}
 	general := ""
 	if !inHead {
 		general = "still-read"

@@ -141,9 +141,7 @@ func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, 
 			reason += " (signed by " + rev.Signer + ")"
 		}
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "put a commit in force", Commit: rev.Commit, Author: rev.Author, Reason: reason})
-	}
-	if !same {
-		st.meta.Base = st.meta.Fleet
+		st.meta.Base, st.base, st.baseOf = st.meta.Fleet, st.fleet, st.meta.Fleet
 	}
 	st.meta.Fleet = string(l.keepFleet(st.source))
 	st.meta.InForce, st.meta.Author, st.meta.Version = rev.Commit, rev.Author, l.cfg.Version
@@ -197,12 +195,25 @@ func (l *Loop) touchHead(before map[schema.Key]planner.Wanted) {
 }
 
 // takePacing gives targets that only pacing tells from head head's own: that
-// is no rollout, the next one goes by it.
+// is no rollout, the next one goes by it. The mode all of them take: it says
+// what may be written, also once the definition is gone.
 func (l *Loop) takePacing() {
 	for k, w := range l.st.head {
-		if e, ok := l.st.target[k]; ok && e.Digest == w.Entry.Digest && e.Release == w.Entry.Release {
+		e, ok := l.st.target[k]
+		if ok && e.Digest == w.Entry.Digest && e.Release == w.Entry.Release {
 			l.setTarget(k, w.Entry)
+			continue
 		}
+		o, known := l.body(e.Body)
+		if !ok || !known || o.Paced == nil || w.Object.Paced == nil || o.Paced.Pacing.Mode == w.Object.Paced.Pacing.Mode {
+			continue
+		}
+		p := *o.Paced
+		p.Pacing.Mode = w.Object.Paced.Pacing.Mode
+		o.Paced = &p
+		sealed, entry, body := o.Seal()
+		l.st.bodies[entry.Body], l.st.unsaved[entry.Body] = sealed, body
+		l.setTarget(k, entry)
 	}
 }
 

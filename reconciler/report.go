@@ -271,6 +271,15 @@ func (l *Loop) health(r *schema.Report) (string, []schema.Reason) {
 			add("DEGRADED", schema.WaitCapacity, fmt.Sprintf("%s: %d of %d members serve, its floor is %d", g.Name, g.Serving, g.Desired, floor), "locktide out")
 		}
 	}
+	observed := 0
+	for _, n := range st.lastPlan.Notes {
+		if n.Code == "observed" {
+			observed++
+		}
+	}
+	if observed > 0 {
+		add("OBSERVING", schema.WaitObserve, fmt.Sprintf("%s of groups of mode observe differ from Git and are not written", plural(observed, "object")), "locktide plan")
+	}
 	if !st.lastPlan.Empty() && word == "" {
 		add("PROGRESSING", "Planned", fmt.Sprintf("%d partitions are to be changed", len(st.lastPlan.Partitions)), "locktide plan")
 	}

@@ -19,6 +19,7 @@ func plan(in Input, g guards) schema.Plan {
 	s.back = s.goesBack()
 	s.compare()
 	s.join()
+	s.observe()
 	s.await()
 	s.protect()
 	return schema.Plan{Commit: in.Commit, Partitions: s.partitions(), Awaits: s.awaits, Notes: s.sortedNotes()}

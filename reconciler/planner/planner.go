@@ -80,6 +80,7 @@ type Input struct {
 	Before schema.Snapshot
 	// What WithFleet takes from the definitions.
 	Stages   map[string]schema.Stage
+	Observed map[schema.Ref]bool // groups of mode observe: what is of them is shown and not written
 	Uses     map[string][]string // app -> apps that it calls: an order when both are created
 	Formerly map[string]string   // former group name -> the group that it became
 }
@@ -98,8 +99,11 @@ func (in Input) WithFleet(f *schema.Fleet) Input {
 	for _, ref := range f.Remove {
 		in.Tombstones[ref] = true
 	}
-	in.Formerly = map[string]string{}
+	in.Formerly, in.Observed = map[string]string{}, map[schema.Ref]bool{}
 	for name, g := range f.Groups {
+		if g.Rollout.Mode == "observe" {
+			in.Observed[schema.NewRef("groups", name)] = true
+		}
 		for _, former := range g.Formerly {
 			if _, still := f.Groups[former]; !still {
 				in.Formerly[former] = name

@@ -71,6 +71,9 @@ func untouched(in Input, p schema.Plan) error {
 			if in.Frozen[ref] {
 				return fmt.Errorf("%s is frozen", it.Key)
 			}
+			if in.Observed[ref] && !in.ByHand[it.Key] && it.Verb != schema.VerbDelete {
+				return fmt.Errorf("%s is of a group of mode observe", it.Key)
+			}
 		}
 		if it.Verb != schema.VerbDelete {
 			continue
@@ -287,7 +290,7 @@ func converged(in Input, plan func(Input) schema.Plan) error {
 	in.Head = maps.Clone(in.Head)
 	in.Complete, in.Frozen, in.Adoptable = true, nil, nil
 	in.Readable = map[string]bool{"mem:dc1": true, "mem:dc2": true, "mem:edge": true}
-	in.Tombstones = map[schema.Ref]bool{}
+	in.Tombstones, in.Observed = map[schema.Ref]bool{}, map[schema.Ref]bool{}
 	for _, e := range in.Target {
 		o, _ := in.Bodies(e.Body)
 		for _, r := range o.From {
@@ -396,6 +399,7 @@ func TestGuardsBite(t *testing.T) {
 		{"complete", "partial reads", func(g *guards) { g.complete = false }},
 		{"readable", "partial reads", func(g *guards) { g.readable = false }},
 		{"frozen", "partial reads", func(g *guards) { g.frozen = false }},
+		{"observe", "partial reads", func(g *guards) { g.observe = false }},
 		{"tombstone", "partial reads", func(g *guards) { g.tombstone = false }},
 		{"adoptable", "adoption", func(g *guards) { g.adoptable = false }},
 		{"cap", "deletions", func(g *guards) { g.cap = false }},

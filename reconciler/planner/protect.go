@@ -6,6 +6,26 @@ import (
 	"locktide.dev/schema"
 )
 
+// observe drops what belongs to groups of mode observe, unless an operator or
+// a tombstone asks for it.
+func (s *state) observe() {
+	for _, c := range s.changes {
+		if !c.live() || s.in.ByHand[c.Key] || !s.g.observe {
+			continue
+		}
+		o := c.body()
+		watched := c.deletes() && o != nil && o.Paced != nil && o.Paced.Pacing.Mode == "observe"
+		for i := 0; o != nil && i < len(o.From); i++ {
+			watched = watched || s.in.Observed[o.From[i]]
+		}
+		if !watched || c.deletes() && s.tombstoned(c) {
+			continue
+		}
+		c.dropped = true
+		s.note("observed", origin(o), fmt.Sprintf("%s is not written (%s): the mode of its group is observe", c.Key, c.Verb), "mode: repair in its rollout lets it go on")
+	}
+}
+
 // protect keeps what something that stays still needs (a group that a kept
 // route serves, configuration that a kept instance reads), and holds growth
 // back whose needs are held back. Each may lead to another, so it runs until

@@ -196,7 +196,7 @@ func inputs() *rapid.Generator[Input] {
 			Complete: rapid.IntRange(0, 4).Draw(t, "complete") > 0, Frozen: map[schema.Ref]bool{},
 			Readable: map[string]bool{"mem:dc1": true, "mem:edge": true, "mem:dc2": rapid.IntRange(0, 4).Draw(t, "readable") > 0},
 			Owned:    map[schema.Kind]int{"mem.job": rapid.SampledFrom([]int{10, 30, 200}).Draw(t, "owned")}, DeletedLastHour: map[schema.Kind]int{"mem.job": rapid.IntRange(0, 3).Draw(t, "gone")},
-			Tombstones: map[schema.Ref]bool{}, BlastGroups: rapid.SampledFrom([]int{1, 3, 25}).Draw(t, "blast")}
+			Tombstones: map[schema.Ref]bool{}, Observed: map[schema.Ref]bool{}, BlastGroups: rapid.SampledFrom([]int{1, 3, 25}).Draw(t, "blast")}
 		freezes := rapid.IntRange(0, 3).Draw(t, "freezes") == 0
 		all := maps.Clone(old.Groups)
 		maps.Copy(all, next.Groups)
@@ -207,6 +207,8 @@ func inputs() *rapid.Generator[Input] {
 				in.Tombstones[ref] = true
 			case 1, 2:
 				in.Frozen[ref] = freezes
+			case 3:
+				in.Observed[ref] = true
 			}
 		}
 		in.Adoptable = map[schema.Key]bool{}
