@@ -1,8 +1,9 @@
 package reconciler
 
 import (
-	"context"
 	"cmp"
+	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -29,7 +30,7 @@ const keepApprovals = 100
 // count fills in how many people each set needs and who approved it so far.
 func (l *Loop) count(awaits []schema.Await) {
 	for i, a := range awaits {
-		if need := l.needs(a.Rule, a.Items); need > 1 {
+		if need, err := l.needs(a.Rule, a.Items); need > 1 && err == nil {
 			awaits[i].Need, awaits[i].By = need, l.assented(a.Items)
 		}
 	}
@@ -37,12 +38,13 @@ func (l *Loop) count(awaits []schema.Await) {
 
 // needs is how many people have to approve a set. Teams of the commit before
 // judge it too: a commit does not lower what it needs itself.
-func (l *Loop) needs(rule string, items []string) int {
-	need := 1
+func (l *Loop) needs(rule string, items []string) (need int, err error) {
+	need = 1
 	if rule == planner.RuleDeletions && l.cfg.SecondPerson {
 		need = 2
 	}
-	for _, f := range []*schema.Fleet{l.baseFleet(), l.st.fleet} {
+	base, err := l.baseFleet()
+	for _, f := range []*schema.Fleet{base, l.st.fleet} {
 		if f == nil || !slices.ContainsFunc(sortedKeys(f.Teams), func(t string) bool { return f.Teams[t].Approvers > need }) {
 			continue
 		}
@@ -52,21 +54,21 @@ func (l *Loop) needs(rule string, items []string) int {
 			}
 		}
 	}
-	return need
+	return need, err
 }
 
 // baseFleet gives the definitions of the commit before, or nil. After a
 // restart they are read once.
-func (l *Loop) baseFleet() *schema.Fleet {
+func (l *Loop) baseFleet() (*schema.Fleet, error) {
 	st := &l.st
 	if st.baseOf != st.meta.Base {
 		f, err := l.storedFleet(context.Background(), schema.Digest(st.meta.Base))
 		if err != nil {
-			return nil // as when there was none: those in force judge alone
+			return nil, fmt.Errorf("cannot read the definitions of the commit before, whose teams say who has to approve: %w", err)
 		}
 		st.base, st.baseOf = f, st.meta.Base
 	}
-	return st.base
+	return st.base, nil
 }
 
 // origins are the definitions of an awaited item's object, as Git has it and
@@ -133,7 +135,10 @@ func (l *Loop) approve(c schema.Command) schema.Answer {
 // hold.
 func (l *Loop) assent(c schema.Command, rule string, items []string, what string) schema.Answer {
 	st, by := &l.st, cmp.Or(c.By, "unknown")
-	need := l.needs(rule, items)
+	need, err := l.needs(rule, items)
+	if err != nil {
+		return refuse("%v", err)
+	}
 	if need > 1 {
 		said := l.assented(items)
 		if slices.ContainsFunc(said, func(name string) bool { return samePerson(name, by) }) {

@@ -81,9 +81,9 @@ func (e *engine) loopConfig(cfg config.Config, b *backends) reconciler.Config {
 		Limits: ledger.Limits{Fleet: cfg.Limits.Rollouts, Datacenter: cfg.Limits.PerDatacenter, SlowStart: cfg.Limits.SlowStart,
 			BrakeMin: cfg.Limits.CommitBrakeFailures, BrakeShare: cfg.Limits.CommitBrakePercent,
 			DeleteMax: cfg.Limits.DeletionsPerHour, DeleteShare: cfg.Limits.DeletionsPercent},
-		Gates:   gates(cfg),
+		Gates:        gates(cfg),
 		SecondPerson: cfg.SecondPerson,
-		Version: e.version, Observe: cfg.Mode == "observe", BrakeFile: cfg.BrakeFile,
+		Version:      e.version, Observe: cfg.Mode == "observe", BrakeFile: cfg.BrakeFile,
 	}
 }
 
