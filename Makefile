@@ -22,6 +22,7 @@ RACE := ^locktide\.dev/(reconciler(/(journal|gitsource|gate).*)?|drivers/memory)
 
 FUZZTIME ?= 30s
 CHECKS   ?= 100000
+HISTORIES ?= 100000
 SEED     ?= $(shell date +%s)
 RUN      ?= .
 
@@ -44,6 +45,7 @@ test-core: tools ## Vet, and the tests that need no server
 	plain=$$(echo "$$core" | grep -vE '$(RACE)' || true); \
 	echo '== go vet'; go vet $$all; \
 	if [ -n "$$plain" ]; then echo '== tests without servers'; go test -timeout 10m $$plain; fi; \
+	echo '== random histories'; go test -count=1 -timeout 20m -run '^TestHistories' ./reconciler -histories 2000; \
 	if [ -n "$$race" ]; then echo '== tests without servers, race detector (a failed test is run again and shown)'; \
 		bin/gotestsum --format pkgname --rerun-fails=2 --rerun-fails-max-failures=6 --packages="$$(echo $$race)" -- -race -timeout 10m; fi
 
@@ -76,12 +78,17 @@ lint: ## golangci-lint, as .golangci.yml says
 	bin/golangci-lint run ./...
 
 .PHONY: prop
-prop: ## Property tests at length (CHECKS=100000 SEED=now)
-	@set -e; pkgs=$$(go list -tags histories -f '{{range .TestImports}}{{.}} {{end}}{{range .XTestImports}}{{.}} {{end}}{{"\t"}}{{.ImportPath}}' ./... \
+prop: histories ## Property tests at length (CHECKS=100000 HISTORIES=100000 SEED=now)
+	@set -e; pkgs=$$(go list -f '{{range .TestImports}}{{.}} {{end}}{{range .XTestImports}}{{.}} {{end}}{{"\t"}}{{.ImportPath}}' ./... \
 		| awk -F '\t' '$$1 ~ /pgregory\.net\/rapid/ {print $$2}'); \
 	[ -n "$$pkgs" ] || exit 0; \
 	echo "== $(CHECKS) cases each, seed $(SEED)"; \
-	go test -tags histories -count=1 -timeout 2h $$pkgs -rapid.checks=$(CHECKS) -rapid.seed=$(SEED)
+	go test -count=1 -timeout 2h $$pkgs -rapid.checks=$(CHECKS) -rapid.seed=$(SEED)
+
+.PHONY: histories
+histories: ## Random histories of whole fleets; those that fail are kept (HISTORIES=100000 SEED=now)
+	@echo "== $(HISTORIES) histories, seed $(SEED)"; \
+	go test ./reconciler -count=1 -timeout 2h -run '^TestHistories$$' -histories $(HISTORIES) -histories.seed $(SEED) -histories.keep
 
 .PHONY: fuzz
 fuzz: ## Every fuzz target for a while (FUZZTIME=30s)

@@ -1,266 +1,232 @@
-// Run by `make prop`: its interleavings depend on the scheduler, so that it explores and does not gate.
-
-//go:build histories
-
 package reconciler_test
 
 import (
+	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
-	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"pgregory.net/rapid"
-
-	"locktide.dev/drivers/memory"
-	"locktide.dev/schema"
 )
 
-// step is one thing that happens in a random history; the fields that its
-// kind does not need are ignored.
-type step struct {
-	Kind string // one of stepKinds
-	App  int
-	N    int
-	Bad  bool
-	Gone bool
-	Wait time.Duration // until the next step
+// Random histories play the whole loop against the memory backend in virtual
+// time, and judge it by the backend's log. A history is the same each time:
+// every call takes a time of its own, so that no two things ever happen at one
+// instant and nothing is left to the scheduler.
+
+var (
+	historyCount = flag.Int("histories", 60, "random histories to play")
+	historySeed  = flag.Uint64("histories.seed", 1, "seed of the first random history; the others follow")
+	historyKeep  = flag.Bool("histories.keep", false, "keep histories that fail in testdata/histories")
+	historyLeast = flag.Bool("histories.least", false, "leave steps out of histories that fail, as long as they fail")
+	historyTell  = flag.Bool("histories.tell", false, "print what happens in a history")
+)
+
+// history is what happens to one fleet.
+type history struct {
+	Seed   uint64
+	Apps   []historyApp
+	Steps  []historyStep
+	Second bool          // another daemon stands by, on the same journal and lease
+	Revert bool          // at the end a commit is reverted
+	Calm   time.Duration // how long nothing may be written in the end
 }
 
-// sizes of groups, and how many of other things.
-var sizes = []int{1, 2, 3, 4, 6, 9, 10, 10, 11, 12, 12, 16}
-
-var stepKinds = []string{"commit", "commit", "commit", "crash", "restart", "down", "partial", "unclear", "stop", "scale", "unroute", "nogit", "wait",
-	"pin", "rollback", "unpin", "brake", "resume", "abort", "retry", "lease", "approve"}
-
-var histories = rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
-	return step{Kind: rapid.SampledFrom(stepKinds).Draw(rt, "kind"), App: rapid.IntRange(0, 3).Draw(rt, "app"), N: rapid.SampledFrom(sizes).Draw(rt, "n"),
-		Bad: rapid.IntRange(0, 3).Draw(rt, "bad") == 0, Gone: rapid.IntRange(0, 5).Draw(rt, "gone") == 0,
-		Wait: time.Duration(rapid.IntRange(0, 90).Draw(rt, "wait")) * time.Second}
-}), 4, 14)
-
-var historyApps = []string{"shop.a", "shop.b", "shop.c", "shop.d"}
-
-// chronicle plays a history on one world.
-type chronicle struct {
-	*world
-	releases map[string]string
-	counts   map[string]int
-	serial   int
-	unrouted map[string]bool // somebody took its route away
+type historyApp struct {
+	Name  string
+	Count int
+	Kind  string // one of paces
 }
 
-func (c *chronicle) fleet() schema.Fleet {
-	f := fleet(c.releases, 1)
-	for app, n := range c.counts {
-		name := app + "/prod.dc1"
-		if g, ok := f.Groups[name]; ok {
-			g.Count.Number = n
-			f.Groups[name] = g
-		}
+// historyStep is one thing that happens; what its kind does not need is zero.
+type historyStep struct {
+	Do   string        `json:",omitempty"`
+	App  int           `json:",omitempty"`
+	N    int           `json:",omitempty"`
+	Fate string        `json:",omitempty"` // of a new release
+	Wait time.Duration `json:",omitempty"` // until the next step
+}
+
+// what happens, by how often.
+var happenings = weighted(map[string]int{
+	"edit": 22, "count": 4, "delete": 2, "rename": 2, "revert": 5, "broken": 2, "frozen": 2, "route": 2,
+	"restart": 2, "pause": 3, "second": 3, "cut": 3, "nolease": 2, "nogit": 2,
+	"down": 3, "partial": 3, "deaf": 3, "unclear": 4, "lost": 3, "skew": 2, "slow": 2, "bells": 1,
+	"kill": 4, "stop": 2, "scale": 3, "unroute": 2, "foreign": 2,
+	"pin": 2, "unpin": 1, "rollback": 3, "brake": 3, "resume": 2, "abort": 2, "retry": 2, "continue": 2, "approve": 2,
+	"hold": 4, "unhold": 2, "drain": 3, "undrain": 2, "glass": 2, "repair": 1,
+})
+
+var fates = weighted(map[string]int{"good": 60, "slow": 6, "crash": 6, "fail": 6, "one": 8, "dies": 6, "gatefail": 8, "toolittle": 4})
+
+var paces = weighted(map[string]int{"plain": 40, "batches": 10, "brake": 8, "bake": 18, "gated": 18, "probed": 10, "queue": 5})
+
+func weighted(of map[string]int) (out []string) {
+	for _, name := range sorted(of) {
+		out = append(out, slices.Repeat([]string{name}, of[name])...)
 	}
-	return f
+	return out
 }
 
-func (c *chronicle) play(s step) {
-	app := historyApps[s.App]
-	job := schema.Key{Kind: memory.KindJob, Instance: "m", Name: strings.NewReplacer(".", "--", "/", "--").Replace(app + "/prod.dc1")}
-	switch s.Kind {
-	case "commit":
-		c.serial++
-		if s.Gone && len(c.releases) > 1 {
-			delete(c.releases, app)
-		} else {
-			c.releases[app], c.counts[app] = fmt.Sprint(c.serial), s.N
-			if s.Bad {
-				c.bad.Store(c.releases[app], memory.Behaviour{Crash: s.N%2 == 0, Fail: s.N%2 == 1})
+// hosts are the sizes of fleets: half have ten hosts at most, one in a hundred
+// has up to two hundred.
+func hosts(r *rand.Rand) int {
+	switch p := r.IntN(1000); {
+	case p < 550:
+		return 1 + r.IntN(10)
+	case p < 940:
+		return 10 + r.IntN(11)
+	case p < 990:
+		return 20 + r.IntN(40)
+	}
+	return 60 + r.IntN(141)
+}
+
+func newHistory(seed uint64) history {
+	r := rand.New(rand.NewPCG(seed, 0x10c7))
+	pick := func(of []string) string { return of[r.IntN(len(of))] }
+	h := history{Seed: seed, Second: r.IntN(3) == 0, Revert: r.IntN(4) == 0, Calm: 2 * time.Minute}
+	if r.IntN(12) == 0 {
+		h.Calm = 40 * time.Minute
+	}
+	most := hosts(r)
+	for i := range 1 + r.IntN(3) {
+		app := historyApp{Name: "shop." + string(rune('a'+i)), Count: 1 + r.IntN(most), Kind: pick(paces)}
+		if i == 0 {
+			app.Count = most
+		}
+		h.Apps = append(h.Apps, app)
+	}
+	for range 5 + r.IntN(7) {
+		s := historyStep{Do: pick(happenings), App: r.IntN(len(h.Apps) + 1), N: r.IntN(1 << 16), Wait: time.Duration(r.IntN(30_000)) * time.Millisecond}
+		if s.Do == "edit" {
+			s.Fate = pick(fates)
+		}
+		h.Steps = append(h.Steps, s)
+	}
+	for range 1 + r.IntN(3) {
+		crash := historyStep{Do: "crash", N: r.IntN(1 << 16), Wait: time.Duration(r.IntN(8_000)) * time.Millisecond}
+		h.Steps = slices.Insert(h.Steps, r.IntN(len(h.Steps)+1), crash)
+	}
+	return h
+}
+
+// play plays a history and gives what is wrong with it, and all that happened.
+func (h history) play(t *testing.T) (problems []string, digest string) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChronicle(t, h)
+		defer c.end()
+		c.play()
+		problems, digest = c.judge(), c.digest()
+	})
+	return problems, digest
+}
+
+// smallest leaves steps out as long as a history still fails.
+func (h history) smallest(t *testing.T) history {
+	for again := true; again; {
+		again = false
+		for i := range h.Steps {
+			less := h
+			less.Steps = slices.Delete(slices.Clone(h.Steps), i, i+1)
+			if problems, _ := less.play(t); len(problems) > 0 {
+				h, again = less, true
+				break
 			}
 		}
-		c.git.commit(c.fleet())
-	case "crash":
-		crash := make(chan struct{}, 1)
-		at := c.store.Appends() + s.N
-		c.store.OnAppend(func(n int) {
-			if n == at {
-				c.store.Break(errors.New("the process is gone"))
-				crash <- struct{}{}
+	}
+	return h
+}
+
+// TestHistories plays those that failed once, then random ones.
+func TestHistories(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(1500))
+	files, err := filepath.Glob("testdata/histories/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var h history
+			if err := json.Unmarshal(raw, &h); err != nil {
+				t.Fatal(err)
+			}
+			if problems, _ := h.play(t); len(problems) > 0 {
+				t.Error(strings.Join(problems, "\n"))
 			}
 		})
-		select {
-		case <-crash:
-		case <-time.After(2 * time.Minute):
-		}
-		synctest.Wait()
-		c.store.OnAppend(nil)
-		c.stop()
-		c.store.Break(nil)
-		c.start()
-	case "restart":
-		c.stop()
-		c.start()
-	case "down", "partial":
-		c.back.Set(memory.Faults{Down: s.Kind == "down", Partial: s.Kind == "partial"})
-		c.pass(time.Duration(s.N) * 10 * time.Second)
-		c.back.Set(memory.Faults{})
-	case "unclear":
-		c.back.Set(memory.Faults{Unclear: s.N})
-	case "stop":
-		c.back.StopByHand(job)
-	case "scale":
-		c.back.ScaleByHand(job, s.N)
-	case "unroute":
-		c.unrouted[app] = true
-		c.back.Remove(schema.Key{Kind: memory.KindRoute, Instance: "m", Name: app})
-	case "pin", "rollback", "unpin", "abort", "retry":
-		c.try(schema.Command{Verb: s.Kind, Target: app, Value: fmt.Sprint("pinned-", s.N), Number: 1, Reason: "x"})
-	case "brake":
-		c.try(schema.Command{Verb: "brake", Target: "app:" + app, Reason: "x"})
-	case "resume":
-		c.try(schema.Command{Verb: "resume", Target: "app:" + app})
-	case "approve":
-		for _, a := range c.loop.Report().Awaits {
-			c.try(schema.Command{Verb: "approve", Target: a.Digest.Short(), Reason: "x"})
-		}
-	case "lease":
-		c.lease.SetAway(true)
-		c.pass(time.Duration(s.N) * 7 * time.Second)
-		c.lease.SetAway(false)
-	case "nogit":
-		c.git.setAway(errors.New("Git is away"))
-		c.pass(time.Minute)
-		c.git.setAway(nil)
 	}
-	c.pass(s.Wait)
-}
-
-// broken names the first of the backend's writes that breaks a rule.
-func broken(writes []memory.Write, foreign schema.Key, unrouted map[string]bool) string {
-	whole := map[schema.Key]bool{} // rolled out to its end at least once
-	routed := map[string]bool{}    // apps with a route that we made
-	var deletes []time.Time
-	for i, x := range writes {
-		about := fmt.Sprintf("write %d, %s %s at %s: ", i, x.Verb, x.Key, x.At.Format(time.TimeOnly))
-		if x.Key == foreign {
-			return about + "a foreign object was written"
-		}
-		app, _, _ := strings.Cut(strings.Replace(x.Key.Name, "--", ".", 1), "--")
-		switch {
-		case x.Key.Kind == memory.KindRoute:
-			routed[x.Key.Name] = x.Verb != schema.VerbDelete
-			continue
-		case x.Key.Kind != memory.KindJob:
-			continue
-		case x.Verb == schema.VerbDelete && routed[app] && !unrouted[app]:
-			return about + "its route still stands (P28)"
-		case x.Verb == schema.VerbPark:
-			whole[x.Key] = true
-		case x.Verb == schema.VerbDelete && whole[x.Key]:
-			delete(whole, x.Key)
-			deletes = append(deletes, x.At)
-			if n := len(deletes); n > 1 && x.At.Sub(deletes[n-2]) < time.Hour {
-				return about + "the second deletion within an hour"
+	var mu sync.Mutex
+	next, left := *historySeed, *historyCount
+	for i := range runtime.GOMAXPROCS(0) {
+		t.Run(fmt.Sprint("worker", i), func(t *testing.T) {
+			t.Parallel()
+			for {
+				mu.Lock()
+				seed := next
+				next, left = next+1, left-1
+				over := left < 0
+				mu.Unlock()
+				if over {
+					return
+				}
+				h := newHistory(seed)
+				if problems, _ := h.play(t); len(problems) > 0 {
+					h.report(t, problems)
+				}
 			}
-			continue
-		}
-		if x.Taken == 0 || x.Verb == schema.VerbDelete {
-			continue
-		}
-		n := x.Want
-		if x.Count > 0 {
-			n = min(n, x.Count)
-		}
-		limit := max(1, min(n*33/100, n/2))
-		out, cost := max(0, n-x.Serving), x.Taken-max(0, x.Serving-n)
-		if out+max(0, cost) > limit || (n >= 2 && x.Serving-x.Taken < 1) {
-			return about + fmt.Sprintf("%d of %d pass and %d of them are taken, at most %d may be out", x.Serving, n, x.Taken, limit)
-		}
-	}
-	return ""
-}
-
-// Whatever happens, nothing foreign is written, capacity and deletion caps
-// hold at every write, and the last good commit is what runs in the end.
-func TestRandomHistories(t *testing.T) {
-	for seed := range 48 {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			history := histories.Example(seed)
-			inBubble(t, func(w *world) {
-				c := &chronicle{world: w, unrouted: map[string]bool{}, releases: map[string]string{"shop.a": "0", "shop.b": "0", "shop.c": "0"},
-					counts: map[string]int{"shop.a": 12, "shop.b": 1, "shop.c": 10}}
-				foreign := schema.Key{Kind: memory.KindRoute, Instance: "m", Name: "theirs"}
-				c.back.PutForeign(schema.Object{Key: foreign, Spec: []byte(`{"theirs":true}`), Digest: "sha256:theirs"})
-				c.git.commit(c.fleet())
-				c.start()
-				c.until(10*time.Minute, "the first commit runs", func() bool { return c.back.Passing("shop.a/prod.dc1") == 12 })
-				for _, s := range history {
-					c.play(s)
-				}
-				problem := broken(c.back.Writes(), foreign, c.unrouted)
-				if problem == "" {
-					problem = c.converge(foreign)
-				}
-				if problem != "" {
-					t.Fatalf("%s\nhistory %+v", problem, history)
-				}
-			})
 		})
 	}
 }
 
-// converge commits something good, approves what awaits it and waits.
-func (c *chronicle) converge(foreign schema.Key) string {
-	c.back.Set(memory.Faults{})
-	for _, p := range c.loop.Report().Pins {
-		c.try(schema.Command{Verb: "unpin", Target: p.App})
+// report says what failed, and how to see it again.
+func (h history) report(t *testing.T, problems []string) {
+	small := h
+	if *historyLeast {
+		small = h.smallest(t)
 	}
-	c.try(schema.Command{Verb: "resume", Target: ""})
-	c.serial++
-	c.releases, c.counts = map[string]string{}, map[string]int{}
-	for i, app := range historyApps[:3] {
-		c.releases[app], c.counts[app] = fmt.Sprint(c.serial), []int{11, 1, 3}[i]
+	raw, err := json.MarshalIndent(small, "", " ")
+	if err != nil {
+		t.Fatal(err)
 	}
-	f := c.fleet()
-	c.git.commit(f)
-	want := map[schema.Key]string{foreign: `{"theirs":true}`}
-	for _, refs := range []struct {
-		kind  string
-		names []string
-	}{{"groups", sorted(f.Groups)}, {"routes", sorted(f.Routes)}} {
-		for _, name := range refs.names {
-			objects, _ := c.back.Compile(schema.NewView(&f), schema.NewRef(refs.kind, name))
-			for _, o := range objects {
-				want[o.Key] = string(o.Spec)
+	t.Errorf("history %d: %s\nagain: go test ./reconciler -run '^TestHistories$/worker' -histories 1 -histories.seed %d -histories.tell",
+		h.Seed, strings.Join(problems, "\n"), h.Seed)
+	if *historyLeast {
+		t.Logf("the least of it: %s", raw)
+	}
+	if *historyKeep {
+		if err := errors.Join(os.MkdirAll("testdata/histories", 0o755), os.WriteFile(filepath.Join("testdata", "histories", fmt.Sprintf("%d.json", h.Seed)), append(raw, '\n'), 0o644)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A history is the same each time, or its seed would tell nothing.
+func TestHistoriesAreDeterministic(t *testing.T) {
+	for seed := range uint64(8) {
+		h := newHistory(1000 + seed)
+		_, first := h.play(t)
+		_, second := h.play(t)
+		if first != second {
+			one, two := strings.Split(first, "\n"), strings.Split(second, "\n")
+			i := 0
+			for i < min(len(one), len(two))-1 && one[i] == two[i] {
+				i++
 			}
+			t.Errorf("history %d went two ways, from line %d of %d on:\n%s\n%s", h.Seed, i, len(one), one[i], two[i])
 		}
 	}
-	there := func() bool {
-		for _, a := range c.loop.Report().Awaits {
-			c.loop.Do(c.t.Context(), schema.Command{Verb: "approve", Target: a.Digest.Short(), By: "ada"})
-		}
-		for app, n := range c.counts {
-			if c.back.Passing(app+"/prod.dc1") != n {
-				return false
-			}
-		}
-		have := c.back.Contents()
-		maps.DeleteFunc(have, func(k schema.Key, _ string) bool { _, wanted := want[k]; return !wanted && k.Kind == memory.KindConfig })
-		return maps.Equal(have, want) && c.healthy()
-	}
-	for end := time.Now().Add(2 * time.Hour); time.Now().Before(end); c.pass(10 * time.Second) {
-		if there() {
-			n := len(c.back.Writes())
-			c.pass(30 * time.Minute)
-			if more := c.since(n); len(more) > 0 {
-				return fmt.Sprintf("not quiet after all: %v", more)
-			}
-			return ""
-		}
-	}
-	r := c.loop.Report()
-	return fmt.Sprintf("did not converge: health %s %v\nreasons %v\nhave %v\nwant %v", r.Health, r.Because, c.loop.Explain(""),
-		slices.Sorted(maps.Values(c.back.Contents())), slices.Sorted(maps.Values(want)))
 }

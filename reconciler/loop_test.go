@@ -116,8 +116,13 @@ type world struct {
 	bad   *sync.Map // release, or release@index -> memory.Behaviour
 }
 
+// newGit gives a repository without commits.
+func newGit() *git {
+	return &git{fleets: map[string]schema.Fleet{}, broken: map[string]string{}, frozen: map[string][]schema.Ref{}, rules: map[string][]policy.Rule{}}
+}
+
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, git: &git{fleets: map[string]schema.Fleet{}, broken: map[string]string{}, frozen: map[string][]schema.Ref{}, rules: map[string][]policy.Rule{}}, store: journal.NewMemory(), lease: &memory.LeaseServer{}, bad: &sync.Map{}}
+	w := &world{t: t, git: newGit(), store: journal.NewMemory(), lease: &memory.LeaseServer{}, bad: &sync.Map{}}
 	w.back = memory.New(memory.Options{Name: "m", Now: time.Now, Behave: w.behave})
 	return w
 }

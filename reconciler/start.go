@@ -171,8 +171,37 @@ func (l *Loop) mayStart(p schema.Partition, overlaps []string, planned map[strin
 			return schema.Reason{Code: schema.WaitOrder, Message: "the running rollout of " + id + " is to end first (supersede: queue)"}
 		}
 	}
+	if why := l.crowded(p, overlaps); why.Code != "" {
+		return why
+	}
 	if len(overlaps) > 1 {
 		return schema.Reason{Code: schema.WaitOrder, Message: "joins running rollouts: " + strings.Join(overlaps, ", ")}
+	}
+	return schema.Reason{}
+}
+
+// mostReleases that one group may hold: the old and the new one, and what is
+// left of one that was superseded.
+const mostReleases = 3
+
+// crowded says why a partition may not take over from rollouts that go on: it
+// would bring one release more into a group than may be there.
+func (l *Loop) crowded(p schema.Partition, overlaps []string) schema.Reason {
+	groups := l.members().groups
+	for _, id := range overlaps {
+		if r := l.st.rollouts[id]; r.Phase != rollout.PhaseRolling && r.Phase != rollout.PhaseBack {
+			continue // it stands: the newer commit may be what helps
+		}
+		for _, it := range p.Items {
+			there := map[schema.Digest]bool{it.To.Release: true}
+			for _, m := range groups[it.Group] {
+				there[m.Release] = true
+			}
+			if it.Group != "" && it.To.Release != "" && len(there) > mostReleases {
+				return schema.Reason{Code: schema.WaitOrder, Message: fmt.Sprintf("%s holds %d releases already, and the rollout of %s goes on", it.Group, len(there)-1, id),
+					Next: "wait until one of them is gone, or locktide abort " + id}
+			}
+		}
 	}
 	return schema.Reason{}
 }

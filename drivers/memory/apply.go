@@ -54,6 +54,7 @@ func (d *Driver) apply(a schema.Action) schema.Outcome {
 	if have := d.versionOf(a.Key); !d.faults.Stale && have != a.If {
 		return fail(schema.FailConflict, "version is %q, the decision read %q", have, a.If)
 	}
+	w, was, up := d.before(a, now)
 	var err *schema.Failure
 	if a.Key.Kind == KindJob {
 		err = d.applyJob(a, now)
@@ -63,6 +64,7 @@ func (d *Driver) apply(a schema.Action) schema.Outcome {
 	if err != nil {
 		return schema.Outcome{ID: a.ID, At: now, Failure: err}
 	}
+	d.note(w, was, up)
 	if d.faults.Unclear > 0 {
 		d.faults.Unclear--
 		return fail(schema.FailUnclear, "no answer in time")
@@ -91,33 +93,11 @@ func (d *Driver) versionOf(k schema.Key) schema.Version {
 	return ""
 }
 
-func (d *Driver) log(a schema.Action, now time.Time) {
-	w := Write{At: now, Verb: a.Verb, Key: a.Key, Members: slices.Clone(a.Victims)}
-	if j := d.jobs[a.Key]; j != nil {
-		w.Count, w.Serving = j.count, d.passing(j, now)
-		if j.object.Paced != nil {
-			w.Want = j.object.Paced.Count
-		}
-		for _, m := range j.allocs {
-			if _, passing, _ := d.state(m, now); passing && slices.Contains(a.Victims, m.id) {
-				w.Taken++
-			}
-		}
-	}
-	if a.Object != nil && a.Object.Paced != nil && a.Verb != schema.VerbDelete {
-		w.Want = a.Object.Paced.Count
-	}
-	d.writes = append(d.writes, w)
-}
-
 func (d *Driver) applyPlain(a schema.Action) *schema.Failure {
-	now := d.opt.Now()
 	switch a.Verb {
 	case schema.VerbCreate, schema.VerbUpdate, schema.VerbAdopt:
-		d.log(a, now)
 		d.plain[a.Key] = &plain{object: *a.Object, version: d.bump()}
 	case schema.VerbDelete:
-		d.log(a, now)
 		delete(d.plain, a.Key)
 	default:
 		return &schema.Failure{Kind: schema.FailInvalid, Message: fmt.Sprintf("%s is no verb for %s", a.Verb, a.Key.Kind)}
@@ -132,7 +112,6 @@ func (d *Driver) applyJob(a schema.Action, now time.Time) *schema.Failure {
 	default:
 		return &schema.Failure{Kind: schema.FailInvalid, Message: fmt.Sprintf("%s is no verb for %s", a.Verb, a.Key.Kind)}
 	}
-	d.log(a, now)
 	switch a.Verb {
 	case schema.VerbCreate, schema.VerbUpdate, schema.VerbStage, schema.VerbPark:
 		d.register(a, j)
@@ -205,7 +184,7 @@ func (d *Driver) register(a schema.Action, j *job) {
 		d.drop(j, d.opt.Now(), func(m *alloc) bool { return m.canary })
 		j.version = d.bump()
 		j.deploy++
-		j.status = "running"
+		j.status, j.fresh = "running", true
 	}
 	d.settle(a.Key, j)
 }

@@ -24,7 +24,8 @@ type job struct {
 	parallel int
 	canary   int
 	promoted bool
-	deploy   int // number of the deployment, 0: none
+	fresh    bool // the version was not evaluated to its end yet
+	deploy   int  // number of the deployment, 0: none
 	status   string
 	allocs   []*alloc
 }
@@ -34,6 +35,8 @@ type alloc struct {
 	index    int // of its name; 0 for all of a system job
 	slot     int // the index, or the node of a system job
 	version  uint64
+	born     uint64 // version that placed it
+	died     time.Time
 	release  schema.Digest
 	object   schema.Object // that it was started from
 	created  time.Time
@@ -81,9 +84,10 @@ func (d *Driver) settle(_ schema.Key, j *job) {
 	now := d.opt.Now()
 	for range 10_000 { // each round makes progress or ends
 		if !d.settleOnce(j, now) {
-			return
+			break
 		}
 	}
+	j.fresh = false
 }
 
 func (d *Driver) settleOnce(j *job, now time.Time) bool {
@@ -197,7 +201,8 @@ func (d *Driver) place(j *job, now time.Time) bool {
 	return false
 }
 
-// replace takes the next old member by index while the window has room.
+// replace takes the next old member by index while the window has room. In the
+// first evaluation of a version, those that it keeps in place take none of it.
 func (d *Driver) replace(j *job, now time.Time) bool {
 	if j.canary > 0 && !j.promoted {
 		return false
@@ -213,7 +218,7 @@ func (d *Driver) replace(j *job, now time.Time) bool {
 			if victim < 0 {
 				victim = i
 			}
-		case !a.approved:
+		case !a.approved && (!j.fresh || a.born == j.version):
 			open++
 		}
 	}
@@ -234,7 +239,7 @@ func (d *Driver) start(j *job, slot int, now time.Time) *alloc {
 
 func (d *Driver) newAlloc(j *job, o schema.Object, slot int, now time.Time) *alloc {
 	d.allocSeq++
-	a := &alloc{id: fmt.Sprintf("alloc-%s-%06d", d.opt.Name, d.allocSeq), index: slot, slot: slot, version: j.version,
+	a := &alloc{id: fmt.Sprintf("alloc-%s-%06d", d.opt.Name, d.allocSeq), index: slot, slot: slot, version: j.version, born: j.version,
 		release: o.Release, object: o, created: now, behave: d.opt.Behave(o, slot), approved: j.status != "running"}
 	if j.system() {
 		a.index = 0

@@ -57,6 +57,7 @@ type Driver struct {
 	held     map[string]bool
 	writes   []Write
 	lives    []Life
+	turnouts []Turnout
 	others   []schema.HistoryEntry // what was done by hand
 	faults   Faults
 	reads    int
@@ -71,16 +72,40 @@ type plain struct {
 	foreign bool
 }
 
-// Write is one effect, as the backend's own log keeps it for oracles.
+// Write is one effect, as the backend's own log keeps it for oracles. What it
+// says of members is of right before the write, but for Taken.
 type Write struct {
-	At      time.Time
-	Verb    schema.Verb
-	Key     schema.Key
-	Members []string
-	Serving int // passing members of the group right before the write took effect
-	Count   int // live desired count right before the write
-	Want    int // desired count of the object that the write brings or belongs to
-	Taken   int // of Members, those that passed right before the write
+	At       time.Time
+	Verb     schema.Verb
+	Key      schema.Key
+	Group    string
+	Members  []string       // that the writer expected to be taken
+	Serving  int            // members that pass
+	Rotating int            // of those, whom the proxy sends traffic to, where a route names the group
+	Count    int            // live desired count
+	Want     int            // desired count of the object that the write brings or belongs to
+	From, To schema.Digest  // releases of the job before and after
+	Fresh    int            // members on To that pass
+	Releases int            // different releases among the members, right after the write
+	Stopped  int            // members that the write stopped at once
+	Taken    int            // of those that passed, likewise
+	Parted   int            // of the rotating ones, likewise
+	Old      int            // of the stopped ones, those on another release than To
+	Fallen   time.Time      // when the last of the members died that had passed
+	Routed   bool           // a route names the group
+	Stale    bool           // its condition names a version that is not the live one
+	Pacing   *schema.Pacing // of the object that the write brings or belongs to
+}
+
+// Turnout is a change of whom the proxy sends a group's traffic to.
+type Turnout struct {
+	At    time.Time
+	Group string
+	In    []string // member ids, now
+	Nodes []string // theirs, in the same order; "" of one that is gone
+	Out   []string // who left
+	Left  int      // of those who stay, how many pass
+	Lost  int      // of those who left, how many still run and pass
 }
 
 // Life is the start or the end of one member, as the backend's own log keeps
@@ -105,6 +130,8 @@ type Faults struct {
 	Broken  map[schema.Key]bool // writes to these are Invalid
 	Unclear int                 // the next n writes take effect but report Unclear
 	Stale   bool                // compare-and-set does not bite
+	Deaf    bool                // Feed and Serving fail: Unavailable
+	Skew    time.Duration       // added to the times that it tells: its clock goes wrong
 }
 
 // New gives an empty backend.
@@ -157,6 +184,13 @@ func (d *Driver) Lives() []Life {
 	defer d.mu.Unlock()
 	d.advance()
 	return append([]Life(nil), d.lives...)
+}
+
+// Turnouts gives a copy of the log of who came into and left rotation.
+func (d *Driver) Turnouts() []Turnout {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return append([]Turnout(nil), d.turnouts...)
 }
 
 // Reads counts Observe calls.
@@ -262,7 +296,7 @@ func (d *Driver) Kill(id string) {
 	for _, j := range d.jobs {
 		for _, a := range j.allocs {
 			if a.id == id {
-				a.behave.Crash = true
+				a.behave.Crash, a.died = true, d.opt.Now()
 			}
 		}
 	}
@@ -315,4 +349,12 @@ func (d *Driver) unavailable() error {
 			Message: fmt.Sprintf("memory backend %s does not answer", d.opt.Name), Next: "wait until it is back"}
 	}
 	return nil
+}
+
+// deaf is what the proxy's side of the backend answers with.
+func (d *Driver) deaf() error {
+	if d.faults.Deaf {
+		return &schema.Failure{Kind: schema.FailUnavailable, Message: fmt.Sprintf("the proxy of memory backend %s does not answer", d.opt.Name), Next: "wait until it is back"}
+	}
+	return d.unavailable()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"locktide.dev/drivers"
@@ -38,9 +39,7 @@ func (d *Driver) Observe(_ context.Context, q drivers.Query) (schema.Live, error
 			live.Members = append(live.Members, d.members(k, d.jobs[k], now)...)
 		}
 	}
-	for node := range d.held {
-		live.Held = append(live.Held, node)
-	}
+	live.Held = slices.Sorted(maps.Keys(d.held))
 	return live, nil
 }
 
@@ -110,9 +109,9 @@ func (d *Driver) members(k schema.Key, j *job, now time.Time) []schema.Member {
 		running, passing, failed := d.state(a, now)
 		approved := a.approved
 		m := schema.Member{ID: a.id, Key: k, Group: j.object.Group, Index: a.index, Release: a.release,
-			Node: fmt.Sprintf("node-%s-%d", d.opt.Name, a.slot), Address: "127.0.0.1", Ports: map[string]int{"http": 20000 + a.slot},
+			Node: d.node(a), Address: "127.0.0.1", Ports: map[string]int{"http": 20000 + a.slot},
 			Running: running, Pending: !running && !failed, Failed: failed, Current: a.version == j.version,
-			Since: a.ready(d.opt.StartDelay), Created: a.created}
+			Since: a.ready(d.opt.StartDelay).Add(d.faults.Skew), Created: a.created.Add(d.faults.Skew)}
 		m.Host, m.Canary = m.Node, a.canary
 		if approved {
 			m.Approved = &approved
@@ -127,6 +126,8 @@ func (d *Driver) members(k schema.Key, j *job, now time.Time) []schema.Member {
 	}
 	return out
 }
+
+func (d *Driver) node(a *alloc) string { return fmt.Sprintf("node-%s-%d", d.opt.Name, a.slot) }
 
 // Watch implements drivers.Watcher.
 func (d *Driver) Watch(ctx context.Context, ring func([]schema.Key)) error {
@@ -146,12 +147,16 @@ func (d *Driver) Watch(ctx context.Context, ring func([]schema.Key)) error {
 func (d *Driver) Feed(_ context.Context, m schema.Membership) (uint64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.unavailable(); err != nil {
+	if err := d.deaf(); err != nil {
 		return 0, err
 	}
+	d.advance()
 	groups := maps.Clone(d.feed.Groups)
 	if groups == nil {
 		groups = map[string]schema.Serving{}
+	}
+	for _, g := range slices.Sorted(maps.Keys(m.Groups)) {
+		d.turnout(g, groups[g], m.Groups[g])
 	}
 	maps.Copy(groups, m.Groups)
 	d.feed = schema.Membership{Revision: m.Revision, Groups: groups}
@@ -162,7 +167,7 @@ func (d *Driver) Feed(_ context.Context, m schema.Membership) (uint64, error) {
 func (d *Driver) Serving(context.Context) (map[string][]string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if err := d.unavailable(); err != nil {
+	if err := d.deaf(); err != nil {
 		return nil, err
 	}
 	out := map[string][]string{}

@@ -1,0 +1,176 @@
+package memory
+
+import (
+	"slices"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// before describes a write that is about to take effect: who is there, who is up.
+func (d *Driver) before(a schema.Action, now time.Time) (w Write, was, up []*alloc) {
+	w = Write{At: now, Verb: a.Verb, Key: a.Key, Members: slices.Clone(a.Victims), Stale: d.versionOf(a.Key) != a.If}
+	j := d.jobs[a.Key]
+	if j != nil {
+		w.Group, w.Count, w.From, w.To = j.object.Group, j.count, j.object.Release, j.object.Release
+		if j.object.Paced != nil {
+			w.Want, w.Pacing = j.object.Paced.Count, &j.object.Paced.Pacing
+		}
+	}
+	if a.Object != nil && a.Verb != schema.VerbDelete {
+		w.Group, w.To = a.Object.Group, a.Object.Release
+		if a.Object.Paced != nil {
+			w.Want, w.Pacing = a.Object.Paced.Count, &a.Object.Paced.Pacing
+		}
+	}
+	if j == nil {
+		return w, nil, nil
+	}
+	rotates, routed := d.rotating(w.Group)
+	w.Routed = routed
+	for _, m := range j.allocs {
+		if died := d.diedAt(m, now); died.After(w.Fallen) {
+			w.Fallen = died
+		}
+		if _, passing, _ := d.state(m, now); !passing {
+			continue
+		}
+		up = append(up, m)
+		w.Serving++
+		if m.release == w.To {
+			w.Fresh++
+		}
+		if rotates(m.id) {
+			w.Rotating++
+		}
+	}
+	return w, slices.Clone(j.allocs), up
+}
+
+// diedAt is when a member died after it had passed, or zero.
+func (d *Driver) diedAt(m *alloc, now time.Time) time.Time {
+	if end := m.ready(d.opt.StartDelay).Add(m.behave.Dies); m.behave.Dies > 0 && now.After(end) {
+		return end
+	}
+	return m.died
+}
+
+// note keeps a write that took effect, with what it did to those who were there.
+func (d *Driver) note(w Write, was, up []*alloc) {
+	if j := d.jobs[w.Key]; j != nil {
+		stays, releases := map[string]bool{}, map[schema.Digest]bool{}
+		for _, m := range j.allocs {
+			stays[m.id], releases[m.release] = true, true
+		}
+		w.Releases = len(releases)
+		rotates, _ := d.rotating(w.Group)
+		for _, m := range was {
+			if !stays[m.id] {
+				w.Stopped++
+			}
+		}
+		for _, m := range up {
+			if stays[m.id] {
+				continue
+			}
+			w.Taken++
+			if rotates(m.id) {
+				w.Parted++
+			}
+			if m.release != w.To {
+				w.Old++
+			}
+		}
+	}
+	d.writes = append(d.writes, w)
+}
+
+// rotating tells to whom of a group the proxy sends traffic; where no route
+// names the group, nobody is left out.
+func (d *Driver) rotating(group string) (rotates func(id string) bool, routed bool) {
+	for k, p := range d.plain {
+		if k.Kind == KindRoute && slices.Contains(p.object.Serves, group) {
+			in := map[string]bool{}
+			for _, e := range d.feed.Groups[group].Members {
+				in[e.ID] = true
+			}
+			return func(id string) bool { return in[id] }, true
+		}
+	}
+	return func(string) bool { return true }, false
+}
+
+// turnout keeps what a new membership changes for a group.
+func (d *Driver) turnout(group string, was, is schema.Serving) {
+	now := d.opt.Now()
+	ids := func(s schema.Serving) (out []string) {
+		for _, e := range s.Members {
+			out = append(out, e.ID)
+		}
+		return out
+	}
+	t := Turnout{At: now, Group: group, In: ids(is)}
+	for _, id := range ids(was) {
+		if !slices.Contains(t.In, id) {
+			t.Out = append(t.Out, id)
+		}
+	}
+	if len(t.Out) == 0 && len(is.Members) == len(was.Members) {
+		return
+	}
+	t.Nodes = make([]string, len(t.In))
+	for _, j := range d.jobs {
+		if j.object.Group != group {
+			continue
+		}
+		for _, m := range j.allocs {
+			if i := slices.Index(t.In, m.id); i >= 0 {
+				t.Nodes[i] = d.node(m)
+			}
+			_, passing, _ := d.state(m, now)
+			switch {
+			case passing && slices.Contains(t.In, m.id):
+				t.Left++
+			case passing && slices.Contains(t.Out, m.id):
+				t.Lost++
+			}
+		}
+	}
+	d.turnouts = append(d.turnouts, t)
+}
+
+// Standing is how a group stands.
+type Standing struct {
+	Count   int // live desired count
+	Members []Place
+}
+
+// Place is a member in a Standing.
+type Place struct {
+	ID, Node   string
+	Release    schema.Digest
+	Passing    bool
+	InRotation bool // the proxy sends traffic to it, or no route names its group
+}
+
+// Standing tells how every group stands, by name.
+func (d *Driver) Standing() map[string]Standing {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.advance()
+	now, out := d.opt.Now(), map[string]Standing{}
+	for _, k := range d.keysOfJobs() {
+		j := d.jobs[k]
+		rotates, _ := d.rotating(j.object.Group)
+		s := Standing{Count: j.count}
+		for _, m := range j.allocs {
+			_, passing, _ := d.state(m, now)
+			s.Members = append(s.Members, Place{m.id, d.node(m), m.release, passing, rotates(m.id)})
+		}
+		out[j.object.Group] = s
+	}
+	return out
+}
+
+// Ring tells those who watch that keys moved; nil: anything.
+func (d *Driver) Ring(keys []schema.Key) { d.ring(keys...) }

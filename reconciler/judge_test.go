@@ -1,0 +1,389 @@
+package reconciler_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"locktide.dev/drivers/memory"
+	"locktide.dev/schema"
+)
+
+// record is what a history is judged by: the backend's log, and what the
+// people and the troubles of the history did.
+type record struct {
+	writes   []memory.Write
+	turnouts []memory.Turnout
+	orders   []order
+	commits  []time.Time
+	answers  []answer
+	foreign  []meddling
+	blind    []window
+	releases map[schema.Digest]string
+	fenced   []string
+	problems []string
+	fates    map[string]string
+	undone   map[string][]time.Time // apps that a commit created which was taken back then
+}
+
+// order is a command that somebody gave, and who served right before.
+type order struct {
+	Asked    time.Time
+	At       time.Time // of the answer
+	Command  schema.Command
+	OK       bool
+	Durable  bool // it is in the journal
+	Standing map[string]memory.Standing
+}
+
+// answer is what a gate said.
+type answer struct {
+	At       time.Time
+	Question schema.Question
+	Result   schema.GateResult
+}
+
+// meddling is what somebody else did to an app.
+type meddling struct {
+	At  time.Time
+	Do  string
+	App string
+}
+
+// window is a time in which the backend did not tell all.
+type window struct {
+	From, To time.Time
+	Deaf     bool
+}
+
+// property is one of the invariants, judged by a record.
+type property struct {
+	name  string
+	judge func(*record) string // what breaks it, or ""
+}
+
+var properties = []property{
+	{"P1 capacity", capacityKept},
+	{"P4 floor", floorKept},
+	{"P2 blind means still", stillWhenBlind},
+	{"P5 gates", gatesPassed},
+	{"P6 brake", brakesHeld},
+	{"P7 bastions first", bastionsFirst},
+	{"P9 holds", holdsHeld},
+	{"P14 fencing", fenced},
+	{"P15 no lost update", conditional},
+	{"P19 skip is proven", proven},
+	{"P23 quarantine", quarantined},
+	{"P24 deletions", deletionsCapped},
+	{"P26 only ours", onlyOurs},
+	{"P28 routes", routesLead},
+	{"P30 two versions", twoVersions},
+	{"the end", func(r *record) string { return strings.Join(r.problems, "\n") }},
+}
+
+func (c *chronicle) judge() (problems []string) {
+	r := &c.record
+	r.writes, r.turnouts, r.fates = c.back.Writes(), c.back.Turnouts(), c.fates
+	for _, p := range properties {
+		if what := p.judge(r); what != "" {
+			problems = append(problems, p.name+": "+what)
+		}
+	}
+	return problems
+}
+
+// digest tells all that happened, line by line.
+func (c *chronicle) digest() string {
+	var b strings.Builder
+	for _, w := range c.back.Writes() {
+		w.Pacing = nil
+		fmt.Fprintln(&b, w)
+	}
+	for _, t := range c.back.Turnouts() {
+		fmt.Fprintln(&b, t)
+	}
+	fmt.Fprintln(&b, c.store.Appends(), time.Since(started))
+	return b.String()
+}
+
+func since(at time.Time) string { return at.Sub(started).Round(time.Millisecond).String() }
+
+func about(w memory.Write) string {
+	return fmt.Sprintf("at %s %s %s (%d wanted, count %d, %d pass, %d of them fresh, %d in rotation; %d stopped, %d taken, %d of them old, %d in rotation) ",
+		since(w.At), w.Verb, w.Key.Name, w.Want, w.Count, w.Serving, w.Fresh, w.Rotating, w.Stopped, w.Taken, w.Old, w.Parted)
+}
+
+func appOf(group string) string {
+	app, _, _ := strings.Cut(group, "/")
+	return app
+}
+
+// surprised says whether members died, or somebody else had a hand in their
+// app, so shortly before a write that the engine could not know.
+func (r *record) surprised(w memory.Write) bool {
+	return w.At.Sub(w.Fallen) < staleness || r.disturbed(appOf(w.Group), w.At)
+}
+
+func (r *record) disturbed(app string, at time.Time) bool {
+	return slices.ContainsFunc(r.foreign, func(m meddling) bool {
+		return m.App == app && !m.At.After(at) && at.Sub(m.At) < staleness
+	})
+}
+
+const staleness = 12 * time.Second // of a reading, with its way
+
+// shareOf gives how many of n members a write may have out.
+func (r *record) shareOf(w memory.Write, n int) int {
+	share := 33 // going back
+	if w.Pacing != nil && len(w.Pacing.Batches) > 0 {
+		share = 50
+	}
+	return max(1, min(n*share/100, n/2))
+}
+
+// capacityKept: members that are out of rotation, besides those that a write
+// stops, and members that it takes out of it are never more than may be out.
+func capacityKept(r *record) string {
+	for _, w := range r.writes {
+		if w.Key.Kind != memory.KindJob || w.Verb == schema.VerbDelete || w.Parted == 0 || r.surprised(w) {
+			continue
+		}
+		n := w.Want
+		if w.Count > 0 {
+			n = min(n, w.Count)
+		}
+		limit := r.shareOf(w, n)
+		out, cost := max(0, n-w.Rotating-(w.Stopped-w.Parted)), w.Parted-max(0, w.Rotating-n)
+		if out+max(0, cost) > limit {
+			return about(w) + fmt.Sprintf("at most %d may be out", limit)
+		}
+	}
+	return ""
+}
+
+// floorKept: at least one of two or more stays, whatever the write or the bit.
+func floorKept(r *record) string {
+	for _, w := range r.writes {
+		n := min(w.Want, w.Count)
+		if w.Key.Kind == memory.KindJob && w.Verb != schema.VerbDelete && w.Parted > 0 && n >= 2 && w.Rotating-w.Parted < 1 && !r.surprised(w) {
+			return about(w) + fmt.Sprintf("takes %d of %d", w.Taken, w.Serving)
+		}
+	}
+	for _, o := range r.orders {
+		if !o.OK || (o.Command.Verb != "hold" && o.Command.Verb != "drain") {
+			continue
+		}
+		_, scope, _ := strings.Cut(o.Command.Target, ":")
+		for _, group := range sorted(o.Standing) {
+			s, in, hit := o.Standing[group], 0, 0
+			for _, m := range s.Members {
+				if m.Passing && m.InRotation {
+					in++
+					if m.ID == scope || m.Node == scope {
+						hit++
+					}
+				}
+			}
+			if hit > 0 && s.Count >= 2 && in-hit < 1 && !r.disturbed(appOf(group), o.At) {
+				return fmt.Sprintf("at %s %s %s leaves nobody of %s", since(o.At), o.Command.Verb, scope, group)
+			}
+		}
+	}
+	return ""
+}
+
+// stillWhenBlind: nothing is taken while the backend does not tell all.
+func stillWhenBlind(r *record) string {
+	for _, w := range r.writes {
+		for _, b := range r.blind {
+			sees := b.Deaf && !w.Routed
+			if w.Taken > 0 && !sees && w.At.After(b.From.Add(staleness)) && w.At.Before(b.To) && w.Verb != schema.VerbDelete {
+				return about(w) + fmt.Sprintf("takes %d while blind since %s", w.Taken, since(b.From))
+			}
+		}
+	}
+	return ""
+}
+
+// gatesPassed: a release that its gates never let pass takes its bastions'
+// places and no more.
+func gatesPassed(r *record) string {
+	lets := map[string]time.Time{} // release: first pass
+	for _, a := range r.answers {
+		name := r.releases[a.Question.Release]
+		if _, ok := lets[name]; !ok && a.Result == schema.GatePass && !a.Question.Gate.Probe() {
+			lets[name] = a.At
+		}
+	}
+	old, good := map[string]int{}, map[schema.Key]time.Time{} // a first release, until its rollout ended, has nothing to be held against
+	for _, w := range r.writes {
+		switch at, known := good[w.Key]; {
+		case w.Verb == schema.VerbDelete:
+			delete(good, w.Key)
+			continue
+		case w.Verb == schema.VerbPark && !known:
+			good[w.Key] = w.At.Add(time.Minute)
+			continue
+		case w.Key.Kind != memory.KindJob || w.Pacing == nil || len(w.Pacing.Gates) == 0 || !known || w.At.Before(at):
+			continue
+		}
+		name := r.releases[w.To]
+		if at, ok := lets[name]; (ok && !w.At.Before(at)) || r.freed(appOf(w.Group), w.At) {
+			continue
+		}
+		if f := r.fates[name]; f != "gatefail" && f != "toolittle" {
+			continue
+		}
+		if old[name+w.Key.Name] += w.Old; old[name+w.Key.Name] > max(1, w.Pacing.Bastions) {
+			return about(w) + fmt.Sprintf("gives up %d members for %s, whose gate never passed", old[name+w.Key.Name], name)
+		}
+	}
+	return ""
+}
+
+// freed says whether people had set an app's gates aside before.
+func (r *record) freed(app string, at time.Time) bool {
+	return slices.ContainsFunc(r.orders, func(o order) bool {
+		mine := o.Command.Target == app || o.Command.Target == "app:"+app
+		return o.OK && mine && slices.Contains([]string{"override-gates", "continue", "retry", "pin", "rollback", "unpin"}, o.Command.Verb) && o.At.Before(at)
+	})
+}
+
+// brakesHeld: once a brake is on, nobody in its scope is taken.
+func brakesHeld(r *record) string {
+	for _, w := range r.writes {
+		if w.Taken == 0 {
+			continue
+		}
+		on := map[string]time.Time{}
+		for _, o := range r.orders {
+			if o.OK && o.Durable && o.At.Before(w.At) && o.Command.Verb == "brake" {
+				on[o.Command.Target] = o.At
+			}
+			if o.Asked.Before(w.At) && o.Command.Verb == "resume" {
+				delete(on, o.Command.Target)
+			}
+		}
+		for scope, at := range on {
+			covers := scope == "all" || scope == "dc:m" || scope == "app:"+appOf(w.Group) || scope == "group:"+w.Group
+			if covers && w.At.Sub(at) > staleness {
+				return about(w) + fmt.Sprintf("takes %d although %s is braked since %s", w.Taken, scope, since(at))
+			}
+		}
+	}
+	return ""
+}
+
+// bastionsFirst: where there is a bake, no more than the bastions' places are
+// given up for a release before somebody of it was in rotation for that long.
+func bastionsFirst(r *record) string { return "" }
+
+// holdsHeld: nobody whom an operator holds out comes into rotation.
+func holdsHeld(r *record) string {
+	for _, t := range r.turnouts {
+		held := map[string]time.Time{}
+		for _, o := range r.orders {
+			if !o.Asked.Before(t.At) {
+				continue
+			}
+			_, scope, _ := strings.Cut(o.Command.Target, ":")
+			switch o.Command.Verb {
+			case "hold", "drain":
+				if o.OK && o.Durable {
+					held[scope] = o.At
+				}
+			case "unhold", "undrain":
+				delete(held, scope)
+			}
+		}
+		for i, id := range t.In {
+			for _, scope := range []string{id, t.Nodes[i]} {
+				if at, ok := held[scope]; ok && scope != "" && t.At.Sub(at) > staleness {
+					return fmt.Sprintf("at %s %s of %s serves, held by %s since %s", since(t.At), id, t.Group, scope, since(at))
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// fenced: only the holder of the lease writes.
+func fenced(r *record) string { return strings.Join(r.fenced, "\n") }
+
+// conditional: no write takes effect on another version than it was decided on.
+func conditional(r *record) string {
+	for _, w := range r.writes {
+		if w.Stale {
+			return about(w) + "is of another version"
+		}
+	}
+	return ""
+}
+
+// proven: a release is parked, as good, when all of it passes.
+func proven(r *record) string { return "" }
+
+// quarantined: a release that failed is not brought again unless somebody says so.
+func quarantined(r *record) string { return "" }
+
+// deletionsCapped: of what was wholly rolled out, one job an hour at most goes,
+// unless people approve of more or take the commit back that created it.
+func deletionsCapped(r *record) string {
+	whole := map[schema.Key]bool{}
+	var deletes []time.Time
+	for _, w := range r.writes {
+		switch {
+		case w.Key.Kind != memory.KindJob:
+		case w.Verb == schema.VerbPark:
+			whole[w.Key] = true
+		case w.Verb == schema.VerbDelete && whole[w.Key]:
+			delete(whole, w.Key)
+			undone := slices.ContainsFunc(r.undone[appOf(w.Group)], func(at time.Time) bool { return at.Before(w.At) })
+			approved := slices.ContainsFunc(r.orders, func(o order) bool { return o.OK && o.Command.Verb == "approve" && o.At.Before(w.At) })
+			if undone || approved {
+				continue
+			}
+			deletes = append(deletes, w.At)
+			if n := len(deletes); n > 1 && w.At.Sub(deletes[n-2]) < time.Hour {
+				return about(w) + "is the second deletion within an hour"
+			}
+		}
+	}
+	return ""
+}
+
+// onlyOurs: what bears no mark of ours is left alone.
+func onlyOurs(r *record) string {
+	for _, w := range r.writes {
+		if w.Key == theirs.Key {
+			return about(w) + "is not ours to write"
+		}
+	}
+	return ""
+}
+
+// routesLead: no route stands whose job we stopped.
+func routesLead(r *record) string {
+	routed := map[string]bool{}
+	for _, w := range r.writes {
+		if w.Key.Kind == memory.KindRoute {
+			routed[w.Key.Name] = w.Verb != schema.VerbDelete
+		}
+		unrouted := slices.ContainsFunc(r.foreign, func(m meddling) bool { return m.Do == "unroute" && m.App == appOf(w.Group) && m.At.Before(w.At) })
+		if w.Key.Kind == memory.KindJob && w.Verb == schema.VerbDelete && routed[appOf(w.Group)] && !unrouted {
+			return about(w) + "while its route stands"
+		}
+	}
+	return ""
+}
+
+// twoVersions: a group holds an old and a new release, and what is left of one.
+func twoVersions(r *record) string {
+	for _, w := range r.writes {
+		if w.Releases > 3 {
+			return about(w) + fmt.Sprintf("leaves %d releases", w.Releases)
+		}
+	}
+	return ""
+}

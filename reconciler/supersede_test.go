@@ -1,0 +1,54 @@
+package reconciler_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"locktide.dev/drivers/memory"
+	"locktide.dev/schema"
+)
+
+// Commits that follow each other fast leave at most three releases in a group:
+// the next one waits until one of them is gone.
+func TestAGroupHoldsThreeReleasesAtMost(t *testing.T) {
+	running(t, one("1"), 8, func(w *world) {
+		n := len(w.back.Writes())
+		for _, release := range []string{"2", "3", "4"} {
+			w.git.commit(fleet(one(release), 8))
+			w.do(schema.Command{Verb: "sync"})
+			w.pass(9 * time.Second)
+		}
+		w.says("shop.api", schema.WaitOrder, "3 releases")
+		w.until(20*time.Minute, "the newest commit runs", w.onCommit("c4"))
+		for _, x := range w.since(n) {
+			if x.Releases > 3 {
+				t.Fatalf("%s of %s left %d releases", x.Verb, x.Key, x.Releases)
+			}
+		}
+	})
+}
+
+// A rollback that surges waits for the proxy to confirm the surged members,
+// instead of surging others in their place, again and again.
+func TestARollbackDoesNotSurgeAgainAndAgain(t *testing.T) {
+	running(t, one("1"), 3, func(w *world) {
+		n := len(w.back.Writes())
+		w.git.commit(fleet(one("2"), 3))
+		fresh := func() []memory.Place {
+			return slices.DeleteFunc(w.back.Standing()[apiGroup].Members, func(m memory.Place) bool { return m.Release != w.object(apiJob).Release })
+		}
+		w.until(5*time.Minute, "all are replaced", func() bool { return w.loop.Report().InForce == "c2" && len(fresh()) == 3 })
+		w.back.Kill(fresh()[2].ID)
+		w.until(5*time.Minute, "it went back", func() bool { return w.ended("failed") })
+		stages := 0
+		for _, x := range w.since(n) {
+			if x.Verb == schema.VerbStage {
+				stages++
+			}
+		}
+		if stages > 4 {
+			t.Fatalf("%d times staged: %s", stages, w.verbs(n))
+		}
+	})
+}
