@@ -1,174 +1,113 @@
 package policy
 
 import (
-	"cmp"
-	"reflect"
 	"slices"
 
 	"locktide.dev/schema"
 )
 
-// Builtin gives the built-in rules, in order of their codes.
-func Builtin(cfg Config) []Rule {
-	all := []*rule{
-		{code: "artifact-unpinned", check: artifactUnpinned},
-		{code: "batch-share", check: batchShare},
-		{code: "blast-radius", check: awaits("blast-radius")},
-		{code: "group-no-check", check: groupNoCheck},
-		{code: "host-network", teams: true, check: hostNetwork},
-		{code: "host-path", teams: true, check: hostPath},
-		{code: "identity", teams: true, check: identity},
-		{code: "live-config", check: liveConfig},
-		{code: "max-deletions", check: awaits("deletions")},
-		{code: "outage-expected", check: outageExpected},
-		{code: "overlay", teams: true, check: overlay},
-		{code: "pool-class", check: poolClass},
-		{code: "port-ephemeral", check: portEphemeral},
-		{code: "priority", teams: true, check: priority},
-		{code: "privileged", teams: true, check: privileged},
-		{code: "raw-exec", teams: true, check: rawExec(cfg.RawExec)},
-		{code: "raw-job", teams: true, check: rawJob},
-		{code: "reference-missing", check: referenceMissing},
-		{code: "remove-defined", check: removeDefined},
-		{code: "route-conflict", check: routeConflict},
-		{code: "stop-delay", check: stopDelay},
-		{code: "storage-replicas", check: storageReplicas},
-		{code: "team-namespace", teams: true, check: teamNamespace},
-		{code: "team-ownership", teams: true, check: teamOwnership},
-		{code: "team-pool", teams: true, check: teamPool},
-		{code: "team-quota", teams: true, check: teamQuota},
-		{code: "team-reads", teams: true, check: teamReads},
-		{code: "team-service", teams: true, check: teamService},
-		{code: "template-restarts-all", check: templateRestarts},
+// rule is a built-in rule. It ranges over elements of a kind: each by itself,
+// or, with key, all that lie under the same key.
+type rule struct {
+	code     string
+	kind     string
+	key      func(v *view, name string) []string // nil: its own name
+	check    func(v *view, key string, names []string, report report)
+	always   bool            // it is about no element: judged with every commit
+	off      bool            // unless switched on
+	teams    bool            // judged by the teams before and after
+	severity schema.Severity // override; empty: as the check says
+}
+
+// report takes what a rule finds. A finding without Ref is about the first
+// element under the key; related definitions are shown with their places.
+type report func(f schema.Finding, related ...schema.Ref)
+
+// each makes a check of one group.
+func each(check func(*view, *group, report)) func(*view, string, []string, report) {
+	return func(v *view, _ string, names []string, report report) { check(v, v.groups[names[0]], report) }
+}
+
+// one makes a check of one element.
+func one(check func(*view, string, report)) func(*view, string, []string, report) {
+	return func(v *view, _ string, names []string, report report) { check(v, names[0], report) }
+}
+
+// whole makes a check of no element.
+func whole(check func(*view, report)) func(*view, string, []string, report) {
+	return func(v *view, _ string, _ []string, report report) { check(v, report) }
+}
+
+// table lists the built-in rules in order of their codes. A code may have
+// several rows, for elements of several kinds.
+func table(cfg Config) []*rule {
+	const groups, hosts, routes = "groups", "hosts", "routes"
+	rows := []*rule{
+		{code: "artifact-unpinned", kind: groups, check: each(artifactUnpinned)},
+		{code: "batch-share", kind: groups, check: each(batchShare)},
+		{code: "equal-workers", kind: routes, off: true, check: one(func(v *view, name string, report report) { equalWorkers(v, name, cfg.Serves, report) })},
+		{code: "group-no-check", kind: groups, check: each(groupNoCheck)},
+		{code: "host-network", kind: groups, teams: true, check: each(hostNetwork)},
+		{code: "host-path", kind: groups, teams: true, check: each(hostPath)},
+		{code: "identity", kind: groups, teams: true, check: each(identity)},
+		{code: "listener-clash", kind: routes, key: listeners, check: listenerClash},
+		{code: "live-config", kind: groups, check: each(liveConfig)},
+		{code: "one-app-per-host", kind: groups, off: true, key: where, check: oneAppPerHost},
+		{code: "outage-expected", kind: groups, check: each(outageExpected)},
+		{code: "overlay", kind: groups, teams: true, check: each(overlay)},
+		{code: "pool-class", kind: hosts, check: one(poolClass)},
+		{code: "pool-class", kind: hosts, key: classless, check: poolClassAlike},
+		{code: "port-clash", kind: groups, check: each(portTwice)},
+		{code: "port-clash", kind: groups, key: staticPortsAt, check: portClash},
+		{code: "port-ephemeral", kind: groups, check: each(portEphemeral)},
+		{code: "priority", kind: groups, teams: true, check: each(priority)},
+		{code: "privileged", kind: groups, teams: true, check: each(privileged)},
+		{code: "rack-spread", kind: groups, check: each(rackSpread)},
+		{code: "raw-exec", kind: groups, teams: true, check: each(rawExec(cfg.RawExec))},
+		{code: "raw-job", kind: groups, teams: true, check: each(rawJob)},
+		{code: "reference-missing", kind: groups, check: each(poolOfGroup)},
+		{code: "reference-missing", kind: hosts, check: one(poolOfHost)},
+		{code: "reference-missing", kind: routes, check: one(targetsOfRoute)},
+		{code: "remove-defined", always: true, check: whole(removeDefined)},
+		{code: "route-conflict", kind: routes, key: claims, check: routeConflict},
+		{code: "route-overlap", kind: routes, key: paths, check: routeOverlap},
+		{code: "stop-delay", kind: groups, check: each(stopDelay)},
+		{code: "storage-replicas", kind: groups, key: stores, check: storageReplicas},
+		{code: "team-namespace", kind: groups, teams: true, check: each(teamNamespace)},
+		{code: "team-ownership", kind: "apps", teams: true, check: one(ownApps)},
+		{code: "team-ownership", kind: groups, teams: true, check: each(ownGroups)},
+		{code: "team-ownership", kind: routes, teams: true, check: one(ownRoutes)},
+		{code: "team-ownership", teams: true, always: true, check: whole(tombstones)},
+		{code: "team-pool", kind: groups, teams: true, check: each(teamPool)},
+		{code: "team-quota", kind: groups, teams: true, key: quotas, check: teamQuota},
+		{code: "team-reads", kind: groups, teams: true, check: each(teamReads)},
+		{code: "team-service", kind: groups, teams: true, check: each(teamService)},
+		{code: "template-restarts-all", kind: groups, check: each(templateRestarts)},
 	}
-	var out []Rule
-	for _, r := range all {
+	for _, kind := range []string{"hosts", "pools", "stages", "teams", "exceptions", "defaults"} {
+		rows = append(rows, &rule{code: "team-ownership", kind: kind, teams: true, check: one(platformOnly(kind))})
+	}
+	return rows
+}
+
+// builtin gives the rules that cfg leaves on.
+func builtin(cfg Config) []*rule {
+	var out []*rule
+	for _, r := range table(cfg) {
 		r.severity = cfg.Severity[r.code]
-		if r.severity != Off {
+		if r.severity != Off && (!r.off || r.severity != "") {
 			out = append(out, r)
 		}
 	}
 	return out
 }
 
-// rule is a built-in rule: a function of a view of the input.
-type rule struct {
-	code     string
-	severity schema.Severity // override; empty: as the check says
-	check    func(v *view, report func(schema.Finding))
-	teams    bool // judged by the teams before and after: a commit neither grants itself rights nor outlives their end
-}
-
-func (r *rule) Code() string { return r.code }
-
-func (r *rule) Check(in Input) []schema.Finding {
-	judges := in.views
-	if judges == nil {
-		judges = views(in)
-	}
-	if !r.teams {
-		judges = judges[len(judges)-1:]
-	}
-	var out []schema.Finding
-	for _, v := range judges {
-		r.check(v, func(f schema.Finding) {
-			f.Code = r.code
-			if r.severity != "" {
-				f.Severity = r.severity
-			}
-			twice := func(have schema.Finding) bool {
-				return have.Ref == f.Ref && have.Field == f.Field && have.Severity == f.Severity
-			}
-			if len(judges) == 1 || !slices.ContainsFunc(out, twice) {
-				out = append(out, f)
-			}
-		})
-	}
-	return out
-}
-
-// view is the input with what several rules need.
-type view struct {
-	Input
-	groups []group // sorted by name
-	teams  map[string]schema.Team
-}
-
-// group is a group with its compiled job.
-type group struct {
-	name string
-	ref  schema.Ref
-	schema.Group
-	job    job
-	tier   string
-	routed bool
-}
-
-// views gives one view by the teams of the commit before, if it had any and
-// this one changes them, and last the one by the teams of this commit.
-func views(in Input) []*view {
-	now := newView(in)
-	if in.Previous == nil || len(in.Previous.Teams) == 0 || reflect.DeepEqual(in.Previous.Teams, in.Fleet.Teams) {
-		return []*view{now}
-	}
-	before := *now
-	before.teams = in.Previous.Teams
-	return []*view{&before, now}
-}
-
-func newView(in Input) *view {
-	v := &view{Input: in, teams: in.Fleet.Teams}
-	compiled := compiledJobs(in.Objects)
-	routed := routedGroups(in.Fleet)
-	for _, name := range sortedKeys(in.Fleet.Groups) {
-		g := group{name: name, ref: schema.NewRef("groups", name), Group: in.Fleet.Groups[name], routed: routed[name]}
-		g.tier = cmp.Or(g.Tier, in.Fleet.Apps[g.App].Tier)
-		if j, ok := compiled[name]; ok {
-			g.job = j
-		} else {
-			g.job = typedJob(g.Group)
-		}
-		v.groups = append(v.groups, g)
-	}
-	return v
-}
-
-// routedGroups names the groups that a route sends traffic to.
-func routedGroups(f *schema.Fleet) map[string]bool {
-	out := map[string]bool{}
-	for _, r := range f.Routes {
-		for _, t := range r.To {
-			for _, name := range selected(f, t) {
-				out[name] = true
-			}
-		}
-	}
-	return out
-}
-
-// selected gives the groups that a target names, sorted.
-func selected(f *schema.Fleet, t schema.Target) []string {
-	if t.Group != "" {
-		if _, ok := f.Groups[t.Group]; ok {
-			return []string{t.Group}
-		}
-		return nil
-	}
+// Codes gives the codes of the built-in rules, sorted.
+func Codes() []string {
 	var out []string
-	stage := cmp.Or(t.Stage, "prod")
-	for _, name := range sortedKeys(f.Groups) {
-		if g := f.Groups[name]; g.App == t.App && g.Stage == stage {
-			out = append(out, name)
-		}
+	for _, r := range table(Config{}) {
+		out = append(out, r.code)
 	}
-	return out
-}
-
-func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K {
-	keys := make([]K, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
+	slices.Sort(out)
+	return slices.Compact(out)
 }

@@ -17,7 +17,13 @@ type job struct {
 	ConsulToken string
 	VaultToken  string
 	TaskGroups  []taskGroup
+	Spreads     []spread
+	Constraints []constraint
 }
+
+type spread struct{ Attribute string }
+
+type constraint struct{ LTarget, RTarget, Operand string }
 
 type taskGroup struct {
 	Name     string
@@ -31,6 +37,9 @@ type taskGroup struct {
 	Services []service
 	Tasks    []task
 	Count    *int
+
+	Spreads     []spread
+	Constraints []constraint
 }
 
 type service struct {

@@ -1,11 +1,12 @@
-// Package policy judges definitions, compiled objects and plans by rules with
-// stable codes. Rules read the compiled job wherever there is one, so that
-// typed groups, overlays and raw jobs are judged alike.
+// Package policy judges definitions and compiled objects by rules with stable
+// codes. Rules read the compiled job wherever there is one, so that typed
+// groups, overlays and raw jobs are judged alike. A Session remembers what it
+// found: a commit costs what it touches.
 package policy
 
 import (
-	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,22 +15,62 @@ import (
 	"locktide.dev/schema"
 )
 
-// Input is what rules judge. Previous, Objects and Plan may be missing: rules
-// that need them then have nothing to say.
+// Input is what rules judge. All but Fleet may be missing: rules that need it
+// then have nothing to say.
 type Input struct {
 	Fleet    *schema.Fleet
 	Previous *schema.Fleet // of the commit in force before: its teams judge this one
 	Objects  []schema.Object
-	Plan     *schema.Plan
 	Today    time.Time // for the expiry of exceptions; zero: none expires
-
-	views []*view // of the built-in rules: by the teams before, and by those of this commit
 }
 
-// Rule is one check with a stable code.
-type Rule interface {
-	Code() string
-	Check(in Input) []schema.Finding
+// Rule is a rule of the users' own. It judges elements of one kind, each by
+// itself.
+type Rule struct {
+	Code string
+	At   schema.Position // of its declaration
+	// Kind of its elements: groups, apps, routes, hosts or objects.
+	Kind     string
+	Severity schema.Severity // Deny, Warn or NextChange
+	// By is the date (YYYY-MM-DD) from which NextChange denies all the same.
+	By string
+	// Judge gives what is wrong with elements. An error means that they could
+	// not be judged.
+	Judge func(ctx context.Context, elements []Element) ([]Fault, error)
+}
+
+// Check says what is wrong with how a rule is declared; "" if nothing.
+func (r *Rule) Check() string {
+	switch {
+	case r.Severity != schema.Deny && r.Severity != schema.Warn && r.Severity != NextChange:
+		return fmt.Sprintf("severity %q: want deny, warn or next-change", r.Severity)
+	case r.By != "" && r.Severity != NextChange:
+		return "by: only severity next-change has a last day"
+	case !slices.Contains(Kinds, r.Kind):
+		return fmt.Sprintf("for %q: want %s", r.Kind, strings.Join(Kinds, ", "))
+	}
+	if _, err := time.Parse(time.DateOnly, r.By); r.By != "" && err != nil {
+		return fmt.Sprintf("by %q: want a date such as 2027-03-31", r.By)
+	}
+	return ""
+}
+
+// Kinds of elements that users' rules may range over.
+var Kinds = []string{"groups", "apps", "routes", "hosts", "objects"}
+
+// Element is one definition after layering with its name, or one compiled object.
+type Element struct {
+	Data json.RawMessage // canonical
+
+	name string // unique in its kind
+	ref  schema.Ref
+}
+
+// Fault is what is wrong with one element.
+type Fault struct {
+	Element int    `json:"element"` // its place in the list
+	Field   string `json:"field,omitempty"`
+	Message string `json:"message"`
 }
 
 // Config tunes the built-in rules; the zero Config is the default.
@@ -37,50 +78,41 @@ type Config struct {
 	// RawExec lists apps (patterns such as shop.cart.*) that may use the
 	// raw_exec driver. Nil: only teams' grants are judged.
 	RawExec []string
-	// Severity overrides a code's severity; Off drops the rule.
+	// Severity overrides a code's severity. Off drops the rule; any other
+	// switches on a rule that is off by default.
 	Severity map[string]schema.Severity
+	// Serves names the datacenters behind a proxy (schema.Route.Via); one
+	// without serves all.
+	Serves map[string][]string
+	// Deadline of one rule of the users' own for one commit; default 5 s.
+	Deadline time.Duration
 }
 
-// Off as a severity drops a rule.
-const Off schema.Severity = "off"
+// Severities of rules beside those of findings.
+const (
+	// Off drops the rule.
+	Off schema.Severity = "off"
+	// NextChange warns while what it finds stays as it is, and denies the next
+	// change of it that leaves the finding.
+	NextChange schema.Severity = "next-change"
+)
 
 // Codes of findings about policy itself, not of rules.
 const (
 	CodeExceptionInvalid = "exception-invalid"
 	CodeExceptionExpired = "exception-expired"
+	CodeExceptionEnding  = "exception-ending"
 	CodeRuleFailed       = "rule-failed"
 )
 
-// Evaluate runs rules over in and gives their findings with positions, those
-// that an exception sets aside marked, sorted. A rule that panics, or that is
-// not done when ctx ends, is a Deny finding: what was not judged does not pass.
-func Evaluate(ctx context.Context, rules []Rule, in Input) []schema.Finding {
-	if in.Fleet == nil {
-		in.Fleet = &schema.Fleet{}
-	}
-	in.views = views(in)
-	exceptions, out := readExceptions(rules, in)
-	for _, r := range rules {
-		for _, f := range run(ctx, r, in) {
-			f.Excepted = exceptions.covers(f)
-			out = append(out, f)
-		}
-	}
-	for i, f := range out {
-		if f.At.File == "" {
-			out[i].At = in.Fleet.Positions[f.Ref]
-		}
-	}
-	order := func(a, b schema.Finding) int {
-		return cmp.Or(cmp.Compare(a.Ref, b.Ref), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Message, b.Message), cmp.Compare(a.Severity, b.Severity))
-	}
-	slices.SortFunc(out, order)
-	return slices.CompactFunc(out, func(a, b schema.Finding) bool { return order(a, b) == 0 && a.At == b.At })
+// Evaluate judges in as a whole; see Session.
+func Evaluate(ctx context.Context, cfg Config, own []*Rule, in Input) []schema.Finding {
+	return NewSession(cfg).Evaluate(ctx, own, in)
 }
 
 // Both gives the users' rules of two commits: a commit is judged by those of
 // the commit before as well, so that it does not weaken what judges it.
-func Both(before, now []Rule) []Rule {
+func Both(before, now []*Rule) []*Rule {
 	out := slices.Clone(now)
 	for _, r := range before {
 		if !slices.Contains(now, r) {
@@ -88,33 +120,6 @@ func Both(before, now []Rule) []Rule {
 		}
 	}
 	return out
-}
-
-// run gives r's findings. Rules cannot be interrupted (CUE neither), so one
-// that outlives ctx is left to end by itself.
-func run(ctx context.Context, r Rule, in Input) []schema.Finding {
-	failed := func(why string) []schema.Finding {
-		return []schema.Finding{{Code: CodeRuleFailed, Severity: schema.Deny,
-			Message: fmt.Sprintf("could not judge by rule %s: %s", r.Code(), why), Next: "repair the rule or switch it off"}}
-	}
-	if ctx.Err() != nil {
-		return failed("the time for policy was over before it ran")
-	}
-	done := make(chan []schema.Finding, 1)
-	go func() {
-		defer func() {
-			if p := recover(); p != nil {
-				done <- failed(fmt.Sprintf("it panicked: %v", p))
-			}
-		}()
-		done <- r.Check(in)
-	}()
-	select {
-	case fs := <-done:
-		return fs
-	case <-ctx.Done():
-		return failed("it took too long")
-	}
 }
 
 // Match says whether s fits pattern, in which * stands for any characters. It

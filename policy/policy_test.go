@@ -3,6 +3,7 @@ package policy
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -36,7 +37,7 @@ func quickstart() *schema.Fleet {
 
 func findings(in Input, cfg Config) []string {
 	var out []string
-	for _, f := range Evaluate(context.Background(), Builtin(cfg), in) {
+	for _, f := range Evaluate(context.Background(), cfg, nil, in) {
 		s := fmt.Sprintf("%s %s %s", f.Severity, f.Code, f.Ref)
 		if f.Excepted != "" {
 			s += " (" + f.Excepted + ")"
@@ -70,6 +71,23 @@ func TestBuiltinRules(t *testing.T) {
 	team := func(may ...string) func(*Input) {
 		return func(in *Input) {
 			in.Fleet.Teams = map[string]schema.Team{"web": {Paths: []string{"teams/web"}, Apps: []string{"shop.*"}, Namespaces: []string{"web"}, May: may}}
+		}
+	}
+	host := func(name, pool, rack string) func(*Input) {
+		return func(in *Input) { in.Fleet.Hosts[name] = schema.Host{Pool: pool, Datacenter: "dc1", Rack: rack} }
+	}
+	route := func(name string, edit func(*schema.Route)) func(*Input) {
+		return func(in *Input) {
+			r := in.Fleet.Routes[name]
+			edit(&r)
+			in.Fleet.Routes[name] = r
+		}
+	}
+	agent := func(require map[string]string) func(*Input) { // runs on every host and takes port 80
+		return func(in *Input) {
+			g := runs("base.agent", "prod", 0)
+			g.Kind, g.Services, g.Ports, g.Placement.Require = "system", nil, map[string]schema.Port{"http": {Static: 80}}, require
+			in.Fleet.Groups["base.agent/prod.dc1"] = g
 		}
 	}
 	const task = `{"Job":{"TaskGroups":[{"Name":"g","Services":[{"Checks":[{"Type":"http"}]}],"Tasks":[{"Name":"main",%s}]}]}}`
@@ -149,10 +167,32 @@ func TestBuiltinRules(t *testing.T) {
 		"template-restarts-all, typed":   {[]func(*Input){group(func(g *schema.Group) { g.Files = map[string]schema.File{"a": {Content: `{{ key "x" }}`}} })}, "warn template-restarts-all " + web},
 		"template-restarts-all, typed secrets of storage": {[]func(*Input){group(func(g *schema.Group) { g.Tier, g.Count.Number = "storage", 3 }),
 			job(task, `"Driver":"exec","Templates":[{"EmbeddedTmpl":"{{ with secret \"a\" }}{{end}}","DestPath":"secrets/locktide.env"}]`)}, "warn template-restarts-all " + web},
+		"port-clash, twice": {[]func(*Input){group(func(g *schema.Group) { g.Ports = map[string]schema.Port{"http": {Static: 80}, "admin": {Static: 80}} })}, "deny port-clash " + web},
+		"port-clash, more members than hosts": {[]func(*Input){group(func(g *schema.Group) {
+			g.Ports, g.Placement.Pool = map[string]schema.Port{"http": {Static: 80}}, "web"
+		}), host("h1", "web", "r1")}, "warn port-clash " + web},
+		"port-clash, hosts enough": {[]func(*Input){group(func(g *schema.Group) {
+			g.Ports, g.Placement.Pool = map[string]schema.Port{"http": {Static: 80}}, "web"
+		}), host("h1", "web", "r1"), host("h2", "web", "r1")}, ""},
+		"port-clash, a system job": {[]func(*Input){group(func(g *schema.Group) { g.Ports = map[string]schema.Port{"http": {Static: 80}} }), agent(nil)}, "deny port-clash " + web},
+		"port-clash, kept apart":   {[]func(*Input){group(func(g *schema.Group) { g.Ports = map[string]schema.Port{"http": {Static: 80}} }), agent(map[string]string{"class": "x"})}, "warn port-clash " + web},
+		"port-clash, other pool": {[]func(*Input){group(func(g *schema.Group) {
+			g.Ports, g.Placement.Pool = map[string]schema.Port{"http": {Static: 80}}, "web"
+		}), agent(nil)}, ""},
+		"rack-spread":                 {[]func(*Input){group(func(g *schema.Group) { g.Placement.Pool = "web" }), host("h1", "web", "r1"), host("h2", "web", "r2")}, "warn rack-spread " + web},
+		"rack-spread, one rack":       {[]func(*Input){group(func(g *schema.Group) { g.Placement.Pool = "web" }), host("h1", "web", "r1"), host("h2", "web", "r1")}, ""},
+		"rack-spread, spread":         {[]func(*Input){group(func(g *schema.Group) { g.Placement.Pool, g.Placement.SpreadBy = "web", "rack" }), host("h1", "web", "r1"), host("h2", "web", "r2")}, ""},
+		"rack-spread, raw":            {[]func(*Input){job(`{"NodePool":"web","Spreads":[{"Attribute":"${meta.rack}"}],"TaskGroups":[{"Services":[{"Checks":[{}]}]}]}`), host("h1", "web", "r1"), host("h2", "web", "r2")}, ""},
+		"rack-spread, elsewhere":      {[]func(*Input){host("h1", "web", "r1"), host("h2", "web", "r2")}, ""},
+		"listener-clash":              {[]func(*Input){route("api", func(r *schema.Route) { r.TLS = "other" })}, "deny listener-clash routes/web"},
+		"listener-clash, other proxy": {[]func(*Input){route("api", func(r *schema.Route) { r.TLS, r.Via = "other", schema.StringList{"edge2"} })}, ""},
+		"route-overlap": {[]func(*Input){route("api", func(r *schema.Route) { r.Path, r.Match = "", map[string]string{"x": "1"} }),
+			route("web", func(r *schema.Route) { r.Match = map[string]string{"y": "1"} })}, "warn route-overlap routes/web"},
+		"route-overlap, told apart": {[]func(*Input){route("api", func(r *schema.Route) { r.Path, r.Match = "", map[string]string{"x": "1"} }),
+			route("web", func(r *schema.Route) { r.Match = map[string]string{"x": "2"} })}, ""},
+		"route-overlap, priority": {[]func(*Input){route("api", func(r *schema.Route) { r.Path, r.Match, r.Priority = "", map[string]string{"x": "1"}, 5 }),
+			route("web", func(r *schema.Route) { r.Match = map[string]string{"y": "1"} })}, ""},
 		"team-namespace": {[]func(*Input){team(), group(func(g *schema.Group) { g.Namespace = "other" })}, "deny team-namespace " + web},
-		"max-deletions and blast-radius": {[]func(*Input){func(in *Input) {
-			in.Plan = &schema.Plan{Awaits: []schema.Await{{Rule: "deletions"}, {Rule: "blast-radius"}, {Rule: "stage"}}}
-		}}, "warn blast-radius ; warn max-deletions "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := Input{Fleet: quickstart()}
@@ -163,6 +203,55 @@ func TestBuiltinRules(t *testing.T) {
 				t.Errorf("got  %q\nwant %q", got, c.want)
 			}
 		})
+	}
+}
+
+// Rules that are off unless somebody switches them on.
+func TestRulesThatAreOff(t *testing.T) {
+	fleet := func(count, pool int, distinct bool) *schema.Fleet {
+		f := quickstart()
+		for i, dc := range []string{"dc1", "dc2"} {
+			g := runs("shop.web", "prod", 3)
+			g.Datacenter, g.Placement = dc, schema.Placement{Pool: "web", DistinctHosts: distinct}
+			if i == 1 {
+				g.Count.Number = count
+			}
+			f.Groups["shop.web/prod."+dc] = g
+		}
+		for i, name := range []string{"shop.api/prod.dc1", "shop.worker/prod.dc1"} {
+			g := f.Groups[name]
+			g.Placement = schema.Placement{Pool: fmt.Sprint("web", pool*(i+1)), DistinctHosts: distinct}
+			if pool == 0 {
+				g.Placement.Pool = "web"
+			}
+			f.Groups[name] = g
+		}
+		for _, p := range []string{"web1", "web2"} {
+			f.Pools[p] = schema.Pool{}
+		}
+		r := f.Routes["web"]
+		r.Via = schema.StringList{"edge", "edge2"}
+		f.Routes["web"] = r
+		return f
+	}
+	for name, c := range map[string]struct {
+		on, want string
+		fleet    *schema.Fleet
+	}{
+		"off":                   {"", "", fleet(9, 0, false)},
+		"equal workers":         {"equal-workers", "", fleet(4, 1, true)},
+		"unequal workers":       {"equal-workers", "warn equal-workers routes/web", fleet(5, 1, true)},
+		"one app per host":      {"one-app-per-host", "", fleet(3, 1, true)},
+		"two members on a host": {"one-app-per-host", "deny one-app-per-host groups/shop.api/prod.dc1; deny one-app-per-host groups/shop.web/prod.dc1; deny one-app-per-host groups/shop.web/prod.dc2", fleet(3, 1, false)},
+		"two apps in one pool":  {"one-app-per-host", "deny one-app-per-host groups/shop.web/prod.dc1; deny one-app-per-host groups/shop.worker/prod.dc1", fleet(3, 0, true)},
+	} {
+		cfg := Config{Serves: map[string][]string{"edge": {"dc1"}, "edge2": {"dc2"}}, Severity: map[string]schema.Severity{}}
+		if c.on != "" {
+			cfg.Severity[c.on] = map[string]schema.Severity{"equal-workers": schema.Warn, "one-app-per-host": schema.Deny}[c.on]
+		}
+		if got := strings.Join(findings(Input{Fleet: c.fleet}, cfg), "; "); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
 	}
 }
 
@@ -196,7 +285,9 @@ func TestExceptions(t *testing.T) {
 		e    schema.Exception
 		want string
 	}{
-		{"in force on its last day", schema.Exception{Rule: "port-ephemeral", Refs: []string{"groups/shop.*"}, Reason: "legacy", Expires: "2026-05-02"}, "deny port-ephemeral " + web + " (x)"},
+		{"in force on its last day", schema.Exception{Rule: "port-ephemeral", Refs: []string{"groups/shop.*"}, Reason: "legacy", Expires: "2026-05-02"}, "warn exception-ending exceptions/x; deny port-ephemeral " + web + " (x)"},
+		{"near its end", schema.Exception{Rule: "port-ephemeral", Refs: []string{web}, Reason: "legacy", Expires: "2026-05-08"}, "warn exception-ending exceptions/x; deny port-ephemeral " + web + " (x)"},
+		{"far from it", schema.Exception{Rule: "port-ephemeral", Refs: []string{web}, Reason: "legacy", Expires: "2026-05-09"}, "deny port-ephemeral " + web + " (x)"},
 		{"expired", schema.Exception{Rule: "port-ephemeral", Refs: []string{"groups/shop.*"}, Reason: "legacy", Expires: "2026-05-01"}, "warn exception-expired exceptions/x; deny port-ephemeral " + web},
 		{"no reason", schema.Exception{Rule: "port-ephemeral", Refs: []string{"*"}, Expires: "2027-01-01"}, "deny exception-invalid exceptions/x; deny port-ephemeral " + web},
 		{"no date", schema.Exception{Rule: "port-ephemeral", Refs: []string{"*"}, Reason: "r"}, "deny exception-invalid exceptions/x; deny port-ephemeral " + web},
@@ -208,7 +299,7 @@ func TestExceptions(t *testing.T) {
 			if got := strings.Join(findings(in, Config{}), "; "); got != c.want {
 				t.Errorf("got  %q\nwant %q", got, c.want)
 			}
-			fs := Evaluate(context.Background(), Builtin(Config{}), in)
+			fs := Evaluate(context.Background(), Config{}, nil, in)
 			if denied := schema.AnyDenied(fs); denied == strings.HasSuffix(c.want, "(x)") {
 				t.Errorf("denied: %t", denied)
 			}
@@ -221,35 +312,30 @@ func TestPositionsAreFilled(t *testing.T) {
 	g := in.Fleet.Groups["shop.web/prod.dc1"]
 	g.Live = true
 	in.Fleet.Groups["shop.web/prod.dc1"] = g
-	fs := Evaluate(context.Background(), Builtin(Config{}), in)
+	fs := Evaluate(context.Background(), Config{}, nil, in)
 	if len(fs) != 1 || fs[0].At != (schema.Position{File: "shop.cue", Line: 7}) {
 		t.Errorf("got %+v", fs)
 	}
 }
 
-type broken struct{ block chan struct{} }
-
-func (broken) Code() string { return "broken" }
-func (b broken) Check(Input) []schema.Finding {
-	if b.block != nil {
-		<-b.block
-	}
-	panic("bug")
-}
-
 // What was not judged does not pass.
 func TestRuleThatFailsDenies(t *testing.T) {
-	fs := Evaluate(context.Background(), []Rule{broken{}}, Input{})
-	if len(fs) != 1 || fs[0].Code != CodeRuleFailed || !schema.AnyDenied(fs) {
-		t.Errorf("panic: %+v", fs)
-	}
 	block := make(chan struct{})
 	defer close(block)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-	defer cancel()
-	fs = Evaluate(ctx, []Rule{broken{block}}, Input{})
-	if len(fs) != 1 || fs[0].Code != CodeRuleFailed || !schema.AnyDenied(fs) {
-		t.Errorf("deadline: %+v", fs)
+	for name, judge := range map[string]func(context.Context, []Element) ([]Fault, error){
+		"it panicked: bug":         func(context.Context, []Element) ([]Fault, error) { panic("bug") },
+		"no answer":                func(context.Context, []Element) ([]Fault, error) { return nil, errors.New("no answer") },
+		"it took longer than 10ms": func(context.Context, []Element) ([]Fault, error) { <-block; return nil, nil },
+		"names element 7":          func(context.Context, []Element) ([]Fault, error) { return []Fault{{Element: 7}}, nil },
+	} {
+		r := &Rule{Code: "own", Kind: "apps", Severity: schema.Warn, At: schema.Position{File: "policy/own.cue", Line: 3}, Judge: judge}
+		s := NewSession(Config{Deadline: 10 * time.Millisecond})
+		for range 2 { // and it is asked again
+			fs := s.Evaluate(context.Background(), []*Rule{r}, Input{Fleet: quickstart()})
+			if len(fs) != 1 || fs[0].Code != CodeRuleFailed || !schema.AnyDenied(fs) || fs[0].At != r.At || !strings.Contains(fs[0].Message, name) {
+				t.Errorf("%s: %+v", name, fs)
+			}
+		}
 	}
 }
 
@@ -280,10 +366,7 @@ func TestDocumentListsEveryCode(t *testing.T) {
 			documented = append(documented, cells[1])
 		}
 	}
-	want := []string{CodeExceptionInvalid, CodeExceptionExpired, CodeRuleFailed, "policy-invalid"}
-	for _, r := range Builtin(Config{}) {
-		want = append(want, r.Code())
-	}
+	want := append(Codes(), CodeExceptionInvalid, CodeExceptionExpired, CodeExceptionEnding, CodeRuleFailed, "policy-invalid")
 	slices.Sort(want)
 	slices.Sort(documented)
 	if !slices.Equal(documented, want) {

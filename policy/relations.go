@@ -3,138 +3,177 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"locktide.dev/schema"
 )
 
-func poolClass(v *view, report func(schema.Finding)) {
-	first := map[string]string{} // pool -> first host with a class
-	for _, name := range sortedKeys(v.Fleet.Hosts) {
-		h := v.Fleet.Hosts[name]
-		if h.Pool == "" || h.Class == nil {
-			continue
-		}
-		want, of := v.Fleet.Pools[h.Pool].Class, "pool "+h.Pool
-		if want == nil {
-			if first[h.Pool] == "" {
-				first[h.Pool] = name
-				continue
-			}
-			of = "host " + first[h.Pool] + " of the same pool"
-			want = v.Fleet.Hosts[first[h.Pool]].Class
-		}
-		if *h.Class != *want {
-			report(schema.Finding{Severity: schema.Deny, Ref: schema.NewRef("hosts", name), Field: "class",
-				Message: fmt.Sprintf("%d cores and %d MiB are not the class of %s (%d cores, %d MiB)", h.Class.CPUCores, h.Class.MemoryMiB, of, want.CPUCores, want.MemoryMiB),
-				Next:    "move the host to a pool of its class"})
+func missing(report report, severity schema.Severity, field, message string) {
+	report(schema.Finding{Severity: severity, Field: field, Message: message, Next: "define it, or correct the name"})
+}
+
+func poolOfGroup(v *view, g *group, report report) {
+	if pool := g.Placement.Pool; pool != "" && pool != "default" && pool != "all" && len(v.Fleet.Pools) > 0 && !v.defined("pools", pool) {
+		missing(report, schema.Warn, "placement.pool", fmt.Sprintf("pool %q is not defined", pool))
+	}
+}
+
+func poolOfHost(v *view, name string, report report) {
+	if pool := v.Fleet.Hosts[name].Pool; pool != "" && pool != "default" && !v.defined("pools", pool) {
+		missing(report, schema.Deny, "pool", fmt.Sprintf("pool %q is not defined", pool))
+	}
+}
+
+func targetsOfRoute(v *view, name string, report report) {
+	for i, t := range v.Fleet.Routes[name].To {
+		field := fmt.Sprintf("to[%d]", i)
+		switch {
+		case len(v.selected(t)) > 0:
+		case t.Group != "":
+			missing(report, schema.Deny, field, fmt.Sprintf("group %q is not defined", t.Group))
+		case !v.defined("apps", t.App) && len(v.byApp[t.App]) == 0:
+			missing(report, schema.Deny, field, fmt.Sprintf("app %q is not defined", t.App))
+		default:
+			missing(report, schema.Warn, field, fmt.Sprintf("app %s has no group in stage %s: nothing answers", t.App, cmp.Or(t.Stage, "prod")))
 		}
 	}
 }
 
-func referenceMissing(v *view, report func(schema.Finding)) {
-	missing := func(severity schema.Severity, ref schema.Ref, field, message string) {
-		report(schema.Finding{Severity: severity, Ref: ref, Field: field, Message: message, Next: "define it, or correct the name"})
-	}
-	apps := map[string]bool{}
-	for name := range v.Fleet.Apps {
-		apps[name] = true
-	}
-	for _, g := range v.groups {
-		apps[g.App] = true
-		if pool := g.Placement.Pool; pool != "" && pool != "default" && pool != "all" && len(v.Fleet.Pools) > 0 {
-			if _, ok := v.Fleet.Pools[pool]; !ok {
-				missing(schema.Warn, g.ref, "placement.pool", fmt.Sprintf("pool %q is not defined", pool))
-			}
-		}
-	}
-	for _, name := range sortedKeys(v.Fleet.Hosts) {
-		if pool := v.Fleet.Hosts[name].Pool; pool != "" && pool != "default" {
-			if _, ok := v.Fleet.Pools[pool]; !ok {
-				missing(schema.Deny, schema.NewRef("hosts", name), "pool", fmt.Sprintf("pool %q is not defined", pool))
-			}
-		}
-	}
-	for _, name := range sortedKeys(v.Fleet.Routes) {
-		ref := schema.NewRef("routes", name)
-		for i, t := range v.Fleet.Routes[name].To {
-			field := fmt.Sprintf("to[%d]", i)
-			switch {
-			case t.Group != "" && len(selected(v.Fleet, t)) == 0:
-				missing(schema.Deny, ref, field, fmt.Sprintf("group %q is not defined", t.Group))
-			case t.Group == "" && !apps[t.App]:
-				missing(schema.Deny, ref, field, fmt.Sprintf("app %q is not defined", t.App))
-			case t.Group == "" && len(selected(v.Fleet, t)) == 0:
-				missing(schema.Warn, ref, field, fmt.Sprintf("app %s has no group in stage %s: nothing answers", t.App, cmp.Or(t.Stage, "prod")))
-			}
-		}
-	}
-}
-
-func removeDefined(v *view, report func(schema.Finding)) {
+func removeDefined(v *view, report report) {
 	for _, ref := range v.Fleet.Remove {
-		kind, name := ref.Split()
-		var defined bool
-		switch kind {
-		case "hosts":
-			_, defined = v.Fleet.Hosts[name]
-		case "pools":
-			_, defined = v.Fleet.Pools[name]
-		case "apps":
-			_, defined = v.Fleet.Apps[name]
-		case "groups":
-			_, defined = v.Fleet.Groups[name]
-		case "routes":
-			_, defined = v.Fleet.Routes[name]
-		}
-		if defined {
+		if _, defined := definition(v.Fleet, ref); defined {
 			report(schema.Finding{Severity: schema.Deny, Ref: ref, Field: "remove",
 				Message: "it is named in remove and defined as well", Next: "take it out of remove, or delete its definition"})
 		}
 	}
 }
 
-func routeConflict(v *view, report func(schema.Finding)) {
-	owner := map[string]string{} // claim -> first route
-	for _, name := range sortedKeys(v.Fleet.Routes) {
-		r := v.Fleet.Routes[name]
-		match := string(schema.MustCanonical(r.Match))
-		against := map[string]bool{}
-		for _, domain := range slices.Compact(slices.Sorted(slices.Values(r.Domains))) {
-			for _, via := range slices.Compact(slices.Sorted(slices.Values(r.Via))) {
-				claim := fmt.Sprintf("%q %q %t %s %q", domain, cmp.Or(r.Path, "/"), r.Exact, match, via)
-				other, taken := owner[claim]
-				if !taken {
-					owner[claim] = name
-					continue
-				}
-				if against[other+domain] {
-					continue
-				}
-				against[other+domain] = true
-				f := schema.Finding{Severity: schema.Deny, Ref: schema.NewRef("routes", name), Field: "domains",
-					Message: fmt.Sprintf("route %s claims %s%s on %s already, with the same match", other, domain, cmp.Or(r.Path, "/"), via),
-					Next:    "change the domain, path or match of one of them"}
-				if at, ok := v.Fleet.Positions[schema.NewRef("routes", other)]; ok {
-					f.Related = []schema.Position{at}
-				}
-				report(f)
+// claims keys a route by what it claims: domain, path and match on a proxy.
+func claims(v *view, name string) []string {
+	r := v.Fleet.Routes[name]
+	match := string(schema.MustCanonical(r.Match))
+	return atProxies(r, func(domain, via string) string {
+		return fmt.Sprintf("%q %q %t %s %q", domain, cmp.Or(r.Path, "/"), r.Exact, match, via)
+	})
+}
+
+// atProxies gives a key for each domain of a route at each of its proxies.
+func atProxies(r schema.Route, key func(domain, via string) string) []string {
+	var out []string
+	for _, domain := range slices.Compact(slices.Sorted(slices.Values(r.Domains))) {
+		for _, via := range slices.Compact(slices.Sorted(slices.Values(r.Via))) {
+			out = append(out, key(domain, via))
+		}
+	}
+	return out
+}
+
+func routeConflict(v *view, _ string, names []string, report report) {
+	first := names[0]
+	for _, name := range names[1:] {
+		domain, via := v.shared(first, name)
+		report(schema.Finding{Severity: schema.Deny, Ref: schema.NewRef("routes", name), Field: "domains",
+			Message: fmt.Sprintf("route %s claims %s%s on %s already, with the same match", first, domain, cmp.Or(v.Fleet.Routes[name].Path, "/"), via),
+			Next:    "change the domain, path or match of one of them"}, schema.NewRef("routes", first))
+	}
+}
+
+// shared gives the first domain and proxy that two routes have in common.
+func (v *view) shared(a, b string) (domain, via string) {
+	common := func(x, y []string) string {
+		for _, s := range slices.Sorted(slices.Values(x)) {
+			if slices.Contains(y, s) {
+				return s
 			}
+		}
+		return ""
+	}
+	x, y := v.Fleet.Routes[a], v.Fleet.Routes[b]
+	return common(x.Domains, y.Domains), common(x.Via, y.Via)
+}
+
+// listeners keys a route by the domains that its proxies answer.
+func listeners(v *view, name string) []string {
+	return atProxies(v.Fleet.Routes[name], func(domain, via string) string { return domain + "\x00" + via })
+}
+
+// listenerClash finds routes that want unequal certificates of one listener.
+func listenerClash(v *view, _ string, names []string, report report) {
+	first := v.Fleet.Routes[names[0]].TLS
+	for _, name := range names[1:] {
+		if other := v.Fleet.Routes[name].TLS; other != first {
+			domain, via := v.shared(names[0], name)
+			report(schema.Finding{Severity: schema.Deny, Ref: schema.NewRef("routes", name), Field: "tls",
+				Message: fmt.Sprintf("%s on %s would answer with certificate %q here and with %q in route %s: one domain has one", domain, via, other, first, names[0]),
+				Next:    "write the same tls in both"}, schema.NewRef("routes", names[0]))
 		}
 	}
 }
 
-// awaits reports the sets of the plan that await approval by a planner rule.
-func awaits(planRule string) func(*view, func(schema.Finding)) {
-	return func(v *view, report func(schema.Finding)) {
-		if v.Plan == nil {
-			return
+// paths keys a route that asks for headers by what it competes for with others.
+func paths(v *view, name string) []string {
+	r := v.Fleet.Routes[name]
+	if len(r.Match) == 0 {
+		return nil
+	}
+	return atProxies(r, func(domain, via string) string {
+		return fmt.Sprintf("%q %q %t %d %d %q", domain, cmp.Or(r.Path, "/"), r.Exact, r.Priority, len(r.Match), via)
+	})
+}
+
+// routeOverlap warns of routes for both of which one request may ask, with
+// nothing that says which goes first.
+func routeOverlap(v *view, _ string, names []string, report report) {
+	for i, name := range names {
+		for _, other := range names[:i] {
+			a, b := v.Fleet.Routes[name].Match, v.Fleet.Routes[other].Match
+			if maps.Equal(a, b) || contradict(a, b) {
+				continue
+			}
+			domain, via := v.shared(name, other)
+			report(schema.Finding{Severity: schema.Warn, Ref: schema.NewRef("routes", name), Field: "match",
+				Message: fmt.Sprintf("a request to %s on %s may fit this route and %s: nothing says which one gets it", domain, via, other),
+				Next:    "give one of them a priority"}, schema.NewRef("routes", other))
+			break
 		}
-		for _, a := range v.Plan.Awaits {
-			if a.Rule == planRule {
-				report(schema.Finding{Severity: schema.Warn, Message: fmt.Sprintf("%d changes await approval: %s", len(a.Items), a.Why),
-					Next: "locktide approve " + a.Digest.Short()})
+	}
+}
+
+// contradict says whether no request fits both.
+func contradict(a, b map[string]string) bool {
+	for header, value := range a {
+		if other, ok := b[header]; ok && other != value {
+			return true
+		}
+	}
+	return false
+}
+
+// equalWorkers finds a route whose proxies have unequal numbers of members
+// behind them.
+func equalWorkers(v *view, name string, serves map[string][]string, report report) {
+	r := v.Fleet.Routes[name]
+	least, most := "", ""
+	behind := map[string]int{}
+	for _, via := range slices.Sorted(slices.Values(r.Via)) {
+		for _, to := range r.To {
+			for _, g := range v.selected(to) {
+				if at := serves[via]; len(at) == 0 || slices.Contains(at, v.groups[g].Datacenter) {
+					behind[via] += max(v.groups[g].Count.Number, v.groups[g].Count.Min)
+				}
 			}
 		}
+		if least == "" || behind[via] < behind[least] {
+			least = via
+		}
+		if most == "" || behind[via] > behind[most] {
+			most = via
+		}
+	}
+	if behind[most]-behind[least] > 1 {
+		report(schema.Finding{Severity: schema.Warn, Field: "via",
+			Message: fmt.Sprintf("%d members are behind %s and %d behind %s: equal traffic is unequal load", behind[most], most, behind[least], least),
+			Next:    "make the counts of the groups behind them alike"})
 	}
 }

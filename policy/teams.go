@@ -13,7 +13,7 @@ import (
 // empty for files of the platform.
 func (v *view) teamByPath(file string) string {
 	best, team := -1, ""
-	for _, name := range sortedKeys(v.teams) {
+	for _, name := range v.teamNames {
 		for _, p := range v.teams[name].Paths {
 			p = strings.Trim(p, "/")
 			if (file == p || strings.HasPrefix(file, p+"/")) && len(p) > best {
@@ -39,7 +39,7 @@ func (v *view) teamOf(app, owner string, ref schema.Ref) string {
 			return owner
 		}
 	}
-	for _, name := range sortedKeys(v.teams) {
+	for _, name := range v.teamNames {
 		if matchAny(v.teams[name].Apps, app) {
 			return name
 		}
@@ -47,152 +47,124 @@ func (v *view) teamOf(app, owner string, ref schema.Ref) string {
 	return ""
 }
 
-// mayNot names the group's team if it lacks a grant. Groups of no team belong
-// to the platform, which may everything.
-func (v *view) mayNot(g group, grant string) (team string, denied bool) {
-	team = v.teamOf(g.App, g.Owner, g.ref)
-	return team, team != "" && !slices.Contains(v.teams[team].May, grant)
+// grant reports what a group's team may do only with a grant. Groups of no
+// team belong to the platform, which may everything.
+func (v *view) grant(g *group, grant, field, what string, report report) {
+	if g.team == "" || slices.Contains(v.teams[g.team].May, grant) {
+		return
+	}
+	report(schema.Finding{Severity: schema.Deny, Field: field,
+		Message: fmt.Sprintf("%s, and team %s has no grant %q", what, g.team, grant),
+		Next:    fmt.Sprintf("ask for teams.%s.may: [%q], or take it out", g.team, grant)})
 }
 
-func (v *view) grant(g group, grant, field, what string, report func(schema.Finding)) {
-	if team, denied := v.mayNot(g, grant); denied {
-		report(schema.Finding{Severity: schema.Deny, Ref: g.ref, Field: field,
-			Message: fmt.Sprintf("%s, and team %s has no grant %q", what, team, grant),
-			Next:    fmt.Sprintf("ask for teams.%s.may: [%q], or take it out", team, grant)})
+func overlay(v *view, g *group, report report) {
+	if len(g.Overlay) > 0 {
+		v.grant(g, "nomad", "nomad", "it carries an overlay on the compiled job", report)
 	}
 }
 
-func overlay(v *view, report func(schema.Finding)) {
-	for _, g := range v.groups {
-		if len(g.Overlay) > 0 {
-			v.grant(g, "nomad", "nomad", "it carries an overlay on the compiled job", report)
-		}
+func rawJob(v *view, g *group, report report) {
+	if len(g.Raw) > 0 {
+		v.grant(g, "job", "job", "it carries a raw Nomad job", report)
 	}
 }
 
-func rawJob(v *view, report func(schema.Finding)) {
-	for _, g := range v.groups {
-		if len(g.Raw) > 0 {
-			v.grant(g, "job", "job", "it carries a raw Nomad job", report)
-		}
-	}
-}
-
-func hostNetwork(v *view, report func(schema.Finding)) {
-	for _, g := range v.groups {
-		for _, tg := range g.job.TaskGroups {
-			for _, n := range tg.Networks {
-				// Nomad's own default is "host" too: only what somebody wrote counts.
-				if n.Mode == "host" && (g.Network == "host" || len(g.Raw) > 0 || len(g.Overlay) > 0) {
-					v.grant(g, "host_network", "network", "it uses the host's network", report)
-				}
+func hostNetwork(v *view, g *group, report report) {
+	for _, tg := range g.job.TaskGroups {
+		for _, n := range tg.Networks {
+			// Nomad's own default is "host" too: only what somebody wrote counts.
+			if n.Mode == "host" && (g.Network == "host" || len(g.Raw) > 0 || len(g.Overlay) > 0) {
+				v.grant(g, "host_network", "network", "it uses the host's network", report)
 			}
 		}
-		g.job.tasks(func(path string, t task) {
-			if t.Config["network_mode"] == "host" {
-				v.grant(g, "host_network", path+".config.network_mode", "it uses the host's network", report)
-			}
-		})
 	}
+	g.job.tasks(func(path string, t task) {
+		if t.Config["network_mode"] == "host" {
+			v.grant(g, "host_network", path+".config.network_mode", "it uses the host's network", report)
+		}
+	})
 }
 
-func privileged(v *view, report func(schema.Finding)) {
-	for _, g := range v.groups {
-		g.job.tasks(func(path string, t task) {
-			for _, field := range []string{"privileged", "cap_add", "devices", "pid_mode", "ipc_mode", "security_opt"} {
-				value, ok := t.Config[field]
-				if !ok || value == false || value == "" || value == "private" || value == nil {
-					continue
-				}
-				if list, isList := value.([]any); isList && len(list) == 0 {
-					continue
-				}
-				v.grant(g, "privileged", path+".config."+field, "task "+path+" sets "+field, report)
+func privileged(v *view, g *group, report report) {
+	g.job.tasks(func(path string, t task) {
+		for _, field := range []string{"privileged", "cap_add", "devices", "pid_mode", "ipc_mode", "security_opt"} {
+			value, ok := t.Config[field]
+			if !ok || value == false || value == "" || value == "private" || value == nil {
+				continue
 			}
-		})
-	}
+			if list, isList := value.([]any); isList && len(list) == 0 {
+				continue
+			}
+			v.grant(g, "privileged", path+".config."+field, "task "+path+" sets "+field, report)
+		}
+	})
 }
 
 // rawExec judges the raw_exec driver: a warning where nobody said who may use
 // it, else denied to everybody who is not named.
-func rawExec(listed []string) func(*view, func(schema.Finding)) {
-	return func(v *view, report func(schema.Finding)) {
-		for _, g := range v.groups {
-			g.job.tasks(func(path string, t task) {
-				if t.Driver != "raw_exec" || matchAny(listed, g.App) {
-					return
-				}
-				team := v.teamOf(g.App, g.Owner, g.ref)
-				if team != "" && slices.Contains(v.teams[team].May, "raw_exec") {
-					return
-				}
-				f := schema.Finding{Severity: schema.Warn, Ref: g.ref, Field: path + ".driver",
-					Message: "raw_exec runs the task without any isolation, with the rights of the Nomad client",
-					Next:    "use exec or docker, or grant it: teams.TEAM.may: [\"raw_exec\"]"}
-				if listed != nil || len(v.teams) > 0 {
-					f.Severity = schema.Deny
-				}
-				report(f)
-			})
-		}
+func rawExec(listed []string) func(*view, *group, report) {
+	return func(v *view, g *group, report report) {
+		g.job.tasks(func(path string, t task) {
+			if t.Driver != "raw_exec" || matchAny(listed, g.App) {
+				return
+			}
+			if g.team != "" && slices.Contains(v.teams[g.team].May, "raw_exec") {
+				return
+			}
+			f := schema.Finding{Severity: schema.Warn, Field: path + ".driver",
+				Message: "raw_exec runs the task without any isolation, with the rights of the Nomad client",
+				Next:    "use exec or docker, or grant it: teams.TEAM.may: [\"raw_exec\"]"}
+			if listed != nil || len(v.teams) > 0 {
+				f.Severity = schema.Deny
+			}
+			report(f)
+		})
 	}
 }
 
-func teamNamespace(v *view, report func(schema.Finding)) {
-	for _, g := range v.groups {
-		team := v.teamOf(g.App, g.Owner, g.ref)
-		allowed := v.teams[team].Namespaces
-		used := cmp.Or(g.job.Namespace, g.Namespace)
-		if team == "" || used == "" || len(allowed) == 0 || matchAny(allowed, used) {
-			continue
-		}
-		report(schema.Finding{Severity: schema.Deny, Ref: g.ref, Field: "namespace",
-			Message: fmt.Sprintf("team %s may not use namespace %s", team, used),
-			Next:    "use one of " + strings.Join(allowed, ", ")})
-	}
-}
-
-// teamOwnership keeps each team to its own: a definition in a team's paths
-// must fit the team's kinds and patterns, and what fits another team's
-// patterns must lie in that team's paths. Files of the platform may all.
-func teamOwnership(v *view, report func(schema.Finding)) {
-	if len(v.teams) == 0 {
+func teamNamespace(v *view, g *group, report report) {
+	team := g.team
+	allowed := v.teams[team].Namespaces
+	used := cmp.Or(g.job.Namespace, g.Namespace)
+	if team == "" || used == "" || len(allowed) == 0 || matchAny(allowed, used) {
 		return
 	}
-	for _, name := range sortedKeys(v.Fleet.Apps) {
-		v.own("apps", name, "apps", name, func(t schema.Team) []string { return t.Apps }, report)
-		ref := schema.NewRef("apps", name)
-		team := v.teamByPath(v.Fleet.Positions[ref].File)
-		if owner := v.Fleet.Apps[name].Owner; team != "" && owner != "" && owner != team {
-			report(schema.Finding{Severity: schema.Deny, Ref: ref, Field: "owner",
-				Message: fmt.Sprintf("owner is %s, but the file belongs to team %s", owner, team), Next: "leave owner out: the path says it"})
-		}
+	report(schema.Finding{Severity: schema.Deny, Field: "namespace",
+		Message: fmt.Sprintf("team %s may not use namespace %s", team, used),
+		Next:    "use one of " + strings.Join(allowed, ", ")})
+}
+
+// Each team keeps to its own: a definition in a team's paths must fit the
+// team's kinds and patterns, and what fits another team's patterns must lie in
+// that team's paths. Files of the platform may all.
+
+func ownApps(v *view, name string, report report) {
+	v.own("apps", name, "apps", name, func(t schema.Team) []string { return t.Apps }, report)
+	team := v.teamByPath(v.Fleet.Positions[schema.NewRef("apps", name)].File)
+	if owner := v.Fleet.Apps[name].Owner; team != "" && owner != "" && owner != team {
+		report(schema.Finding{Severity: schema.Deny, Field: "owner",
+			Message: fmt.Sprintf("owner is %s, but the file belongs to team %s", owner, team), Next: "leave owner out: the path says it"})
 	}
-	for _, g := range v.groups {
-		v.own("groups", g.name, "app", g.App, func(t schema.Team) []string { return t.Apps }, report)
+}
+
+func ownGroups(v *view, g *group, report report) {
+	v.own("groups", g.name, "app", g.App, func(t schema.Team) []string { return t.Apps }, report)
+}
+
+func ownRoutes(v *view, name string, report report) {
+	for _, domain := range v.Fleet.Routes[name].Domains {
+		v.own("routes", name, "domains", domain, func(t schema.Team) []string { return t.Domains }, report)
 	}
-	for _, name := range sortedKeys(v.Fleet.Routes) {
-		for _, domain := range v.Fleet.Routes[name].Domains {
-			v.own("routes", name, "domains", domain, func(t schema.Team) []string { return t.Domains }, report)
-		}
-	}
-	v.platformOnly(report)
-	v.tombstones(report)
 }
 
 // platformOnly keeps to the platform what concerns everybody: a team defines
 // such kinds only where its kinds name them.
-func (v *view) platformOnly(report func(schema.Finding)) {
-	for _, ref := range sortedKeys(v.Fleet.Positions) {
-		kind, _ := ref.Split()
-		switch kind {
-		case "hosts", "pools", "stages", "teams", "exceptions", "defaults":
-		default:
-			continue
-		}
-		team := v.teamByPath(v.Fleet.Positions[ref].File)
+func platformOnly(kind string) func(*view, string, report) {
+	return func(v *view, name string, report report) {
+		team := v.teamByPath(v.Fleet.Positions[schema.NewRef(kind, name)].File)
 		if team != "" && !slices.Contains(v.teams[team].Kinds, kind) {
-			report(schema.Finding{Severity: schema.Deny, Ref: ref, At: v.Fleet.Positions[ref],
+			report(schema.Finding{Severity: schema.Deny,
 				Message: fmt.Sprintf("team %s may not define %s: they are the platform's", team, kind),
 				Next:    fmt.Sprintf("move it out of the team's paths, or have the platform add %q to teams.%s.kinds", kind, team)})
 		}
@@ -200,7 +172,7 @@ func (v *view) platformOnly(report func(schema.Finding)) {
 }
 
 // tombstones keeps a team from deleting what is another's.
-func (v *view) tombstones(report func(schema.Finding)) {
+func tombstones(v *view, report report) {
 	for _, ref := range v.Fleet.Remove {
 		at := v.Fleet.Positions[schema.NewRef("remove", string(ref))]
 		team := v.teamByPath(at.File)
@@ -218,7 +190,7 @@ func (v *view) tombstones(report func(schema.Finding)) {
 // ownerOf is the team that a definition belongs to, as far as the commit
 // before and the name tell; empty: the platform.
 func (v *view) ownerOf(ref schema.Ref) string {
-	before := &view{Input: v.Input, teams: v.teams}
+	before := &view{Input: v.Input, teams: v.teams, teamNames: v.teamNames}
 	if v.Previous != nil {
 		before.Fleet = v.Previous
 	}
@@ -227,7 +199,7 @@ func (v *view) ownerOf(ref schema.Ref) string {
 
 // OwnerOf is the team of f that a definition belongs to; empty: the platform.
 func OwnerOf(f *schema.Fleet, ref schema.Ref) string {
-	v := &view{Input: Input{Fleet: f}, teams: f.Teams}
+	v := &view{Input: Input{Fleet: f}, teams: f.Teams, teamNames: sortedKeys(f.Teams)}
 	return v.owner(ref)
 }
 
@@ -244,7 +216,7 @@ func (v *view) owner(ref schema.Ref) string {
 		return team
 	}
 	domains := v.Fleet.Routes[name].Domains
-	for _, team := range sortedKeys(v.teams) {
+	for _, team := range v.teamNames {
 		own := func(d string) bool { return matchAny(v.teams[team].Domains, d) }
 		if len(domains) > 0 && !slices.ContainsFunc(domains, func(d string) bool { return !own(d) }) {
 			return team
@@ -254,7 +226,7 @@ func (v *view) owner(ref schema.Ref) string {
 }
 
 // own judges one name (an app, a domain) that a definition claims.
-func (v *view) own(kind, name, field, claim string, patterns func(schema.Team) []string, report func(schema.Finding)) {
+func (v *view) own(kind, name, field, claim string, patterns func(schema.Team) []string, report report) {
 	ref := schema.NewRef(kind, name)
 	team := v.teamByPath(v.Fleet.Positions[ref].File)
 	if team == "" {
@@ -276,7 +248,7 @@ func (v *view) own(kind, name, field, claim string, patterns func(schema.Team) [
 		}
 		return
 	}
-	for _, other := range sortedKeys(v.teams) {
+	for _, other := range v.teamNames {
 		if other != team && matchAny(patterns(v.teams[other]), claim) {
 			deny("%s belongs to team %s", claim, other)
 			return

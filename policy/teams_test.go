@@ -97,6 +97,8 @@ func TestTeamsOwnNamesAndPaths(t *testing.T) {
 func TestTeamsDoNotDefineThePlatform(t *testing.T) {
 	f := quickstart()
 	f.Teams = map[string]schema.Team{"web": {Paths: []string{"teams/web"}}, "metal": {Paths: []string{"metal"}, Kinds: []string{"hosts", "pools"}}}
+	f.Exceptions = map[string]schema.Exception{"x": {Rule: "raw-exec", Refs: []string{"*"}, Reason: "r", Expires: "2027-01-01"}}
+	f.Stages = map[string]schema.Stage{"prod": {}}
 	f.Positions = map[schema.Ref]schema.Position{
 		"teams/web": {File: "teams/web/a.cue"}, "exceptions/x": {File: "teams/web/a.cue"}, "stages/prod": {File: "teams/web/a.cue"},
 		"defaults/teams/web": {File: "teams/web/a.cue"}, "pools/web": {File: "teams/web/a.cue"},

@@ -65,8 +65,7 @@ func (l *Loop) judgeCommit(ctx context.Context, r *Rendered) (*schema.Fleet, com
 			return fleet, compiled, findings
 		}
 		if !schema.AnyDenied(findings) {
-			rules := append(policy.Builtin(l.cfg.Policy), policy.Both(l.st.rules, r.Rules)...)
-			findings = append(findings, policy.Evaluate(ctx, rules, policy.Input{Fleet: fleet, Previous: l.st.fleet,
+			findings = append(findings, l.policies.Evaluate(ctx, policy.Both(l.st.rules, r.Rules), policy.Input{Fleet: fleet, Previous: l.st.fleet,
 				Objects: compiled.Objects, Today: time.Now()})...)
 		}
 		if r.Place != nil {

@@ -1,6 +1,8 @@
 package reconciler_test
 
 import (
+	"context"
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -9,17 +11,19 @@ import (
 )
 
 // atMost is a user's rule: no group has more members.
-type atMost int
-
-func (atMost) Code() string { return "at-most" }
-
-func (n atMost) Check(in policy.Input) []schema.Finding {
-	for name, g := range in.Fleet.Groups {
-		if g.Count.Number > int(n) {
-			return []schema.Finding{{Code: "at-most", Severity: schema.Deny, Ref: schema.NewRef("groups", name), Message: "too many"}}
+func atMost(n int) *policy.Rule {
+	return &policy.Rule{Code: "at-most", Kind: "groups", Severity: schema.Deny, Judge: func(_ context.Context, groups []policy.Element) (out []policy.Fault, _ error) {
+		for i, e := range groups {
+			var g schema.Group
+			if err := json.Unmarshal(e.Data, &g); err != nil {
+				return nil, err
+			}
+			if g.Count.Number > n {
+				out = append(out, policy.Fault{Element: i, Message: "too many"})
+			}
 		}
-	}
-	return nil
+		return out, nil
+	}}
 }
 
 // A commit that weakens a rule is judged by the rule as it was: what it allows

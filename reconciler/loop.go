@@ -78,6 +78,7 @@ type Loop struct {
 
 	st       state // owned by Run's goroutine
 	compiler *compiler.Compiler
+	policies *policy.Session // what was judged, so that a commit costs what it touches
 }
 
 // New checks cfg and gives a loop that has done nothing yet.
@@ -97,7 +98,7 @@ func New(cfg Config) (*Loop, error) {
 		}
 		seen[name] = true
 	}
-	l := &Loop{cfg: cfg, compiler: compiler.New(cfg.Drivers), inbox: make(chan func(), 256), looks: make(chan chan *schema.Report), stopping: make(chan struct{}), fetchNow: make(chan struct{}, 1)}
+	l := &Loop{cfg: cfg, compiler: compiler.New(cfg.Drivers), policies: policy.NewSession(cfg.Policy), inbox: make(chan func(), 256), looks: make(chan chan *schema.Report), stopping: make(chan struct{}), fetchNow: make(chan struct{}, 1)}
 	l.report.Store(&schema.Report{Owner: cfg.Owner, Health: "STARTING", Because: []schema.Reason{{Code: "Starting"}}})
 	l.plan.Store(&schema.Plan{})
 	return l, nil

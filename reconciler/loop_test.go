@@ -28,9 +28,9 @@ type git struct {
 	tip    int
 	forced bool
 	fleets map[string]schema.Fleet
-	broken map[string]string        // commits that do not render: why
-	frozen map[string][]schema.Ref  // commits of which a part does not render
-	rules  map[string][]policy.Rule // the users' own, by commit
+	broken map[string]string         // commits that do not render: why
+	frozen map[string][]schema.Ref   // commits of which a part does not render
+	rules  map[string][]*policy.Rule // the users' own, by commit
 	away   error
 }
 
@@ -55,7 +55,7 @@ func (g *git) commitFrozen(f schema.Fleet, refs ...schema.Ref) {
 	g.frozen[fmt.Sprintf("c%d", g.tip)] = refs
 }
 
-func (g *git) commitWithRules(f schema.Fleet, rules ...policy.Rule) {
+func (g *git) commitWithRules(f schema.Fleet, rules ...*policy.Rule) {
 	g.commit(f)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -118,7 +118,7 @@ type world struct {
 
 // newGit gives a repository without commits.
 func newGit() *git {
-	return &git{fleets: map[string]schema.Fleet{}, broken: map[string]string{}, frozen: map[string][]schema.Ref{}, rules: map[string][]policy.Rule{}}
+	return &git{fleets: map[string]schema.Fleet{}, broken: map[string]string{}, frozen: map[string][]schema.Ref{}, rules: map[string][]*policy.Rule{}}
 }
 
 func newWorld(t *testing.T) *world {

@@ -56,7 +56,7 @@ type Rendered struct {
 	// Changed lists the definitions with another value than in what Render gave
 	// before, or that are new or gone; sorted. Nil: not known.
 	Changed []schema.Ref
-	Rules   []policy.Rule // the users' own, from the same commit
+	Rules   []*policy.Rule // the users' own, from the same commit
 	// Place, if given, puts findings at the line of the field that they name.
 	Place func([]schema.Finding)
 	// Without, if given, freezes some definitions and what belongs to them; not

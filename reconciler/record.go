@@ -137,7 +137,7 @@ type state struct {
 	planned     time.Time
 	lastPlan    schema.Plan
 	planDue     bool
-	rules       []policy.Rule // the users' own, of the commit in force
+	rules       []*policy.Rule // the users' own, of the commit in force
 	findings    []schema.Finding
 	frozen      []schema.Ref
 	partial     bool // of the commit in force: something is frozen or left out

@@ -174,7 +174,8 @@ func (r *resolver) resolve(d definition) (got *resolved) {
 	return got
 }
 
-// number gives every output a version: that of before where it is the same.
+// number gives every output a version: that of before where it is the same, in
+// the same file: by it a definition belongs to a team.
 func (r *resolved) number(before *resolved) {
 	for i := range r.outputs {
 		o := &r.outputs[i]
@@ -183,7 +184,7 @@ func (r *resolved) number(before *resolved) {
 			continue
 		}
 		for _, was := range before.outputs {
-			if was.ref == o.ref && reflect.DeepEqual(was.value, o.value) {
+			if was.ref == o.ref && was.at.File == o.at.File && reflect.DeepEqual(was.value, o.value) {
 				o.version = was.version
 			}
 		}

@@ -132,6 +132,11 @@ func TestOnlyWhatChangedIsEvaluated(t *testing.T) {
 		{"a Jsonnet library", func() { edit("lib/x.libsonnet", "j.x", "j.y") }, 1, []schema.Ref{"apps/j.x", "apps/j.y"}},
 		{"a file that nothing reads", func() { tree["README.md"] = &fstest.MapFile{Data: []byte("x")} }, 0, []schema.Ref{}},
 		{"a library that is nearer", func() { tree["j/lib/x.libsonnet"] = &fstest.MapFile{Data: []byte("{ apps: { 'j.z': {} } }")} }, 1, []schema.Ref{"apps/j.y", "apps/j.z"}},
+		{"a file that moves", func() {
+			tree["k/x.jsonnet"] = tree["j/x.jsonnet"]
+			tree["k/lib/x.libsonnet"] = tree["j/lib/x.libsonnet"]
+			delete(tree, "j/x.jsonnet")
+		}, 1, []schema.Ref{"apps/j.z"}},
 		{"an app less", func() { delete(tree, "apps/a3/a.cue") }, 0, []schema.Ref{"apps/shop.a3", "groups/shop.a3/prod.dc1", "groups/shop.a3/prod.dc2", "groups/shop.a3/prod.dc3", "groups/shop.a3/prod.dc4"}},
 	} {
 		c.do()

@@ -22,7 +22,8 @@ type Fleet struct {
 	// "defaults/<unit>" for a file or package that gives defaults.
 	Positions map[Ref]Position `json:"-"`
 	// Versions tell definitions apart without comparing them: those of one
-	// process with equal versions are equal. Nil: not known; else complete.
+	// process with equal versions are equal, and defined in one file. Nil: not
+	// known; else complete.
 	Versions map[Ref]uint64 `json:"-"`
 }
 

@@ -45,6 +45,9 @@ func parts(groups []int, rounds int) []part {
 			return commits(ctx, dir, size, t)
 		}})
 	}
+	for _, size := range []fixtures.Synthetic{{Apps: 500, Members: 5, Hosts: 1000, Teams: 50}, fixtures.FullSize} {
+		out = append(out, part{fmt.Sprintf("policy/%d", size.Apps), "", func(ctx context.Context, _ string, t *table) error { return policies(ctx, size, t) }})
+	}
 	for _, n := range []int{100, 1000, 10_000} {
 		out = append(out, part{fmt.Sprintf("memory/%d", n), "memory", func(ctx context.Context, dir string, t *table) error { return onMemory(ctx, dir, n, t) }})
 	}

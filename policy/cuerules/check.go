@@ -1,7 +1,7 @@
 package cuerules
 
 import (
-	"cmp"
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -12,37 +12,31 @@ import (
 	cuejson "cuelang.org/go/encoding/json"
 
 	"locktide.dev/policy"
-	"locktide.dev/schema"
 )
 
-// rule is one user's rule.
+// rule is what one declaration demands.
 type rule struct {
-	code     string
-	at       schema.Position
-	ctx      *cue.Context
-	lock     *sync.Mutex
-	severity schema.Severity
-	scope    string
-	message  string
-	when     cue.Value // may not exist: every element
-	must     cue.Value
+	ctx     *cue.Context
+	lock    *sync.Mutex
+	message string
+	when    cue.Value // may not exist: every element
+	must    cue.Value
 }
 
-// Code implements policy.Rule.
-func (r *rule) Code() string { return r.code }
-
-// Check implements policy.Rule.
-func (r *rule) Check(in policy.Input) []schema.Finding {
+// faults gives the elements that fit when and not must.
+func (r *rule) faults(ctx context.Context, elements []policy.Element) ([]policy.Fault, error) {
 	r.lock.Lock()
 	defer r.lock.Unlock()
-	var out []schema.Finding
-	for _, e := range elements(r.scope, in) {
-		if why, field, ok := r.judge(e.data); !ok {
-			out = append(out, schema.Finding{Code: r.code, Severity: r.severity, Ref: e.ref, Field: field,
-				Message: r.message + " (" + why + ")", Related: []schema.Position{r.at}})
+	var out []policy.Fault
+	for i, e := range elements {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if why, field, ok := r.judge(e.Data); !ok {
+			out = append(out, policy.Fault{Element: i, Field: field, Message: r.message + " (" + why + ")"})
 		}
 	}
-	return out
+	return out, nil
 }
 
 // judge says whether an element that fits when fits must as well, and if not
@@ -104,56 +98,6 @@ func added(got, data json.RawMessage) string {
 		}
 	}
 	return ""
-}
-
-type element struct {
-	ref  schema.Ref
-	data json.RawMessage // canonical
-}
-
-// elements gives what a scope ranges over, sorted: each definition with its
-// name, or each compiled object.
-func elements(scope string, in policy.Input) []element {
-	var out []element
-	named := func(name string, v any) {
-		var m map[string]json.RawMessage
-		if json.Unmarshal(schema.MustCanonical(v), &m) != nil {
-			return
-		}
-		m["name"] = schema.MustCanonical(name)
-		out = append(out, element{schema.NewRef(scope, name), schema.MustCanonical(m)})
-	}
-	switch scope {
-	case "groups":
-		for _, name := range sortedKeys(in.Fleet.Groups) {
-			g := in.Fleet.Groups[name]
-			g.Tier = cmp.Or(g.Tier, in.Fleet.Apps[g.App].Tier)
-			named(name, g)
-		}
-	case "apps":
-		for _, name := range sortedKeys(in.Fleet.Apps) {
-			named(name, in.Fleet.Apps[name])
-		}
-	case "routes":
-		for _, name := range sortedKeys(in.Fleet.Routes) {
-			named(name, in.Fleet.Routes[name])
-		}
-	case "hosts":
-		for _, name := range sortedKeys(in.Fleet.Hosts) {
-			named(name, in.Fleet.Hosts[name])
-		}
-	case "objects":
-		for _, o := range in.Objects {
-			e := element{data: schema.MustCanonical(o)}
-			if o.Group != "" {
-				e.ref = schema.NewRef("groups", o.Group)
-			} else if len(o.From) > 0 {
-				e.ref = o.From[0]
-			}
-			out = append(out, e)
-		}
-	}
-	return out
 }
 
 func sortedKeys[V any](m map[string]V) []string {

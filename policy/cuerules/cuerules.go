@@ -47,19 +47,19 @@ const (
 // that they declare, in order of their codes. Findings name what could not be
 // read with line and file, as it is called in fsys; the other rules are given
 // all the same.
-func Load(fsys fs.FS) ([]policy.Rule, []schema.Finding) {
+func Load(fsys fs.FS) ([]*policy.Rule, []schema.Finding) {
 	type result struct {
-		rules []policy.Rule
+		rules []*policy.Rule
 		bad   []schema.Finding
 	}
 	done := make(chan result, 1)
 	go func() {
 		l := &loader{ctx: cuecontext.New(), lock: &sync.Mutex{}, codes: map[string]schema.Position{}}
-		for _, r := range policy.Builtin(policy.Config{}) {
-			l.codes[r.Code()] = schema.Position{}
+		for _, code := range policy.Codes() {
+			l.codes[code] = schema.Position{}
 		}
 		l.all(fsys)
-		slices.SortFunc(l.rules, func(a, b policy.Rule) int { return strings.Compare(a.Code(), b.Code()) })
+		slices.SortFunc(l.rules, func(a, b *policy.Rule) int { return strings.Compare(a.Code, b.Code) })
 		done <- result{l.rules, l.bad}
 	}()
 	select {
@@ -73,7 +73,7 @@ func Load(fsys fs.FS) ([]policy.Rule, []schema.Finding) {
 type loader struct {
 	ctx   *cue.Context
 	lock  *sync.Mutex // one evaluation at a time in ctx
-	rules []policy.Rule
+	rules []*policy.Rule
 	codes map[string]schema.Position
 	bad   []schema.Finding
 }
@@ -161,7 +161,8 @@ func (l *loader) rule(file, code string, v cue.Value) {
 	l.codes[code] = at
 	inRepo := at
 	inRepo.File = path.Join(Folder, file)
-	r := &rule{code: code, at: inRepo, ctx: l.ctx, lock: l.lock, severity: schema.Deny}
+	demand := &rule{ctx: l.ctx, lock: l.lock}
+	r := &policy.Rule{Code: code, At: inRepo, Severity: schema.Deny, Judge: demand.faults}
 	fields, err := v.Fields()
 	if err != nil {
 		l.cueErrors(file, err)
@@ -171,10 +172,10 @@ func (l *loader) rule(file, code string, v cue.Value) {
 		value := fields.Value()
 		switch name := fields.Selector().Unquoted(); name {
 		case "must":
-			r.must = value
+			demand.must = value
 		case "when":
-			r.when = value
-		case "severity", "for", "message":
+			demand.when = value
+		case "severity", "for", "message", "by":
 			s, err := value.String()
 			if err != nil {
 				bad("%s: want a string", name)
@@ -182,28 +183,29 @@ func (l *loader) rule(file, code string, v cue.Value) {
 			}
 			switch name {
 			case "severity":
-				r.severity = schema.Severity(s)
+				r.Severity = schema.Severity(s)
 			case "for":
-				r.scope = s
+				r.Kind = s
+			case "by":
+				r.By = s
 			default:
-				r.message = s
+				demand.message = s
 			}
 		default:
-			bad("unknown field %q: want severity, for, when, must, message", name)
+			bad("unknown field %q: want severity, by, for, when, must, message", name)
 			return
 		}
 	}
+	problem := r.Check()
 	switch {
-	case r.severity != schema.Deny && r.severity != schema.Warn:
-		bad("severity %q: want deny or warn", r.severity)
-	case !slices.Contains([]string{"groups", "apps", "routes", "hosts", "objects"}, r.scope):
-		bad("for %q: want groups, apps, routes, hosts or objects", r.scope)
-	case !r.must.Exists():
+	case problem != "":
+		bad("%s", problem)
+	case !demand.must.Exists():
 		bad("must is missing: say what has to hold")
-	case r.message == "":
+	case demand.message == "":
 		bad("message is missing: say it to the person who gets it")
 	default:
-		for _, part := range []cue.Value{r.must, r.when} {
+		for _, part := range []cue.Value{demand.must, demand.when} {
 			if part.Exists() && part.IncompleteKind() != cue.StructKind {
 				bad("when and must are structs of constraints")
 				return

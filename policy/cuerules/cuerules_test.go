@@ -24,7 +24,16 @@ func fleet() *schema.Fleet {
 	}
 }
 
-func load(t *testing.T, src string) []policy.Rule {
+// quiet is a configuration without built-in rules.
+func quiet() policy.Config {
+	cfg := policy.Config{Severity: map[string]schema.Severity{}}
+	for _, code := range policy.Codes() {
+		cfg.Severity[code] = policy.Off
+	}
+	return cfg
+}
+
+func load(t *testing.T, src string) []*policy.Rule {
 	t.Helper()
 	rules, bad := Load(fstest.MapFS{"own.cue": {Data: []byte(src)}})
 	if len(bad) > 0 {
@@ -51,7 +60,7 @@ rules: two: {for: "groups", when: stage: "prod", must: {_n: #many, count: _n}, m
 		"all well": {`rules: kind: {for: "groups", must: {kind: "service", count: int}, message: "services"}`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			fs := policy.Evaluate(context.Background(), load(t, c.src), policy.Input{Fleet: fleet(), Objects: objects})
+			fs := policy.Evaluate(context.Background(), quiet(), load(t, c.src), policy.Input{Fleet: fleet(), Objects: objects})
 			var got []string
 			for _, f := range fs {
 				got = append(got, fmt.Sprintf("%s %s %s %s", f.Severity, f.Code, f.Ref, f.Field))
@@ -68,7 +77,7 @@ rules: two: {for: "groups", when: stage: "prod", must: {_n: #many, count: _n}, m
 
 func TestFindingSaysWhereAndWhy(t *testing.T) {
 	rules := load(t, `rules: two: {for: "groups", when: stage: "prod", must: count: >=2, message: "public groups run at least twice"}`)
-	fs := policy.Evaluate(context.Background(), rules, policy.Input{Fleet: fleet()})
+	fs := policy.Evaluate(context.Background(), quiet(), rules, policy.Input{Fleet: fleet()})
 	if len(fs) != 1 || fs[0].At.File != "web.cue" || !strings.HasPrefix(fs[0].Message, "public groups run at least twice (") || !strings.Contains(fs[0].Message, ">=2") {
 		t.Errorf("got %+v", fs)
 	}
@@ -80,7 +89,7 @@ func TestBadFiles(t *testing.T) {
 		"conflict":          {"rules: x: {for: \"apps\"}\nrules: x: {for: \"groups\"}", "conflicting values"},
 		"unknown top field": {"ruels: {}", `unknown field "ruels"`},
 		"unknown field":     {`rules: x: {for: "apps", must: {}, message: "m", wenn: {}}`, `unknown field "wenn"`},
-		"severity":          {`rules: x: {severity: "fatal", for: "apps", must: {}, message: "m"}`, "want deny or warn"},
+		"severity":          {`rules: x: {severity: "fatal", for: "apps", must: {}, message: "m"}`, "want deny, warn or next-change"},
 		"scope":             {`rules: x: {for: "jobs", must: {}, message: "m"}`, "want groups"},
 		"no must":           {`rules: x: {for: "apps", message: "m"}`, "must is missing"},
 		"no message":        {`rules: x: {for: "apps", must: {}}`, "message is missing"},
@@ -99,7 +108,7 @@ func TestBadFiles(t *testing.T) {
 			if len(bad) == 0 || !schema.AnyDenied(bad) || !strings.Contains(bad[0].String(), c.want) || bad[0].At.File != "own.cue" || bad[0].At.Line == 0 {
 				t.Errorf("got %v, want %q", bad, c.want)
 			}
-			if len(rules) == 0 || rules[0].Code() != "good" {
+			if len(rules) == 0 || rules[0].Code != "good" {
 				t.Errorf("the good file's rule is lost: %v", rules)
 			}
 		})

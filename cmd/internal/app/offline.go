@@ -54,7 +54,7 @@ func (e *engine) Render(ctx context.Context, folder, path string) (cli.Rendered,
 		means.Place(compiled.Findings)
 		out.Findings = append(out.Findings, compiled.Findings...)
 	}
-	judged := policy.Evaluate(ctx, append(policy.Builtin(rules), means.Rules...),
+	judged := policy.Evaluate(ctx, rules, means.Rules,
 		policy.Input{Fleet: &means.Fleet, Objects: out.Objects, Today: time.Now()})
 	means.Place(judged)
 	out.Findings = append(out.Findings, judged...)

@@ -23,7 +23,7 @@ type renderer struct {
 	session   *render.Session               // made by the first render
 	last      atomic.Pointer[render.Result] // in force: what freeze falls back on
 
-	rules  []policy.Rule // of the folder with this digest, so that a rule that did not change stays the same value
+	rules  []*policy.Rule // of the folder with this digest, so that a rule that did not change stays the same value
 	broken []schema.Finding
 	folder string
 }

@@ -70,9 +70,12 @@ func (e *engine) program() string {
 
 // loopConfig is what configuration says to the loop; source and store are missing.
 func (e *engine) loopConfig(cfg config.Config, b *backends) reconciler.Config {
-	rules := policy.Config{RawExec: cfg.Policy.RawExec, Severity: map[string]schema.Severity{}}
+	rules := policy.Config{RawExec: cfg.Policy.RawExec, Severity: map[string]schema.Severity{}, Serves: map[string][]string{}}
 	for code, s := range cfg.Policy.Severity {
 		rules.Severity[code] = schema.Severity(s)
+	}
+	for name, proxy := range cfg.Nginx {
+		rules.Serves[name] = proxy.Datacenters
 	}
 	return reconciler.Config{
 		Owner: cfg.Owner, Drivers: b.drivers, Lease: b.lease,

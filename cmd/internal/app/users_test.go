@@ -51,7 +51,7 @@ func judge(t *testing.T, tree fstest.MapFS) ([]schema.Object, []schema.Finding) 
 		objects = append(append(objects, job...), entry...)
 		found = append(append(found, bad...), worse...)
 	}
-	found = append(found, policy.Evaluate(t.Context(), append(policy.Builtin(policy.Config{}), means.Rules...),
+	found = append(found, policy.Evaluate(t.Context(), policy.Config{}, means.Rules,
 		policy.Input{Fleet: &means.Fleet, Objects: objects, Today: time.Now()})...)
 	means.Place(found)
 	return objects, found

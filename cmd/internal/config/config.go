@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -329,8 +330,8 @@ func (c *Config) limits() error {
 
 func (c *Config) severities() error {
 	for _, code := range sorted(c.Policy.Severity) {
-		if v := c.Policy.Severity[code]; v != "deny" && v != "warn" && v != "off" {
-			return fmt.Errorf("policy.severity.%s: want deny, warn or off, not %q", code, v)
+		if v := c.Policy.Severity[code]; !slices.Contains([]string{"deny", "warn", "next-change", "off"}, v) {
+			return fmt.Errorf("policy.severity.%s: want deny, warn, next-change or off, not %q", code, v)
 		}
 	}
 	return nil
