@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"time"
 
@@ -261,7 +260,7 @@ func (l *Loop) serve(ctx context.Context, now time.Time) {
 	if l.observing() || !l.mayWrite(now) || len(st.feeds) == 0 || !l.decided() {
 		return
 	}
-	if st.serveDue = now.Before(st.serveAt); !st.serveDue {
+	if st.serveDue = now.Before(st.serveAt); !st.serveDue && l.undecided(now) {
 		began := time.Now()
 		l.decide(now)
 		st.serveAt = now.Add(min(time.Second, 10*time.Since(began))) // a small part of the loop's time
@@ -269,6 +268,14 @@ func (l *Loop) serve(ctx context.Context, now time.Time) {
 	for _, name := range sortedKeys(st.feeds) {
 		l.push(ctx, st.feeds[name], now)
 	}
+}
+
+// undecided says whether who serves may be another answer than at the last
+// decision: something was read, a rollout made a step, people said something,
+// or time alone may change it.
+func (l *Loop) undecided(now time.Time) bool {
+	st := &l.st
+	return st.roster == nil || st.roster != st.decidedOn || st.asked > 0 || !now.Before(st.decidedTo)
 }
 
 // decide makes the membership of what is known now.
@@ -280,8 +287,10 @@ func (l *Loop) decide(now time.Time) {
 		next[g] = schema.Serving{}
 	}
 	bits, checked := l.bits(), l.checked()
+	st.decidedOn, st.decidedTo = st.roster, now.Add(l.cfg.Idle)
 	for g, list := range m.groups {
-		fresh := !m.at[g].IsZero() && now.Sub(m.at[g]) < max(l.cfg.Staleness, 2*l.cfg.Idle)
+		stale := m.at[g].Add(max(l.cfg.Staleness, 2*l.cfg.Idle))
+		fresh := !m.at[g].IsZero() && now.Before(stale)
 		if _, known := next[g]; !known && !fresh {
 			continue // proxies keep what they have of it
 		}
@@ -289,13 +298,23 @@ func (l *Loop) decide(now time.Time) {
 		lim.Now, lim.Checked = now, checked[g]
 		if fresh {
 			st.suspects[g] = rotation.Suspects(st.suspects[g], list, now, lim)
+			st.decidedTo = earliest(st.decidedTo, stale)
+			if len(st.suspects[g]) > 0 {
+				st.decidedTo = now // their time is counted
+			}
 		}
 		lim.Suspect = st.suspects[g]
 		next[g] = rotation.Decide(g, list, bits, st.membership.Groups[g], fresh, lim)
 	}
-	if !reflect.DeepEqual(next, st.membership.Groups) {
+	if !maps.EqualFunc(next, st.membership.Groups, sameServing) {
 		st.membership = schema.Membership{Revision: st.membership.Revision + 1, Groups: next}
 	}
+}
+
+func sameServing(a, b schema.Serving) bool {
+	return a.Blind == b.Blind && slices.EqualFunc(a.Members, b.Members, func(x, y schema.Endpoint) bool {
+		return x.ID == y.ID && x.Address == y.Address && maps.Equal(x.Ports, y.Ports)
+	})
 }
 
 // checked are the groups whose members have health checks.

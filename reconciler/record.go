@@ -166,6 +166,8 @@ type state struct {
 	base        *schema.Fleet           // definitions of the commit before, as read for baseOf
 	baseOf      string
 	decided     bool                            // the release bits of all rollouts were known once
+	decidedOn   *members                        // what the membership was decided on
+	decidedTo   time.Time                       // time alone changes nothing about it until then
 	serveAt     time.Time                       // membership is not decided before
 	serveDue    bool                            // it was put off until then
 	reportCost  time.Duration                   // of the last report

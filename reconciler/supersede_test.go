@@ -12,13 +12,16 @@ import (
 // Commits that follow each other fast leave at most three releases in a group:
 // the next one waits until one of them is gone.
 func TestAGroupHoldsThreeReleasesAtMost(t *testing.T) {
-	running(t, one("1"), 8, func(w *world) {
+	running(t, one("1"), 16, func(w *world) {
 		n := len(w.back.Writes())
-		for _, release := range []string{"2", "3", "4"} {
-			w.git.commit(fleet(one(release), 8))
+		for i, release := range []string{"2", "3", "4"} {
+			w.git.commit(fleet(one(release), 16))
 			w.do(schema.Command{Verb: "sync"})
-			w.pass(9 * time.Second)
+			if i < 2 {
+				w.until(time.Minute, "release "+release+" is there", func() bool { return len(releases(w.back.Standing()[apiGroup])) == i+2 })
+			}
 		}
+		w.pass(time.Second)
 		w.says("shop.api", schema.WaitOrder, "3 releases")
 		w.until(20*time.Minute, "the newest commit runs", w.onCommit("c4"))
 		for _, x := range w.since(n) {
@@ -27,6 +30,14 @@ func TestAGroupHoldsThreeReleasesAtMost(t *testing.T) {
 			}
 		}
 	})
+}
+
+func releases(s memory.Standing) map[schema.Digest]bool {
+	out := map[schema.Digest]bool{}
+	for _, m := range s.Members {
+		out[m.Release] = true
+	}
+	return out
 }
 
 // A rollback that surges waits for the proxy to confirm the surged members,
