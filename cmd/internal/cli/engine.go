@@ -31,6 +31,8 @@ type Engine interface {
 	Dev(ctx context.Context, o DevOptions) error
 	// Init writes a starter definitions folder and names the files.
 	Init(folder string) ([]string, error)
+	// Import writes definitions of what runs on the backends of a configuration.
+	Import(ctx context.Context, o ImportOptions) (Imported, error)
 	// Eject hands a group's job over to the operator, straight at Nomad.
 	Eject(ctx context.Context, o EjectOptions) (string, error)
 	// Brake writes the fleet-wide brake beside the lease, without a daemon.

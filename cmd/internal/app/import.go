@@ -1,0 +1,265 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"locktide.dev/cmd/internal/cli"
+	"locktide.dev/cmd/internal/importer"
+	"locktide.dev/drivers"
+	"locktide.dev/policy"
+	"locktide.dev/reconciler"
+	"locktide.dev/schema"
+)
+
+// Import implements cli.Engine. Everything is tried on a copy of the folder;
+// what is written there renders and plans to no change.
+func (e *engine) Import(ctx context.Context, o cli.ImportOptions) (out cli.Imported, err error) {
+	for _, p := range o.Only {
+		if _, err := path.Match(p, ""); err != nil {
+			return out, cli.Fail("for example --only 'shop-*'", "%q is no pattern of names", p)
+		}
+	}
+	exported, err := e.export(ctx, o)
+	if err != nil {
+		return out, err
+	}
+	trial, err := os.MkdirTemp("", "locktide-import-")
+	if err != nil {
+		return out, fmt.Errorf("cannot try the import: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(trial)) }()
+	defined, err := e.copyOf(ctx, o, trial)
+	if err != nil {
+		return out, err
+	}
+	exported = slices.DeleteFunc(exported, func(x drivers.Exported) bool { return defined.keys[x.Key] })
+	today := time.Now().UTC()
+	result := importer.Jobs(exported, importer.Options{Stage: o.Stage, Date: today.Format(time.DateOnly), Stages: defined.stages, Taken: defined.apps})
+	if result = keepFiles(result, o); len(result.Defined) == 0 {
+		return cli.Imported{Refused: listed(result.Refused)}, nil
+	}
+	if err := put(trial, result.Files, true); err != nil {
+		return out, err
+	}
+	out.Expires = today.Add(o.Expires).Format(time.DateOnly)
+	found, err := e.baseline(ctx, o, trial, result)
+	if err != nil {
+		return out, err
+	}
+	file, content := importer.Baseline(found, today.Format(time.DateOnly), out.Expires, func(name string) bool { return exists(filepath.Join(o.Folder, name)) })
+	if file != "" {
+		result.Files[file], out.Covered = content, len(found)
+		if err := put(trial, map[string][]byte{file: content}, true); err != nil {
+			return out, err
+		}
+	}
+	differs, err := e.changed(ctx, o, trial, result)
+	if err != nil {
+		return out, err
+	}
+	if result = result.Without(differs); len(result.Defined) > 0 {
+		if err := put(o.Folder, result.Files, o.Overwrite); err != nil {
+			return out, err
+		}
+		out.Files = slices.Sorted(maps.Keys(result.Files))
+	}
+	out.Defined, out.Refused = listed(result.Defined), listed(result.Refused)
+	return out, nil
+}
+
+func listed(items []importer.Item) []cli.ImportedObject {
+	out := make([]cli.ImportedObject, len(items))
+	for i, item := range items {
+		out[i] = cli.ImportedObject(item)
+	}
+	return out
+}
+
+// export asks every backend that can tell what runs.
+func (e *engine) export(ctx context.Context, o cli.ImportOptions) ([]drivers.Exported, error) {
+	cfg, err := readConfig(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	b, err := inspect(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	var out []drivers.Exported
+	for _, d := range b.drivers {
+		x, ok := d.(drivers.Exporter)
+		if !ok {
+			continue
+		}
+		found, err := x.Export(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
+	}
+	return slices.DeleteFunc(out, func(x drivers.Exported) bool {
+		return len(o.Only) > 0 && !slices.ContainsFunc(o.Only, func(p string) bool { ok, err := path.Match(p, x.Name); return ok && err == nil })
+	}), nil
+}
+
+// present is what a folder defines already.
+type present struct {
+	keys   map[schema.Key]bool
+	apps   map[string]bool
+	stages map[string]schema.Stage
+}
+
+// copyOf copies the folder's definitions to trial and says what they define.
+func (e *engine) copyOf(ctx context.Context, o cli.ImportOptions, trial string) (present, error) {
+	out := present{keys: map[schema.Key]bool{}, apps: map[string]bool{}}
+	info, err := os.Stat(o.Folder)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return out, nil
+	case err == nil && !info.IsDir():
+		return out, cli.Fail("name a folder", "%s is no folder", o.Folder)
+	case err != nil:
+		return out, fmt.Errorf("cannot read %s: %w", o.Folder, err)
+	}
+	if err := copyTree(trial, os.DirFS(o.Folder)); err != nil {
+		return out, err
+	}
+	have, err := e.Render(ctx, trial, o.Config)
+	if err != nil {
+		return out, err
+	}
+	if schema.AnyDenied(have.Findings) {
+		return out, cli.Fail("`locktide validate "+o.Folder+"` says what", "the definitions that %s has already are not valid", o.Folder)
+	}
+	for _, x := range have.Objects {
+		out.keys[x.Key] = true
+	}
+	for name := range have.Fleet.Apps {
+		out.apps[name] = true
+	}
+	out.stages = have.Fleet.Stages
+	return out, nil
+}
+
+// keepFiles refuses what would be written over an existing file.
+func keepFiles(r importer.Result, o cli.ImportOptions) importer.Result {
+	why := map[string]string{}
+	for _, item := range r.Defined {
+		if !o.Overwrite && exists(filepath.Join(o.Folder, item.File)) {
+			why[item.Group] = "the file " + item.File + " exists: move it away, or say --overwrite"
+		}
+	}
+	if file := "stages.yaml"; r.Files[file] != nil && exists(filepath.Join(o.Folder, file)) {
+		r.Files["stages-import.yaml"] = r.Files[file] // another file may define a stage as well
+		delete(r.Files, file)
+	}
+	return r.Without(why)
+}
+
+func exists(name string) bool {
+	_, err := os.Lstat(name)
+	return err == nil
+}
+
+// put writes files below dir, each whole and new unless over.
+func put(dir string, files map[string][]byte, over bool) error {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		to := filepath.Join(dir, filepath.FromSlash(name))
+		flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+		if !over {
+			flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			return fmt.Errorf("cannot write definitions: %w", err)
+		}
+		f, err := os.OpenFile(to, flags, 0o644)
+		if err != nil {
+			return fmt.Errorf("cannot write definitions: %w", err)
+		}
+		_, err = f.Write(files[name])
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("cannot write definitions: %w", err)
+		}
+	}
+	return nil
+}
+
+// baseline gives what policies find in the new definitions. Findings that no
+// exception can set aside are an error: the import itself is wrong.
+func (e *engine) baseline(ctx context.Context, o cli.ImportOptions, trial string, r importer.Result) ([]schema.Finding, error) {
+	rendered, err := e.Render(ctx, trial, o.Config)
+	if err != nil {
+		return nil, err
+	}
+	rules := map[string]bool{}
+	for _, r := range policy.Builtin(policy.Config{}) {
+		rules[r.Code()] = true
+	}
+	users, err := e.renderer("").Render(ctx, os.DirFS(trial))
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range users.Rules {
+		rules[r.Code()] = true
+	}
+	ours := map[schema.Ref]bool{}
+	for _, item := range r.Defined {
+		ours[schema.NewRef("groups", item.Group)] = true
+		app, _, _ := strings.Cut(item.Group, "/")
+		ours[schema.NewRef("apps", app)] = true
+	}
+	var out []schema.Finding
+	for _, f := range rendered.Findings {
+		switch {
+		case f.Excepted != "":
+		case ours[f.Ref] && rules[f.Code]:
+			out = append(out, f)
+		case f.Severity == schema.Deny:
+			return nil, cli.Fail(f.Next, "what was imported is not valid, nothing was written: %s", f)
+		}
+	}
+	return out, nil
+}
+
+// changed plans the trial and says which of the new groups would be changed.
+func (e *engine) changed(ctx context.Context, o cli.ImportOptions, trial string, r importer.Result) (map[string]string, error) {
+	c, _, err := e.observing(ctx, o.Config)
+	if err != nil {
+		return nil, err
+	}
+	c.Source = folderSource{trial}
+	groups := map[schema.Key]string{}
+	for _, item := range r.Defined {
+		groups[item.Key] = item.Group
+	}
+	out := map[string]string{}
+	err = planOnce(ctx, c, func(l *reconciler.Loop) error {
+		differs := map[schema.Key]string{}
+		for _, x := range l.Report().Objects {
+			for i, change := range x.Diff {
+				if i < 3 {
+					differs[x.Key] += fmt.Sprintf("; %s: defined %q, running %q", change.Field, change.Was, change.Is)
+				}
+			}
+		}
+		for _, p := range l.Plan().Partitions {
+			for _, it := range p.Items {
+				if group, ours := groups[it.Key]; ours {
+					out[group] = "its definition would change it" + differs[it.Key]
+				}
+			}
+		}
+		return nil
+	})
+	return out, err
+}

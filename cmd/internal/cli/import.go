@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"locktide.dev/schema"
+)
+
+// ImportOptions are the flags of import.
+type ImportOptions struct {
+	Folder    string
+	Config    string
+	Only      []string // patterns of names; none: everything
+	Stage     string
+	Expires   time.Duration // of the baseline of exceptions, from today
+	Overwrite bool
+}
+
+// Imported is what an import wrote.
+type Imported struct {
+	Defined []ImportedObject `json:"defined"`
+	Refused []ImportedObject `json:"refused,omitempty"`
+	Files   []string         `json:"files"`             // below the folder, sorted
+	Covered int              `json:"covered,omitempty"` // findings that the baseline excepts
+	Expires string           `json:"expires,omitempty"` // YYYY-MM-DD
+}
+
+// ImportedObject is what became of one live object.
+type ImportedObject struct {
+	Key     schema.Key `json:"key"`
+	Group   string     `json:"group,omitempty"`
+	File    string     `json:"file,omitempty"`
+	Secrets []string   `json:"secrets,omitempty"` // fields whose values look like secrets
+	Notes   []string   `json:"notes,omitempty"`
+	Why     string     `json:"why,omitempty"` // it is not defined
+}
+
+func (s *shared) importCommand() *cobra.Command {
+	var o ImportOptions
+	var days int
+	c := &cobra.Command{
+		Use:   "import FOLDER",
+		Short: "Write definitions of what runs already, so that it can be adopted",
+		Long: "Write definitions of what runs already, so that it can be adopted: each Nomad job that is not this\n" +
+			"fleet's becomes a raw job under its exact name. What policies would deny gets a baseline of exceptions\n" +
+			"that expire. Nothing is written before the definitions render and plan to no change; existing files stay.\n" +
+			"What cannot be defined is listed, and the exit code is 1 then; the rest is written. Values that look like\n" +
+			"secrets are written as they are and listed: move them to Vault or Nomad variables before you push.",
+		Example: "  locktide import fleet --config locktide.yaml --only 'shop-*'",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.Config == "" {
+				return Fail("name the daemon's configuration with --config", "import does not know which backends to read")
+			}
+			if days < 1 {
+				return Fail("for example --expires-days 90", "a baseline of exceptions needs a day on which it ends")
+			}
+			o.Folder, o.Expires = args[0], time.Duration(days)*24*time.Hour
+			done, err := s.engine.Import(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			if s.wantsJSON() {
+				err = s.json(done)
+			} else {
+				s.imported(done, o.Folder)
+			}
+			if err == nil && len(done.Refused) > 0 {
+				return exitCode(ExitError)
+			}
+			return err
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Config, "config", "", "the daemon's configuration: which backends to read")
+	f.StringSliceVar(&o.Only, "only", nil, "names to import, with wildcards; may be given several times")
+	f.StringVar(&o.Stage, "stage", "prod", "stage of the groups")
+	f.IntVar(&days, "expires-days", 90, "days until the baseline of exceptions expires")
+	f.BoolVar(&o.Overwrite, "overwrite", false, "replace files that exist")
+	return c
+}
+
+func (s *shared) imported(done Imported, folder string) {
+	for _, f := range done.Files {
+		fmt.Fprintf(s.Out, "wrote %s/%s\n", folder, f)
+	}
+	for _, item := range done.Defined {
+		for _, n := range item.Notes {
+			fmt.Fprintf(s.Out, "%s: note: %s\n", item.Group, n)
+		}
+		for _, field := range item.Secrets {
+			fmt.Fprintf(s.Out, "%s/%s: %s: %s looks like a secret and stands in the file %s\n", folder, item.File, item.Group, field, s.paint(yellow, "[secret]"))
+		}
+	}
+	for _, item := range done.Refused {
+		fmt.Fprintf(s.Out, "%s: %s: %s\n", s.paint(red, "not imported"), item.Key, item.Why)
+	}
+	fmt.Fprintf(s.Out, "%d defined, %d not; the plan of what was defined is empty\n", len(done.Defined), len(done.Refused))
+	if done.Covered > 0 {
+		fmt.Fprintf(s.Out, "%d findings of policies are excepted until %s\n", done.Covered, done.Expires)
+	}
+	if len(done.Defined) > 0 {
+		fmt.Fprintf(s.Out, "Next: commit %s; once the daemon has read it: locktide adopt %s\n", folder, done.Defined[0].Group)
+	}
+}

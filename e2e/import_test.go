@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"locktide.dev/schema"
+)
+
+// handwritten registers jobs as a team had them before Locktide, and gives
+// the allocations of those that run.
+func (f *fleet) handwritten() map[string]bool {
+	f.t.Helper()
+	task := func(env string) string {
+		return `[{"Name": "main", "Driver": "mock_driver", "Config": {"run_for": "10h"}, "Env": {` + env + `},
+			"Resources": {"CPU": 10, "MemoryMB": 10}, "LogConfig": {"MaxFiles": 1, "MaxFileSizeMB": 1}}]`
+	}
+	group := func(count int, env string) string {
+		return fmt.Sprintf(`[{"Name": "app", "Count": %d, "EphemeralDisk": {"SizeMB": 20}, "Tasks": %s}]`, count, task(env))
+	}
+	name := func(label string) string { return fmt.Sprintf("%q", f.owner+"--"+label) }
+	for _, job := range []string{
+		`{"ID": ` + name("Shop_API") + `, "Name": "the shop", "Datacenters": ["dc*"], "Update": {"MaxParallel": 2, "MinHealthyTime": 1000000000},
+			"TaskGroups": ` + group(3, `"DB_PASSWORD": "hunter2", "TEXT": "a: b\nc\t\n"`) + `}`,
+		`{"ID": ` + name("nightly") + `, "Type": "batch", "Periodic": {"Spec": "0 3 * * *"}, "TaskGroups": ` + group(1, "") + `}`,
+		`{"ID": ` + name("agent") + `, "Type": "system", "Datacenters": ["dc2"], "TaskGroups": ` + group(1, "") + `}`,
+		`{"ID": ` + name("far") + `, "Datacenters": ["mars"], "TaskGroups": ` + group(1, "") + `}`,
+	} {
+		f.nomad.put(f.t, http.MethodPut, "/v1/jobs", `{"Job": `+job+`}`)
+	}
+	var ids map[string]bool
+	f.await("3 shops and an agent on every node of dc2", func() error {
+		ids = f.running(f.owner + "--Shop_API")
+		agents := f.running(f.owner + "--agent")
+		if len(ids) != 3 || len(agents) == 0 {
+			return fmt.Errorf("%d shops, %d agents", len(ids), len(agents))
+		}
+		maps.Copy(ids, agents)
+		return nil
+	})
+	return ids
+}
+
+// filesOf reads a folder.
+func filesOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		out[name] = string(raw)
+		return err
+	}))
+	return out
+}
+
+// TestImport: what a team runs is imported, plans to nothing before and after
+// it is in Git, and is adopted without a restart.
+func TestImport(t *testing.T) {
+	f := newFleet(t, "imp")
+	before := f.handwritten()
+	jobs, versions := []string{"Shop_API", "nightly", "agent"}, map[string]int{}
+	for _, job := range jobs {
+		versions[job] = f.version(f.owner + "--" + job)
+	}
+	folder := f.file("definitions")
+	imports := func() string {
+		t.Helper()
+		out, err := f.locktide("import", folder, "--config", f.config, "--only", f.owner+"--*")
+		if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			t.Fatalf("import of a job that is refused: %v\n%s", err, out)
+		}
+		return out
+	}
+	out := imports() // the job on mars is refused, the rest is written
+	for _, want := range []string{"app.main.env.DB_PASSWORD", "not imported: nomad.job:main:imp--far", "mars", "3 defined, 1 not"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("import does not say %q:\n%s", want, out)
+		}
+	}
+	files := filesOf(t, folder)
+	for _, name := range []string{"jobs/default/imp-shop-api.yaml", "jobs/default/imp-nightly.yaml", "jobs/default/imp-agent.yaml", "stages.yaml"} {
+		if files[name] == "" {
+			t.Fatalf("import wrote no %s:\n%s", name, out)
+		}
+	}
+	if out, err := f.locktide("plan", folder, "--config", f.config); err != nil || !strings.Contains(out, "nothing to do") {
+		t.Fatalf("the plan of what was imported: %v\n%s", err, out)
+	}
+	if out := imports(); !strings.Contains(out, "0 defined, 1 not") || !maps.Equal(files, filesOf(t, folder)) {
+		t.Fatalf("a second import:\n%s", out)
+	}
+
+	commit := f.git.push("what runs", files)
+	f.begin()
+	f.await("the commit in force, and nothing to do", func() error {
+		r, err := f.report()
+		if err == nil && (r.InForce != commit || len(r.Partitions) > 0 || len(r.Objects) != 3) {
+			err = fmt.Errorf("%.8s in force, %d objects, %v", r.InForce, len(r.Objects), r.Partitions)
+		}
+		for _, o := range r.Objects {
+			if err == nil && o.State != schema.StateForeign {
+				err = fmt.Errorf("%s is %s", o.Key, o.State)
+			}
+		}
+		return err
+	})
+	for _, job := range jobs {
+		if n := f.version(f.owner + "--" + job); n != versions[job] {
+			t.Errorf("%s is at version %d before its adoption, was %d", job, n, versions[job])
+		}
+	}
+	for _, group := range []string{"imp-shop-api/prod.dc1", "imp-nightly/prod.dc1", "imp-agent/prod.dc2"} {
+		f.do("adopt", group)
+	}
+	f.converged(commit)
+	after := f.running(f.owner + "--Shop_API")
+	maps.Copy(after, f.running(f.owner+"--agent"))
+	if !maps.Equal(before, after) {
+		t.Errorf("adoption restarted something: %v, before: %v", after, before)
+	}
+	for _, job := range jobs {
+		if n := f.version(f.owner + "--" + job); n != versions[job]+1 {
+			t.Errorf("%s is at version %d, was %d: adoption is one registration", job, n, versions[job])
+		}
+	}
+}
