@@ -92,16 +92,29 @@ func Jobs(exported []drivers.Exported, o Options) Result {
 	return out
 }
 
-// Without takes groups out of a result, each with why.
+// Without takes groups out of a result, each with why; with one, the others
+// of its file.
 func (r Result) Without(why map[string]string) Result {
 	out := Result{Files: r.Files, Refused: r.Refused}
+	files := map[string]string{} // that go -> a group because of which
 	for _, item := range r.Defined {
-		if text, bad := why[item.Group]; bad {
-			delete(out.Files, item.File)
-			out.Refused = append(out.Refused, Item{Key: item.Key, Why: text})
-			continue
+		if _, bad := why[item.Group]; bad {
+			files[item.File] = item.Group
 		}
-		out.Defined = append(out.Defined, item)
+	}
+	for _, item := range r.Defined {
+		because, gone := files[item.File]
+		switch text, bad := why[item.Group]; {
+		case bad:
+			out.Refused = append(out.Refused, Item{Key: item.Key, Why: text})
+		case gone:
+			out.Refused = append(out.Refused, Item{Key: item.Key, Why: "it shares its file with " + because + ", which is not imported"})
+		default:
+			out.Defined = append(out.Defined, item)
+		}
+	}
+	for file := range files {
+		delete(out.Files, file)
 	}
 	return out
 }
@@ -186,14 +199,14 @@ func document(about string, v any) []byte {
 	fmt.Fprintf(&out, "# Written by `locktide import`: %s. From now on it is yours.\n", about)
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
-	if err := enc.Encode(plain(v)); err != nil {
+	if err := enc.Encode(values(v)); err != nil {
 		panic("importer: plain values do not encode: " + err.Error())
 	}
 	return out.Bytes()
 }
 
-// plain gives v as maps, lists, texts and whole numbers.
-func plain(v any) any {
+// values gives v as maps, lists, texts and whole numbers.
+func values(v any) any {
 	switch v := v.(type) {
 	case json.RawMessage:
 		dec := json.NewDecoder(bytes.NewReader(v))
@@ -202,7 +215,7 @@ func plain(v any) any {
 		if err := dec.Decode(&out); err != nil {
 			panic("importer: a definition is no JSON: " + err.Error())
 		}
-		return plain(out)
+		return values(out)
 	case json.Number:
 		if n, err := v.Int64(); err == nil {
 			return n
@@ -214,11 +227,11 @@ func plain(v any) any {
 		return f
 	case map[string]any:
 		for k, x := range v {
-			v[k] = plain(x)
+			v[k] = values(x)
 		}
 	case []any:
 		for i, x := range v {
-			v[i] = plain(x)
+			v[i] = values(x)
 		}
 	}
 	return v
