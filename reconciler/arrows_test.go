@@ -41,6 +41,8 @@ var rules = []rule{
 	{"reconciler/rollout", []string{"*"}, []string{module + "schema"}, "pure parts know the vocabulary"},
 	{"reconciler/ledger", []string{"*"}, []string{module + "schema"}, "pure parts know the vocabulary"},
 	{"reconciler/rotation", []string{"*"}, []string{module + "schema"}, "pure parts know the vocabulary"},
+	{"reconciler/relations", pure, nil, "relations are pure"},
+	{"reconciler/relations", []string{"*"}, []string{module + "schema"}, "relations know the vocabulary"},
 	{"reconciler/forecast", []string{"*"}, []string{module + "schema", module + "drivers/memory", module + "drivers", module + "reconciler/rollout", module + "reconciler/ledger"}, "a forecast has decisions and a copy in memory, nothing that runs"},
 	{"reconciler/gitsource/signature", []string{"*"}, []string{"github.com/ProtonMail/go-crypto", "github.com/hiddeco/sshsig", "golang.org/x/crypto/ssh"}, "a signature is verified from bytes and keys, whoever fetched them"},
 	{"reconciler/gate/sequential", pure, nil, "statistics are pure"},

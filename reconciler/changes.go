@@ -39,6 +39,7 @@ func (l *Loop) Changes(ctx context.Context, since time.Time) (all []schema.Histo
 	asked.Wait()
 	slices.Sort(missing)
 	slices.SortStableFunc(all, func(a, b schema.HistoryEntry) int { return a.At.Compare(b.At) })
+	all = attributed(all)
 	complete(all, l.Report())
 	return all, missing
 }

@@ -71,6 +71,9 @@ type Loop struct {
 	report atomic.Pointer[schema.Report]
 	plan   atomic.Pointer[schema.Plan]
 	past   atomic.Pointer[[]schema.HistoryEntry]
+	fleet  atomic.Pointer[schema.Fleet] // in force when the report was made
+
+	related related
 
 	workers  sync.WaitGroup
 	stopping chan struct{}
@@ -101,6 +104,7 @@ func New(cfg Config) (*Loop, error) {
 	l := &Loop{cfg: cfg, compiler: compiler.New(cfg.Drivers), policies: policy.NewSession(cfg.Policy), inbox: make(chan func(), 256), looks: make(chan chan *schema.Report), stopping: make(chan struct{}), fetchNow: make(chan struct{}, 1)}
 	l.report.Store(&schema.Report{Owner: cfg.Owner, Health: "STARTING", Because: []schema.Reason{{Code: "Starting"}}})
 	l.plan.Store(&schema.Plan{})
+	l.fleet.Store(&schema.Fleet{})
 	return l, nil
 }
 

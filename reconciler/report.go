@@ -55,8 +55,11 @@ func (l *Loop) publish() {
 	l.reportObjects(r)
 	l.reportGroups(r, m)
 	r.Health, r.Because = l.health(r)
+	if st.fleet != nil {
+		l.fleet.Store(st.fleet)
+	}
 	l.report.Store(r)
-	past := append(append([]schema.HistoryEntry(nil), st.history...), st.fresh...)
+	past := attributed(slices.Concat(st.history, st.fresh))
 	l.past.Store(&past)
 }
 

@@ -3,7 +3,6 @@ package render
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"locktide.dev/schema"
 	"locktide.dev/schema/tree"
@@ -94,18 +93,4 @@ func without(n *tree.Node, keys ...string) *tree.Node {
 		delete(out.Map, k)
 	}
 	return &out
-}
-
-// teamOf gives the team whose longest path holds a file, or "".
-func teamOf(file string, teams map[string]schema.Team) string {
-	best, team := -1, ""
-	for _, name := range slices.Sorted(maps.Keys(teams)) {
-		for _, p := range teams[name].Paths {
-			p = strings.Trim(p, "/")
-			if (file == p || strings.HasPrefix(file, p+"/")) && len(p) > best {
-				best, team = len(p), name
-			}
-		}
-	}
-	return team
 }

@@ -241,7 +241,7 @@ func decode[T any](n *tree.Node) (v T, err error) {
 
 func (r *resolver) app(name string, d definition) *resolved {
 	out := &resolved{}
-	team := teamOf(d.file, r.layers.teams)
+	team := schema.TeamOf(d.file, r.layers.teams)
 	owner := d.node.Str("owner")
 	if team != "" && owner != "" && owner != team {
 		out.deny(d.unit, "owner", d.ref, d.node.Get("owner").At, "owner is %q, but the file belongs to team %q by its path", owner, team)

@@ -3,6 +3,9 @@ package schema
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -100,6 +103,20 @@ type Team struct {
 	Approvers  int      `json:"approvers,omitempty"`
 	// What its groups may add up to, by stage; a stage without one is not limited.
 	Quota map[string]Quota `json:"quota,omitempty"`
+}
+
+// TeamOf gives the team whose longest path holds a file of the repository, or "".
+func TeamOf(file string, teams map[string]Team) string {
+	best, team := -1, ""
+	for _, name := range slices.Sorted(maps.Keys(teams)) {
+		for _, p := range teams[name].Paths {
+			p = strings.Trim(p, "/")
+			if (file == p || strings.HasPrefix(file, p+"/")) && len(p) > best {
+				best, team = len(p), name
+			}
+		}
+	}
+	return team
 }
 
 // Quota limits a sum over groups; zero is no limit. An autoscaled group counts

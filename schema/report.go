@@ -270,6 +270,7 @@ type HistoryEntry struct {
 	Node    string    `json:"node,omitempty"`
 	Commit  string    `json:"commit,omitempty"`
 	Author  string    `json:"author,omitempty"`
+	Pull    string    `json:"pull_request,omitempty"` // by which the commit came, as its forge numbers it: #12, !12
 	Reason  string    `json:"reason,omitempty"`
 	Outcome string    `json:"outcome,omitempty"`
 	From    string    `json:"from,omitempty"` // of a command: where it came from

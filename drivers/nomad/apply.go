@@ -320,5 +320,7 @@ func (d *Driver) adopt(ctx context.Context, a schema.Action) (*schema.Receipt, e
 		own = live.native()
 	}
 	describe(live.job, description+a.Key.Name)
+	// Until Nomad has moved the members to the new version, they run the same in the old one.
+	d.memory.keep(jobVersion{a.Key.Name, deref(live.job.CreateIndex), deref(live.job.Version)}, versionFact{a.Object.Release, a.Object.Group})
 	return d.send(ctx, *a.Object, live.job, live, d.submission(*a.Object, own))
 }

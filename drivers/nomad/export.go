@@ -136,12 +136,12 @@ func (d *Driver) ended(ctx context.Context, job *api.Job) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	allocs, _, err := d.api.Jobs().Allocations(deref(job.ID), true, query(ctx, deref(job.Namespace)))
+	allocs, _, err := d.api.Jobs().Allocations(deref(job.ID), false, query(ctx, deref(job.Namespace)))
 	if err != nil {
 		return "", err
 	}
 	for _, a := range allocs {
-		if a.ClientStatus == api.AllocClientStatusComplete {
+		if a.DesiredStatus == api.AllocDesiredStatusRun && a.ClientStatus == api.AllocClientStatusComplete {
 			return "it is a " + kind + " job that has ended, in part at least: Nomad would run that part again when the job is registered anew", nil
 		}
 	}

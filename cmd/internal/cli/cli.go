@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -104,10 +105,10 @@ func New(std Streams, version string, engine Engine) *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&s.api, "api", "", "address of the daemon (default $LOCKTIDE_API, else http://"+DefaultListen+")")
 	flags.StringVar(&s.token, "token-file", "", "file with the API token (default $LOCKTIDE_TOKEN_FILE, else "+tokenHint+")")
-	flags.StringVarP(&s.output, "output", "o", "", "json: print JSON")
+	flags.StringVarP(&s.output, "output", "o", "", "table, json or yaml")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if s.output != "" && s.output != "json" {
-			return Fail("leave -o out for text, or write -o json", "there is no output format %q", s.output)
+		if !slices.Contains([]string{"", "table", "json", "yaml"}, s.output) {
+			return Fail("write -o table (the default), json or yaml", "there is no output format %q", s.output)
 		}
 		return nil
 	}

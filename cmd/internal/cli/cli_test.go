@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"locktide.dev/cmd/internal/httpapi"
+	"locktide.dev/reconciler/relations"
 	"locktide.dev/schema"
 )
 
@@ -74,6 +75,14 @@ func (f *fleet) Report() *schema.Report {
 			Goods:   []schema.GoodReport{{Version: "1.1.0", Commit: "c1", At: now}}}},
 		Objects: []schema.ObjectReport{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: schema.StateDiffers,
 			Diff: []schema.Change{{Field: "count", Was: "2", Is: "5"}}, Writer: "eve", Why: []schema.Reason{{Code: schema.WaitRepair, Message: "repaired in 14 min", Next: "locktide repair shop.web"}}}}}
+}
+func (f *fleet) Relations() *relations.Index {
+	return relations.Of(&schema.Fleet{
+		Apps:      map[string]schema.App{"shop.web": {Owner: "shop", Groups: []string{"shop.web/prod.dc1"}}, "shop.api": {Uses: map[string]schema.Use{"shop.web": {}}}},
+		Groups:    map[string]schema.Group{"shop.web/prod.dc1": {App: "shop.web", Stage: "prod", Datacenter: "dc1"}},
+		Routes:    map[string]schema.Route{"web": {Domains: []string{"shop.example"}, To: []schema.Target{{App: "shop.web"}}, Via: schema.StringList{"edge"}}},
+		Positions: map[schema.Ref]schema.Position{"apps/shop.web": {File: "shop.cue", Line: 3}},
+	}).With(f.Report().Groups)
 }
 func (f *fleet) Plan() schema.Plan { return schema.Plan{} }
 func (f *fleet) Explain(ref string) []schema.Reason {
@@ -233,10 +242,10 @@ func TestErrorsSayWhatNext(t *testing.T) {
 		{"hold nothing --reason x", "locktide get GROUP"},
 		{"adopt shop.web", "locktide diff"},
 		{"explain web", "there is no web"},
-		{"get shop.web", "locktide get shop.web/prod.dc1"},
+		{"get apps/web", "did you mean shop.web?"},
 		{"rollout shop.api", "has no rollout"},
 		{"changes --since yesterday", "02:40"},
-		{"status -o yaml", "json"},
+		{"status -o xml", "yaml"},
 		{"status --api http://127.0.0.1:1", "locktide serve"},
 		{"status --token-file /nonexistent/token", "cannot read the API token"},
 	} {
@@ -346,6 +355,10 @@ func TestLooking(t *testing.T) {
 		want []string
 	}{
 		{"status", []string{"PROGRESSING  fleet acme, leading, epoch 3", "head 0123456789", "shop.web/prod.dc1  1.2.0", "objects   1, 1 not as desired"}},
+		{"get shop.web", []string{"apps/shop.web  owner teams/shop  (shop.cue:3)", "locktide get apps/shop.web domains"}},
+		{"get domains/shop.example apps", []string{"apps/shop.web"}},
+		{"get domains/shop.example apps -o yaml", []string{"found:\n  - apps/shop.web\n"}},
+		{"get hosts", []string{"hosts/n1"}},
 		{"get shop.web/prod.dc1", []string{"2 desired, 1 serving, cap 1, 0 free", "aaaaaaaa", "its checks do not pass", "hor-", "1  1.1.0, commit c1"}},
 		{"diff", []string{"nomad.job:dc1:shop--web  differs", "by eve", "count: 2 -> 5", "repaired in 14 min", "next: locktide repair shop.web"}},
 		{"out --dc dc9", []string{"every member serves"}},

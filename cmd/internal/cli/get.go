@@ -2,22 +2,30 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"locktide.dev/reconciler/relations"
 	"locktide.dev/schema"
 )
 
 func (s *shared) getCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "get [GROUP]",
-		Short:   "Show groups, or one group's members, capacity and last good releases",
-		Example: "  locktide get\n  locktide get shop.web/prod.dc1",
-		Args:    cobra.MaximumNArgs(1),
+		Use:   "get [GROUP | KIND | KIND/NAME [KIND|ROLE]]",
+		Short: "Show groups, one group's members and last good releases, or what is related to any object",
+		Long: "Show groups, or one group's members, capacity and last good releases. Of any other object it shows what\n" +
+			"is related to it, and with a second word the objects themselves: from any kind to any other. Kinds are\n" +
+			strings.Join(relations.Kinds, ", ") + ";\nroles are " + strings.Join(relations.Roles, ", ") + ".",
+		Example: "  locktide get\n  locktide get shop.web/prod.dc1\n  locktide get domains/shop.example hosts\n  locktide get hosts/h17 owner -o json",
+		Args:    cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 2 {
+				return s.related(cmd.Context(), args[0], args[1])
+			}
 			_, r, err := s.report(cmd.Context())
 			if err != nil {
 				return err
@@ -31,7 +39,6 @@ func (s *shared) getCommand() *cobra.Command {
 				return nil
 			}
 			name := bareName(args[0])
-			var near []string
 			for _, g := range r.Groups {
 				if g.Name == name {
 					if s.wantsJSON() {
@@ -40,14 +47,11 @@ func (s *shared) getCommand() *cobra.Command {
 					s.group(g, now)
 					return nil
 				}
-				if g.App == name {
-					near = append(near, g.Name)
-				}
 			}
-			if len(near) > 0 {
-				return Fail("locktide get "+near[0], "%s is an app; its groups are %s", name, strings.Join(near, ", "))
+			if strings.Contains(args[0], "/") || slices.ContainsFunc(relations.Kinds, func(k string) bool { return k == args[0] || k == args[0]+"s" }) {
+				return s.overview(cmd.Context(), args[0])
 			}
-			return Fail("`locktide get` lists the groups", "there is no group %s", name)
+			return s.overview(cmd.Context(), "apps/"+args[0])
 		},
 	}
 }

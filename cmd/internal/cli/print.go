@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"go.yaml.in/yaml/v3"
 	"golang.org/x/term"
 )
 
@@ -18,15 +19,33 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// json prints v as indented JSON.
+// json prints v as indented JSON, or as YAML with the same fields.
 func (s *shared) json(v any) error {
+	if s.output == "yaml" {
+		return s.yaml(v)
+	}
 	enc := json.NewEncoder(s.Out)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	return enc.Encode(v)
 }
 
-func (s *shared) wantsJSON() bool { return s.output == "json" }
+func (s *shared) yaml(v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var same any
+	if err := yaml.Unmarshal(raw, &same); err != nil { // JSON is YAML
+		return err
+	}
+	enc := yaml.NewEncoder(s.Out)
+	enc.SetIndent(2)
+	return enc.Encode(same)
+}
+
+// wantsJSON says whether a program reads the output.
+func (s *shared) wantsJSON() bool { return s.output == "json" || s.output == "yaml" }
 
 // paint colours text on a terminal: by the ANSI code of a foreground colour.
 func (s *shared) paint(code int, text string) string {

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"locktide.dev/reconciler/relations"
 	"locktide.dev/schema"
 )
 
@@ -26,6 +27,7 @@ type Fleet interface {
 	Report() *schema.Report
 	Plan() schema.Plan
 	Explain(ref string) []schema.Reason
+	Relations() *relations.Index
 	History(since time.Time) []schema.HistoryEntry
 	Changes(ctx context.Context, since time.Time) ([]schema.HistoryEntry, []string)
 	Trace(ctx context.Context, url string, headers map[string]string) (schema.Trace, error)
@@ -90,6 +92,7 @@ func Routes() []Route {
 		{"GET /v1/changes", Read, (*api).changes},
 		{"GET /v1/explain/{ref...}", Read, (*api).explain},
 		{"GET /v1/groups/{name...}", Read, (*api).group},
+		{"GET /v1/relations/{ref...}", Read, (*api).relations},
 		{"GET /v1/trace", Read, (*api).trace},
 		{"GET /v1/doctor", Read, (*api).doctor},
 		{"GET /v1/journal", Write, (*api).journal},

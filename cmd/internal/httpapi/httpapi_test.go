@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"locktide.dev/reconciler/relations"
 	"locktide.dev/schema"
 )
 
@@ -19,6 +20,14 @@ type fleet struct{ asked []schema.Command }
 
 func (f *fleet) Report() *schema.Report {
 	return &schema.Report{Owner: "acme", InForce: "c1", Turn: time.Now(), Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Team: "shop", DC: "dc1", Desired: 3}}}
+}
+func (f *fleet) Relations() *relations.Index {
+	return relations.Of(&schema.Fleet{
+		Apps:      map[string]schema.App{"shop.web": {Owner: "shop", Groups: []string{"shop.web/prod.dc1"}}, "shop.api": {Uses: map[string]schema.Use{"shop.web": {}}}},
+		Groups:    map[string]schema.Group{"shop.web/prod.dc1": {App: "shop.web", Stage: "prod", Datacenter: "dc1"}},
+		Routes:    map[string]schema.Route{"web": {Domains: []string{"shop.example"}, To: []schema.Target{{App: "shop.web"}}, Via: schema.StringList{"edge"}}},
+		Positions: map[schema.Ref]schema.Position{"apps/shop.web": {File: "shop.cue", Line: 3}},
+	}).With(f.Report().Groups)
 }
 func (f *fleet) Plan() schema.Plan { return schema.Plan{Commit: "c1"} }
 func (f *fleet) Explain(ref string) []schema.Reason {
@@ -69,7 +78,8 @@ func request(h http.Handler, method, path, token, body string) *httptest.Respons
 
 // Every route answers exactly to whom its access level lets in.
 func TestAccessTable(t *testing.T) {
-	paths := map[string]string{"GET /v1/explain/{ref...}": "/v1/explain/groups/a/b", "GET /v1/groups/{name...}": "/v1/groups/shop.web/prod.dc1"}
+	paths := map[string]string{"GET /v1/explain/{ref...}": "/v1/explain/groups/a/b", "GET /v1/groups/{name...}": "/v1/groups/shop.web/prod.dc1",
+		"GET /v1/relations/{ref...}": "/v1/relations/apps/shop.web"}
 	for _, readToken := range []bool{false, true} {
 		_, h := newAPI(t, readToken)
 		for _, r := range Routes() {
@@ -118,9 +128,28 @@ func TestBadCommandsAreRefused(t *testing.T) {
 	}
 }
 
+func TestRelations(t *testing.T) {
+	_, h := newAPI(t, false)
+	for path, want := range map[string]string{
+		"apps":                              `["apps/shop.api","apps/shop.web"]`,
+		"domains/shop.example?to=groups":    `{"of":"domains/shop.example","to":"groups","via":["routes"],"found":["groups/shop.web/prod.dc1"]}`,
+		"groups/shop.web/prod.dc1?to=teams": `{"of":"groups/shop.web/prod.dc1","to":"teams","via":["apps"],"found":["teams/shop"]}`,
+		"apps/shop.web?to=used-by":          `{"of":"apps/shop.web","to":"used-by","found":["apps/shop.api"]}`,
+	} {
+		if rec := request(h, "GET", "/v1/relations/"+path, "", ""); rec.Code != http.StatusOK || strings.TrimSpace(rec.Body.String()) != want {
+			t.Errorf("%s answered %d %s", path, rec.Code, rec.Body)
+		}
+	}
+	for path, want := range map[string]string{"apps/web": "did you mean shop.web?", "apples": "no kind of object", "apps/shop.web?to=apples": "no kind"} {
+		if rec := request(h, "GET", "/v1/relations/"+path, "", ""); rec.Code != http.StatusNotFound || !strings.Contains(rec.Body.String(), want) {
+			t.Errorf("%s answered %d %s", path, rec.Code, rec.Body)
+		}
+	}
+}
+
 func TestHistoryFilters(t *testing.T) {
 	_, h := newAPI(t, false)
-	for query, want := range map[string]int{"": 2, "?app=shop.web": 1, "?about=shop.web/prod.dc1": 1, "?about=shop.api": 1, "?about=none": 0, "?host=n": 0} {
+	for query, want := range map[string]int{"": 2, "?app=shop.web": 1, "?about=shop.web/prod.dc1": 1, "?about=shop.api": 1, "?about=domains/shop.example": 1, "?about=teams/shop": 1, "?host=n": 0} {
 		var got []schema.HistoryEntry
 		rec := request(h, "GET", "/v1/history"+query, "", "")
 		if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil || len(got) != want {
@@ -133,6 +162,9 @@ func TestHistoryFilters(t *testing.T) {
 		if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil || len(got.Entries) != want || len(got.Missing) != 1 {
 			t.Errorf("%q gave %+v (%v), want %d", query, got, err, want)
 		}
+	}
+	if rec := request(h, "GET", "/v1/history?about=apps/none", "", ""); rec.Code != http.StatusNotFound || !strings.Contains(rec.Body.String(), "there is no apps/none") {
+		t.Errorf("the history of nothing answered %d %s", rec.Code, rec.Body)
 	}
 	if rec := request(h, "GET", "/v1/history?since=yesterday", "", ""); rec.Code != http.StatusBadRequest {
 		t.Errorf("since=yesterday answered %d", rec.Code)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,17 +12,25 @@ import (
 )
 
 // history is the journal's own timeline, changes that of all writers. Both
-// are filtered by since (RFC 3339), app, group, host, dc, team, and about
-// (any of app, group, host or object).
+// are filtered by since (RFC 3339), app, group, host, dc, team, and about: an
+// object of any kind with what is related to it, or a managed object's key.
 func (a *api) history(w http.ResponseWriter, req *http.Request) {
-	if since, ok := a.since(w, req); ok {
-		answer(w, selected(a.Fleet.History(since), req.URL.Query(), a.Fleet.Report()))
+	since, ok := a.since(w, req)
+	if !ok {
+		return
+	}
+	if all, ok := a.about(w, req, a.Fleet.History(since)); ok {
+		answer(w, selected(all, req.URL.Query(), a.Fleet.Report()))
 	}
 }
 
 func (a *api) changes(w http.ResponseWriter, req *http.Request) {
-	if since, ok := a.since(w, req); ok {
-		all, missing := a.Fleet.Changes(req.Context(), since)
+	since, ok := a.since(w, req)
+	if !ok {
+		return
+	}
+	all, missing := a.Fleet.Changes(req.Context(), since)
+	if all, ok = a.about(w, req, all); ok {
 		answer(w, schema.Timeline{Entries: selected(all, req.URL.Query(), a.Fleet.Report()), Missing: missing})
 	}
 }
@@ -67,7 +76,7 @@ func selected(all []schema.HistoryEntry, q url.Values, r *schema.Report) []schem
 	for _, h := range all {
 		dc := in(centers, q.Get("dc"), h) || h.Key != nil && h.Key.Instance == q.Get("dc")
 		if matches(q.Get("app"), h.App) && matches(q.Get("group"), h.Group) && matches(q.Get("host"), h.Node) &&
-			dc && in(teams, q.Get("team"), h) && about(h, q.Get("about")) {
+			dc && in(teams, q.Get("team"), h) {
 			hits = append(hits, h)
 		}
 	}
@@ -76,10 +85,30 @@ func selected(all []schema.HistoryEntry, q url.Values, r *schema.Report) []schem
 
 func matches(want, have string) bool { return want == "" || want == have }
 
-func about(h schema.HistoryEntry, name string) bool {
+// about keeps the entries about the object that the query names. What is no
+// longer defined is looked for by its name alone.
+func (a *api) about(w http.ResponseWriter, req *http.Request, all []schema.HistoryEntry) ([]schema.HistoryEntry, bool) {
+	name := req.URL.Query().Get("about")
+	if name == "" {
+		return all, true
+	}
+	related, err := a.Fleet.Relations().History(all, schema.Ref(name))
+	if err == nil {
+		return related, true
+	}
+	hits := slices.DeleteFunc(slices.Clone(all), func(h schema.HistoryEntry) bool { return !names(h, name) })
+	if _, bad := schema.ParseKey(name); len(hits) == 0 && bad != nil {
+		unknown(w, err)
+		return nil, false
+	}
+	return hits, true
+}
+
+// names says whether an entry names an object.
+func names(h schema.HistoryEntry, name string) bool {
 	if kind, rest, ok := strings.Cut(name, "/"); ok && (kind == "groups" || kind == "apps" || kind == "hosts") {
 		name = rest
 	}
-	return name == "" || name == h.App || name == h.Group || name == h.Node ||
+	return name == h.App || name == h.Group || name == h.Node ||
 		h.Group != "" && strings.HasPrefix(h.Group, name+"/") || h.Key != nil && h.Key.String() == name
 }

@@ -1,0 +1,40 @@
+package reconciler
+
+import (
+	"testing"
+
+	"locktide.dev/schema"
+)
+
+func TestPullRequest(t *testing.T) {
+	for subject, want := range map[string]string{
+		"Merge pull request #12 from acme/cart":                  "#12",
+		"Merge pull request 'Cart 2.4 (again)' (#7) from x into": "#7",
+		"Cart 2.4 (#34)":                   "#34",
+		"Cart 2.4 (!34)":                   "!34",
+		"Merged in cart (pull request #5)": "#5",
+		"Merged PR 99: cart":               "#99",
+		"Cart #12":                         "",
+		"(#1) cart":                        "",
+		"":                                 "",
+	} {
+		if got := pullRequest(subject); got != want {
+			t.Errorf("%q: %q, want %q", subject, got, want)
+		}
+	}
+}
+
+func TestEveryChangeIsAttributed(t *testing.T) {
+	got := attributed([]schema.HistoryEntry{
+		{Writer: "locktide", What: "put a commit in force", Commit: "c1", Author: "ada", Pull: "#3"},
+		{Writer: "locktide", What: "stage", Commit: "c1"},
+		{Writer: "foreign", What: "registered version 3"},
+		{Writer: "foreign", What: "registered version 4", Author: "token 17"},
+		{Writer: "operator eve", What: "brake"},
+	})
+	for i, want := range []string{"ada #3", "ada #3", UnknownWriter + " ", "token 17 ", " "} {
+		if have := got[i].Author + " " + got[i].Pull; have != want {
+			t.Errorf("%s is attributed to %q, want %q", got[i].What, have, want)
+		}
+	}
+}
