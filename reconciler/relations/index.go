@@ -24,7 +24,8 @@ type Definitions struct {
 	fleet *schema.Fleet
 
 	teamApps, usedBy                       map[string][]string // -> apps
-	stageGroups, datacenterGroups          map[string][]string // -> groups
+	appGroups, stageGroups                 map[string][]string // -> groups
+	datacenterGroups                       map[string][]string // -> groups
 	poolGroups, routeGroups                map[string][]string // -> groups
 	groupRoutes, domainRoutes, proxyRoutes map[string][]string // -> routes
 	poolHosts, rackHosts, datacenterHosts  map[string][]string // -> hosts
@@ -32,7 +33,7 @@ type Definitions struct {
 
 // Of gives the relations of definitions; f must not change any more.
 func Of(f *schema.Fleet) *Definitions {
-	d := &Definitions{fleet: f, teamApps: map[string][]string{}, usedBy: map[string][]string{}, stageGroups: map[string][]string{},
+	d := &Definitions{fleet: f, teamApps: map[string][]string{}, usedBy: map[string][]string{}, appGroups: make(map[string][]string, len(f.Apps)), stageGroups: map[string][]string{},
 		datacenterGroups: map[string][]string{}, poolGroups: map[string][]string{}, routeGroups: make(map[string][]string, len(f.Routes)),
 		groupRoutes: make(map[string][]string, len(f.Groups)), domainRoutes: make(map[string][]string, len(f.Routes)), proxyRoutes: map[string][]string{},
 		poolHosts: map[string][]string{}, rackHosts: map[string][]string{}, datacenterHosts: map[string][]string{}}
@@ -43,6 +44,7 @@ func Of(f *schema.Fleet) *Definitions {
 		}
 	}
 	for name, g := range f.Groups {
+		add(d.appGroups, g.App, name)
 		add(d.stageGroups, g.Stage, name)
 		add(d.datacenterGroups, g.Datacenter, name)
 		add(d.poolGroups, g.Placement.Pool, name)
@@ -82,7 +84,7 @@ func (d *Definitions) targets(t schema.Target) []string {
 		return []string{t.Group}
 	}
 	var out []string
-	for _, name := range d.fleet.Apps[t.App].Groups {
+	for _, name := range d.appGroups[t.App] {
 		if d.fleet.Groups[name].Stage == cmp.Or(t.Stage, "prod") {
 			out = append(out, name)
 		}
@@ -120,7 +122,7 @@ func (x *Index) step(kind, name, next string) []string {
 	f := x.fleet
 	switch kind + " " + next {
 	case Apps + " " + Groups:
-		return f.Apps[name].Groups
+		return x.appGroups[name]
 	case Apps + " " + Teams:
 		return some(f.Apps[name].Owner)
 	case Groups + " " + Apps:
