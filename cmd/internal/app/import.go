@@ -202,15 +202,15 @@ func (e *engine) baseline(ctx context.Context, o cli.ImportOptions, trial string
 		return nil, err
 	}
 	rules := map[string]bool{}
-	for _, r := range policy.Builtin(policy.Config{}) {
-		rules[r.Code()] = true
+	for _, code := range policy.Codes() {
+		rules[code] = true
 	}
 	users, err := e.renderer("").Render(ctx, os.DirFS(trial))
 	if err != nil {
 		return nil, err
 	}
 	for _, r := range users.Rules {
-		rules[r.Code()] = true
+		rules[r.Code] = true
 	}
 	ours := map[schema.Ref]bool{}
 	for _, item := range r.Defined {
