@@ -35,7 +35,7 @@ demo: deps servers build ## A commit becomes a served route, on real Nomad, Cons
 	bin/locktide dev --demo
 
 .PHONY: test
-test: deps engine tools build test-core test-real ## Everything that CI checks
+test: deps engine tools build test-core test-fuzz test-real ## Everything that CI checks
 
 .PHONY: test-core
 test-core: tools ## Vet, and the tests that need no server
@@ -48,6 +48,10 @@ test-core: tools ## Vet, and the tests that need no server
 	echo '== random histories'; go test -count=1 -timeout 20m -run '^TestHistories' ./reconciler -histories 2000; \
 	if [ -n "$$race" ]; then echo '== tests without servers, race detector (a failed test is run again and shown)'; \
 		bin/gotestsum --format pkgname --rerun-fails=2 --rerun-fails-max-failures=6 --packages="$$(echo $$race)" -- -race -timeout 10m; fi
+
+.PHONY: test-fuzz
+test-fuzz: # Every decoder meets some inputs that nobody thought of.
+	@.ci/fuzz 2s
 
 .PHONY: test-real
 test-real: tools ## The tests on real servers (RUN=pattern, a failed test is run again and shown)
@@ -92,10 +96,7 @@ histories: ## Random histories of whole fleets; those that fail are kept (HISTOR
 
 .PHONY: fuzz
 fuzz: ## Every fuzz target for a while (FUZZTIME=30s)
-	@set -e; for dir in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -r -n1 dirname | sort -u); do \
-		for name in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -d' ' -f2); do \
-			echo "== $$dir $$name"; go test $$dir -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME); \
-		done; done
+	@.ci/fuzz $(FUZZTIME)
 
 .PHONY: bench
 bench: deps servers build ## Benchmarks as a table, on a real Nomad
