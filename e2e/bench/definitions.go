@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,8 +98,11 @@ func synthetic(ctx context.Context, dir string, size fixtures.Synthetic, t *tabl
 		return err
 	}
 	t.add("render of a change in the library", short(took), fmt.Sprintf("%d units evaluated, %d definitions changed", r.Evaluated, len(r.Changed)))
-	runtime.GC()
-	t.add("memory of this process", resident(), "resident, with the fleet, its positions and the Git objects")
+	peak := resident()
+	debug.FreeOSMemory()
+	t.add("memory of this process", resident(), "resident, with the session, the fleet, its positions and the Git objects; "+peak+" right after that change")
+	runtime.KeepAlive(session)
+	runtime.KeepAlive(source)
 	return nil
 }
 
