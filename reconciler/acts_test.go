@@ -3,11 +3,13 @@ package reconciler_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"locktide.dev/drivers"
 	"locktide.dev/drivers/memory"
+	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
 
@@ -20,23 +22,19 @@ func commit(f schema.Fleet) act { return func(p *play) { p.git.commit(f) } }
 func runs(p *play) {
 	p.t.Helper()
 	tip := fmt.Sprintf("c%d", p.git.tip)
-	p.until(4*time.Hour, tip+" runs", func() bool { return p.onCommit(tip)() && len(p.loop.Report().Partitions) == 0 })
+	p.until(time.Hour, tip+" runs", func() bool { return p.onCommit(tip)() && len(p.loop.Report().Partitions) == 0 })
 }
 
-// stands waits until no rollout moves any more, for one of the reasons.
-func stands(codes ...string) act {
-	return waits("it stands", func(p *play) bool {
-		for _, c := range codes {
-			if p.world.waits(c) {
-				return true
-			}
-		}
-		return false
+// stands waits until something waits for a reason and nothing goes back any more.
+func stands(code string) act {
+	return waits("it stands: "+code, func(p *play) bool {
+		back := slices.ContainsFunc(p.loop.Report().Partitions, func(x schema.PartitionReport) bool { return x.Phase == rollout.PhaseBack })
+		return !back && p.world.waits(code)
 	})
 }
 
 func waits(what string, ok func(p *play) bool) act {
-	return func(p *play) { p.t.Helper(); p.until(4*time.Hour, what, func() bool { return ok(p) }) }
+	return func(p *play) { p.t.Helper(); p.until(time.Hour, what, func() bool { return ok(p) }) }
 }
 
 func pass(d time.Duration) act { return func(p *play) { p.pass(d) } }
@@ -145,7 +143,8 @@ func (p *play) overrun() string {
 				continue
 			}
 			most, left := mayBeOut(x), x.Others+touched-passed
-			if left < x.Want-most || x.Others < min(1, x.Want-1) {
+			noRoom := x.Object.Paced.NoSurge && touched == 1 // going back, down to the last one
+			if left < x.Want-most && !noRoom || x.Others < min(1, x.Want-1) {
 				return fmt.Sprintf("%s: %d members of %s were taken, %d of them passed, and %d of %d are left; at most %d may be out",
 					x.At.Format(time.TimeOnly), touched, x.Key, passed, x.Others, x.Want, most)
 			}

@@ -255,7 +255,7 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 		items = r.Origin
 	}
 	why := schema.Reason{Code: schema.WaitQuarantine, Message: "it was " + r.Phase, Next: "a commit that changes it, or locktide retry " + id}
-	ref := refused{Apps: r.Apps, Set: setOf(items, func(i rollout.Item) schema.Item { return i.Item })}
+	ref := refused{Apps: r.Apps, Set: setOf(plain(items))}
 	if v := r.Verdict; v != nil {
 		why.Message = fmt.Sprintf("%s: gate %s of %s: %s", r.Phase, v.Gate, v.Group, v.Why)
 		ref.Verdict = *v
@@ -289,7 +289,8 @@ func (l *Loop) remember(app, commit string, now time.Time) {
 	if len(goods) > 0 && sameSnapshot(goods[0].Snapshot, g.Snapshot) {
 		return
 	}
-	l.setGoods(app, append([]good{g}, goods[:min(len(goods), 2)]...))
+	older := slices.DeleteFunc(slices.Clone(goods), func(o good) bool { return sameSnapshot(o.Snapshot, g.Snapshot) })
+	l.setGoods(app, append([]good{g}, older[:min(len(older), 2)]...))
 }
 
 // index enters an object of the target under its owning app, or takes it out.

@@ -3,6 +3,8 @@ package reconciler_test
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +49,18 @@ func (d *daemon) stop() {
 	if err := <-d.ended; err != nil {
 		d.p.t.Error(err)
 	}
+}
+
+// knows says whether it has read all backends: what it refuses then stands.
+func (d *daemon) knows() bool {
+	return !slices.ContainsFunc(d.loop.Report().Backends, func(b schema.Backend) bool { return b.ReadAt.IsZero() || b.Unlearned != "" })
+}
+
+// audited says whether a command was taken up since.
+func (d *daemon) audited(c schema.Command, since time.Time) bool {
+	return slices.ContainsFunc(d.loop.History(since), func(h schema.HistoryEntry) bool {
+		return h.Writer == "operator ada" && strings.HasPrefix(h.What, c.Verb+" "+c.Target) && !strings.HasPrefix(h.Outcome, "refused")
+	})
 }
 
 func (d *daemon) die() {

@@ -145,7 +145,7 @@ func (l *Loop) pinHead() {
 			continue
 		}
 		for _, g := range st.goods[p.App] {
-			if string(goodID(g)) != p.Value {
+			if string(snapshotID(g.Snapshot)) != p.Value {
 				continue
 			}
 			for k, w := range st.head {
@@ -162,10 +162,10 @@ func (l *Loop) pinHead() {
 	}
 }
 
-func goodID(g good) schema.Digest {
-	lines := make([]string, 0, len(g.Snapshot))
-	for _, k := range sortKeys(g.Snapshot) {
-		lines = append(lines, k.String()+" "+string(g.Snapshot[k].Digest))
+func snapshotID(s schema.Snapshot) schema.Digest {
+	lines := make([]string, 0, len(s))
+	for _, k := range sortKeys(s) {
+		lines = append(lines, k.String()+" "+string(s[k].Digest))
 	}
 	return schema.DigestOf([]byte(strings.Join(lines, "\n")))
 }
@@ -304,8 +304,9 @@ func hasApp(f *schema.Fleet, name string) bool {
 	return ok
 }
 
-// rollback pins an app to the nth last good snapshot that differs from what
-// it is driven at. It needs neither Git nor a render.
+// rollback pins an app to the nth last good snapshot that differs from what it
+// is driven at, or, rolled back already, from what that went away from. It
+// needs neither Git nor a render.
 func (l *Loop) rollback(p schema.Pin, n int, preview bool) schema.Answer {
 	st := &l.st
 	p.Group = ""
@@ -315,14 +316,18 @@ func (l *Loop) rollback(p schema.Pin, n int, preview bool) schema.Answer {
 			current[k] = e
 		}
 	}
+	p.Left = snapshotID(current)
+	if pinned := st.pins[p.App]; pinned.What == pinRollback { // asked for twice, it goes to the same place
+		p.Left = pinned.Left
+	}
 	for _, g := range st.goods[p.App] {
-		if sameSnapshot(g.Snapshot, current) {
+		if snapshotID(g.Snapshot) == p.Left {
 			continue
 		}
 		if n--; n > 0 {
 			continue
 		}
-		p.What, p.Value = pinRollback, string(goodID(g))
+		p.What, p.Value = pinRollback, string(snapshotID(g.Snapshot))
 		details, missing := l.wayBack(g, current)
 		if missing != "" {
 			return refuse("the journal does not hold the body of %s that was good at %s", missing, g.At.UTC().Format(time.RFC3339))

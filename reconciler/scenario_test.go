@@ -257,25 +257,24 @@ func (p *play) until(limit time.Duration, what string, ok func() bool) {
 }
 
 // do has an operator ask until a daemon answers that lives on: an answer of
-// one that died never came. What the dead one did is refused as done already.
+// one that died never came, and the timeline tells whether it was taken up.
 func (p *play) do(c schema.Command) {
 	p.t.Helper()
-	lost, refused := false, 0
+	lost, asked := false, time.Now()
 	for range 60 {
 		d := p.lead()
-		if d == nil {
+		if d == nil || !d.knows() {
 			p.pass(time.Second)
 			continue
+		}
+		if lost && d.audited(c, asked) {
+			return
 		}
 		a := p.try(c)
 		switch {
 		case d.dead.Load():
 			lost = true
-		case a.OK:
-			return
-		case lost && refused < 3: // it may not have read anything yet
-			refused++
-		case lost:
+		case a.OK, lost: // refused, because it is done
 			return
 		default:
 			p.t.Fatalf("it died %v; %s %s: %s; %s", p.plan, c.Verb, c.Target, a.Message, a.Next)
@@ -299,7 +298,9 @@ func (p *play) ending() ending {
 			p.t.Fatal(err)
 		}
 		for group, ids := range serving {
-			say("%d of %s serve", len(ids), group)
+			if b.Passing(group) > 0 { // a proxy may keep what it knew of one that is gone
+				say("%d of %s serve", len(ids), group)
+			}
 		}
 		for _, x := range b.Lives() {
 			if !x.Ends {

@@ -30,3 +30,34 @@ func TestScenariosOfRollouts(t *testing.T) {
 		"freezes":                              {first: shop("1", onFailure("freeze")), script: []act{fails("2@1", rots), commit(shop("2", onFailure("freeze"))), stands(schema.WaitFailed), pass(5 * time.Minute)}},
 	})
 }
+
+// Ways to pace a rollout.
+func TestScenariosOfPacing(t *testing.T) {
+	waits := paced(func(p *schema.Pacing) {
+		zero := schema.Duration(0)
+		p.Wait, p.TailWait = schema.Duration(20*time.Second), &zero
+	})
+	batches := paced(func(p *schema.Pacing) { p.Batches = []schema.Share{{Percent: 10}, {Percent: 50}} })
+	storage := func(g *schema.Group) { g.Tier = "storage" }
+	forward := paced(func(p *schema.Pacing) { p.ForwardOnly = true })
+	static := func(g *schema.Group) { g.Ports = map[string]schema.Port{"http": {Static: 80}} }
+	little := paced(func(p *schema.Pacing) {
+		d := schema.Duration(10 * time.Second)
+		p.Bake, p.Gates = &d, map[string]schema.Gate{"errors": {Kind: schema.GateCompare, BakeLimit: schema.Duration(time.Minute)}}
+	})
+	enumerate(t, map[string]scenario{
+		"wait, and none in the tail": {first: shop("1", waits), script: []act{commit(shop("2", waits)), runs}},
+		"batches of a list":          {first: shop("1", batches, counted(8)), script: []act{commit(shop("2", batches, counted(8))), runs}},
+		"storage, one at a time":     {first: shop("1", storage), script: []act{commit(shop("2", storage)), runs}},
+		"storage goes back":          {first: shop("1", storage), script: []act{fails("2@2", rots), commit(shop("2", storage)), stands(schema.WaitQuarantine)}},
+		"forward only":               {first: shop("1", forward), script: []act{fails("2@1", rots), commit(shop("2", forward)), stands(schema.WaitFailed), pass(5 * time.Minute)}},
+		"static ports":               {first: shop("1", static), script: []act{commit(shop("2", static)), runs}},
+		"static ports go back":       {first: shop("1", static), script: []act{fails("2@3", crashes), commit(shop("2", static)), stands(schema.WaitQuarantine)}},
+		"too little data":            {first: shop("1", little), script: []act{gates(schema.GateTooLittle), commit(shop("2", little)), stands(schema.WaitFailed)}},
+		"a late start":               {first: shop("1"), script: []act{fails("2", memory.Behaviour{Start: 40 * time.Second}), commit(shop("2")), runs}},
+		"a first release that fails": {script: []act{fails("1@1", rots), commit(shop("1")), (*play).begin, stands(schema.WaitFailed), pass(5 * time.Minute)}},
+		"every second member":        {first: shop("1", half), script: []act{commit(shop("2", half)), runs}},
+	})
+}
+
+var half = paced(func(p *schema.Pacing) { p.MaxUnavailable = schema.Share{Percent: 50} })

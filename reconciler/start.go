@@ -120,14 +120,22 @@ func (l *Loop) explainAwait(a schema.Await) {
 }
 
 // setOf identifies what a partition would bring about.
-func setOf[T any](items []T, item func(T) schema.Item) schema.Digest {
-	var lines []string
+func setOf(items []schema.Item) schema.Digest {
+	lines := make([]string, 0, len(items))
 	for _, it := range items {
-		i := item(it)
-		lines = append(lines, i.Key.String()+" "+string(i.To.Digest))
+		lines = append(lines, it.Key.String()+" "+string(it.To.Digest))
 	}
 	slices.Sort(lines)
 	return schema.DigestOf([]byte(strings.Join(lines, "\n")))
+}
+
+// plain gives a rollout's items as a plan has them.
+func plain(items []rollout.Item) []schema.Item {
+	out := make([]schema.Item, 0, len(items))
+	for _, it := range items {
+		out = append(out, it.Item)
+	}
+	return out
 }
 
 // mayStart gives why a partition has to wait, or a zero Reason; overlaps are
@@ -140,7 +148,7 @@ func (l *Loop) mayStart(p schema.Partition, overlaps []string, planned map[strin
 	if !st.leading {
 		return schema.Reason{Code: schema.WaitLease, Message: "another daemon holds the lease: " + st.holder}
 	}
-	if r, ok := st.refused[p.ID]; ok && r.Set == setOf(p.Items, func(i schema.Item) schema.Item { return i }) {
+	if r, ok := st.refused[p.ID]; ok && r.Set == setOf(p.Items) {
 		return r.Why
 	}
 	for _, it := range p.Items {
@@ -167,6 +175,9 @@ func (l *Loop) mayStart(p schema.Partition, overlaps []string, planned map[strin
 		}
 	}
 	for _, id := range overlaps {
+		if r := st.rollouts[id]; r.Back && setOf(plain(r.Origin)) == setOf(p.Items) {
+			return schema.Reason{Code: schema.WaitOrder, Message: "it goes back: " + r.Verdict.Why, Next: "a commit that changes it, or locktide retry " + p.ID + " once it is back"}
+		}
 		if l.queued(st.rollouts[id]) {
 			return schema.Reason{Code: schema.WaitOrder, Message: "the running rollout of " + id + " is to end first (supersede: queue)"}
 		}

@@ -125,6 +125,7 @@ type Pin struct {
 	Until   time.Time `json:"until,omitzero"`    // alerts, never flips
 	Commit  string    `json:"commit,omitempty"`  // in force when it was set
 	Fleet   Digest    `json:"fleet,omitempty"`   // stored definitions of that commit: what it covers stays as they say
+	Left    Digest    `json:"left,omitempty"`    // rollback: the snapshot that it went away from
 	Waiting string    `json:"waiting,omitempty"` // newer commit, which waits
 }
 

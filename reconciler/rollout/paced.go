@@ -273,11 +273,13 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 		t.why(it, schema.WaitBatch, fmt.Sprintf("batch %d: %d of %d new members are not passing yet (%s %s)", it.Round, unready, len(g.on), slow.ID, orElse(slow.Why, "starting")), "")
 		return nil
 	}
-	if it.Bastions > 0 && !t.r.Back && !t.g.noGate {
+	waived := t.r.waived(t.s, t.now)
+	it.Proven = it.Proven || it.Bastions > 0 && waived
+	if it.Bastions > 0 && !t.r.Back && !t.g.noGate && !waived {
 		if v, ok := t.prove(it, g); !ok {
 			return v
 		}
-	} else if ready.After(t.now) && !t.r.waived(t.s, t.now) {
+	} else if ready.After(t.now) && !waived {
 		t.wake(ready)
 		t.why(it, schema.WaitSoak, fmt.Sprintf("batch %d passes; it has to until %s", it.Round, ready.UTC().Format(time.TimeOnly)), "")
 		return nil
@@ -380,11 +382,13 @@ func (t *turn) accept(it *Item, g group) {
 	}
 }
 
-// retryMembers has failed members placed anew.
+// retryMembers has failed members placed anew; those that have time left to
+// start are not among them.
 func (t *turn) retryMembers(it *Item, g group) bool {
 	var ids []string
 	for _, m := range g.on {
-		if m.Failed || m.Restarts > 0 || !good(*it.Paced, m) {
+		late := !t.now.Before(ref(it, m).Add(startTimeout(*it.Paced)))
+		if m.Failed || m.Restarts > 0 || late && !good(*it.Paced, m) {
 			ids = append(ids, m.ID)
 		}
 	}

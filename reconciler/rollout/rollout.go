@@ -68,7 +68,7 @@ type Item struct {
 	Baked    time.Duration   `json:"baked,omitempty"`    // how long they served, by readings
 	BakeFrom time.Time       `json:"bake_from,omitzero"` // first reading that showed all of them in rotation
 	BakedTo  time.Time       `json:"baked_to,omitzero"`  // last reading that counted
-	Proven   bool            `json:"proven,omitempty"`   // baked, and every gate passed
+	Proven   bool            `json:"proven,omitempty"`   // baked, and every gate passed; or break-glass set that aside
 	Waived   bool            `json:"waived,omitempty"`   // continue: the gates of this batch are set aside
 	StagedAt time.Time       `json:"staged_at,omitzero"` // last write that started a batch
 	Fence    time.Time       `json:"fence,omitzero"`     // only readings that are newer say something

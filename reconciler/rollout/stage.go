@@ -33,6 +33,7 @@ func (t *turn) stage(it *Item, g group) {
 	a.Charge.Opens = !t.r.Back
 	surge := !p.NoSurge && !p.System && !it.NoRoom && (p.Pacing.Surge == nil || *p.Pacing.Surge > 0)
 	most := window(p, b, it, len(off))
+	it.Proven = it.Proven || t.r.waived(t.s, t.now)
 	if it.Bastions = t.bastions(it, g); it.Bastions > 0 {
 		it.Smoked, it.Baked, it.BakeFrom, it.BakedTo = false, 0, time.Time{}, time.Time{}
 		if surge && b.Fits(always) {
