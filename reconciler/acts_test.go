@@ -124,46 +124,26 @@ func releaseOf(o schema.Object) string {
 	return release
 }
 
-// overrun names the first instant at which the backend took members beyond the
-// capacity rule, by its own log: members that were out already cost nothing.
-func (p *play) overrun() string {
+// judged are the invariants that hold for every scenario, by the backend's log.
+var judged = map[string]func(*record) string{"P1 capacity": capacityKept, "P4 floor": floorKept, "P15 no lost update": conditional,
+	"P28 routes": routesLead, "P30 two versions": twoVersions}
+
+// broken names what breaks an invariant.
+func (p *play) broken() string {
+	r := &record{}
 	for _, b := range p.backends() {
-		lives := b.Lives()
-		for i := 0; i < len(lives); {
-			x, touched, passed := lives[i], 0, 0
-			for ; i < len(lives) && lives[i].At.Equal(x.At) && lives[i].Key == x.Key; i++ {
-				if lives[i].Ends {
-					x, touched = lives[i], touched+1
-					if x.Passing {
-						passed++
-					}
-				}
-			}
-			if passed == 0 || x.Want == 0 {
-				continue
-			}
-			most, left := mayBeOut(x), x.Others+touched-passed
-			noRoom := x.Object.Paced.NoSurge && touched == 1 // going back, down to the last one
-			if left < x.Want-most && !noRoom || x.Others < min(1, x.Want-1) {
-				return fmt.Sprintf("%s: %d members of %s were taken, %d of them passed, and %d of %d are left; at most %d may be out",
-					x.At.Format(time.TimeOnly), touched, x.Key, passed, x.Others, x.Want, most)
-			}
+		r.writes = append(r.writes, b.Writes()...)
+	}
+	slices.SortStableFunc(r.writes, func(a, b memory.Write) int { return a.At.Compare(b.At) })
+	for name, judge := range judged {
+		if name == "P1 capacity" && p.s.noRoom {
+			continue
+		}
+		if what := judge(r); what != "" {
+			return name + ": " + what
 		}
 	}
 	return ""
-}
-
-// mayBeOut is the capacity rule with the share of a rollback.
-func mayBeOut(x memory.Life) int {
-	pacing := x.Object.Paced.Pacing
-	most := max(pacing.MaxUnavailable.Of(x.Want), x.Want*33/100)
-	for _, share := range pacing.Batches {
-		most = max(most, share.Of(x.Want))
-	}
-	if x.Object.Paced.Storage {
-		most = 1
-	}
-	return max(1, min(most, x.Want/2))
 }
 
 // shop is a fleet of one app of four members.

@@ -2,6 +2,7 @@ package reconciler_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -136,6 +137,9 @@ const staleness = 12 * time.Second // of a reading, with its way
 // shareOf gives how many of n members a write may have out.
 func (r *record) shareOf(w memory.Write, n int) int {
 	share := 33 // going back
+	if w.Pacing != nil {
+		share = max(share, w.Pacing.MaxUnavailable.Percent)
+	}
 	if w.Pacing != nil && len(w.Pacing.Batches) > 0 {
 		share = 50
 	}
@@ -363,15 +367,25 @@ func onlyOurs(r *record) string {
 	return ""
 }
 
-// routesLead: no route stands whose job we stopped.
+// routesLead: no route stands whose job we stopped, unless it moved: another
+// one of its app is whole.
 func routesLead(r *record) string {
-	routed := map[string]bool{}
+	routed, whole := map[string]bool{}, map[schema.Key]string{}
 	for _, w := range r.writes {
-		if w.Key.Kind == memory.KindRoute {
+		switch {
+		case w.Key.Kind == memory.KindRoute:
 			routed[w.Key.Name] = w.Verb != schema.VerbDelete
+			continue
+		case w.Verb == schema.VerbPark:
+			whole[w.Key] = appOf(w.Group)
+			continue
+		case w.Key.Kind != memory.KindJob || w.Verb != schema.VerbDelete:
+			continue
 		}
+		delete(whole, w.Key)
+		moved := slices.Contains(slices.Collect(maps.Values(whole)), appOf(w.Group))
 		unrouted := slices.ContainsFunc(r.foreign, func(m meddling) bool { return m.Do == "unroute" && m.App == appOf(w.Group) && m.At.Before(w.At) })
-		if w.Key.Kind == memory.KindJob && w.Verb == schema.VerbDelete && routed[appOf(w.Group)] && !unrouted {
+		if routed[appOf(w.Group)] && !unrouted && !moved {
 			return about(w) + "while its route stands"
 		}
 	}

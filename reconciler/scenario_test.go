@@ -25,6 +25,7 @@ type scenario struct {
 	first  schema.Fleet // runs before appends are counted; none: they are counted from the first start
 	far    bool         // datacenter dc2 is another backend, named far
 	pair   bool         // two daemons on one journal: the other one takes over
+	noRoom bool         // going back without room for a surge takes one member beyond capacity
 	config func(c *reconciler.Config)
 	script []act
 }
@@ -183,7 +184,7 @@ func (s scenario) play(t *testing.T, crashes []boundary) (out ending) {
 		p.counting(false)
 		p.pass(2 * time.Minute)
 		out = p.ending()
-		if problem := p.overrun(); problem != "" {
+		if problem := p.broken(); problem != "" {
 			t.Errorf("it died %v: %s\n%s", crashes, problem, out.tail())
 		}
 	})

@@ -45,14 +45,14 @@ func TestScenariosOfOperators(t *testing.T) {
 		"approval of a stage": {first: shop("1"), script: []act{commit(staged("2")), approves("stage"), runs}},
 		"observing, then resumed": {config: func(c *reconciler.Config) { c.Resume = false }, script: []act{commit(shop("1")), (*play).begin, pass(time.Minute),
 			asks("resume all"), runs}},
-		"adopts a route": {script: []act{theirs(apiRoute), commit(shop("1")), (*play).begin, stands(schema.WaitForeign), asks("adopt " + apiRoute.String()), runs}},
-		"adopts a job":   {script: []act{theirs(apiJob), commit(shop("1")), (*play).begin, stands(schema.WaitForeign), asks("adopt " + apiJob.String()), runs}},
+		"adopts a route": {script: []act{stranger(apiRoute), commit(shop("1")), (*play).begin, stands(schema.WaitForeign), asks("adopt " + apiRoute.String()), runs}},
+		"adopts a job":   {script: []act{stranger(apiJob), commit(shop("1")), (*play).begin, stands(schema.WaitForeign), asks("adopt " + apiJob.String()), runs}},
 		"repairs a stopped job when asked": {first: shop("1"), script: []act{stopped, waits("drift", func(p *play) bool { return p.loop.Report().Health == "DRIFTED" }),
 			asks("repair " + apiGroup), runs}},
 	})
 }
 
-func theirs(k schema.Key) act {
+func stranger(k schema.Key) act {
 	return func(p *play) {
 		p.back.PutForeign(schema.Object{Key: k, Spec: []byte(`{"theirs":true}`), Digest: "sha256:theirs"})
 	}

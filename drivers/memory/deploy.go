@@ -244,40 +244,22 @@ func (d *Driver) newAlloc(j *job, o schema.Object, slot int, now time.Time) *all
 	if j.system() {
 		a.index = 0
 	}
-	d.lives = append(d.lives, Life{At: now, Key: o.Key, Member: a.id, Slot: slot, Object: o, Others: d.passing(j, now), Want: j.want()})
+	d.lives = append(d.lives, Life{At: now, Key: o.Key, Member: a.id, Slot: slot, Object: o})
 	return a
 }
 
 // drop stops members.
 func (d *Driver) drop(j *job, now time.Time, which func(*alloc) bool) {
-	var gone []*alloc
 	j.allocs = slices.DeleteFunc(j.allocs, func(a *alloc) bool {
-		if which(a) {
-			gone = append(gone, a)
-			return true
+		goes := which(a)
+		if goes {
+			d.lives = append(d.lives, Life{At: now, Key: a.object.Key, Member: a.id, Slot: a.slot, Object: a.object, Ends: true})
 		}
-		return false
+		return goes
 	})
-	for _, a := range gone {
-		_, passed, _ := d.state(a, now)
-		d.lives = append(d.lives, Life{At: now, Key: a.object.Key, Member: a.id, Slot: a.slot, Object: a.object, Ends: true, Passing: passed,
-			Others: d.passing(j, now), Want: j.want()})
-	}
 }
 
 func (a *alloc) is(b *alloc) bool { return a == b }
-
-// want is how many members the job is to have, at least.
-func (j *job) want() int {
-	p := j.object.Paced
-	switch {
-	case j.stopped:
-		return 0
-	case p == nil || p.System || p.Autoscaled:
-		return j.count
-	}
-	return min(j.count, p.Count)
-}
 
 // system jobs have one member on every node, and no count.
 func (j *job) system() bool { return j.object.Paced != nil && j.object.Paced.System }

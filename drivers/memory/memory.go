@@ -111,15 +111,12 @@ type Turnout struct {
 // Life is the start or the end of one member, as the backend's own log keeps
 // it for oracles.
 type Life struct {
-	At      time.Time
-	Key     schema.Key
-	Member  string
-	Slot    int           // name index, or the node of a system job
-	Object  schema.Object // that it was started from
-	Ends    bool          // it is stopped; else it is started
-	Passing bool          // it passed right before its end
-	Others  int           // passing members right after
-	Want    int           // desired members: the lower of what was told last and what the object says; 0: the job is stopped
+	At     time.Time
+	Key    schema.Key
+	Member string
+	Slot   int           // name index, or the node of a system job
+	Object schema.Object // that it was started from
+	Ends   bool
 }
 
 // Faults are what goes wrong on purpose.
