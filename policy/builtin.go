@@ -83,6 +83,7 @@ func table(cfg Config) []*rule {
 		{code: "team-reads", kind: groups, teams: true, check: each(teamReads)},
 		{code: "team-service", kind: groups, teams: true, check: each(teamService)},
 		{code: "template-restarts-all", kind: groups, check: each(templateRestarts)},
+		{code: "window-invalid", kind: "stages", check: one(windowInvalid)},
 	}
 	for _, kind := range []string{"hosts", "pools", "stages", "teams", "exceptions", "defaults"} {
 		rows = append(rows, &rule{code: "team-ownership", kind: kind, teams: true, check: one(platformOnly(kind))})

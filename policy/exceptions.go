@@ -83,7 +83,7 @@ func (es exceptions) covers(f schema.Finding) string {
 		if exact && p.name >= name {
 			break
 		}
-		if Match(p.refs, string(f.Ref)) {
+		if schema.Match(p.refs, string(f.Ref)) {
 			return p.name
 		}
 	}

@@ -122,29 +122,6 @@ func Both(before, now []*Rule) []*Rule {
 	return out
 }
 
-// Match says whether s fits pattern, in which * stands for any characters. It
-// takes at most len(pattern) x len(s) steps, whatever the pattern.
-func Match(pattern, s string) bool {
-	p, i := 0, 0
-	star, from := -1, 0 // the last * and what it has taken so far
-	for i < len(s) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, from = p, i
-			p++
-		case p < len(pattern) && pattern[p] == s[i]:
-			p++
-			i++
-		case star >= 0:
-			from++
-			p, i = star+1, from
-		default:
-			return false
-		}
-	}
-	return strings.Trim(pattern[p:], "*") == ""
-}
-
 func matchAny(patterns []string, s string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return Match(p, s) })
+	return slices.ContainsFunc(patterns, func(p string) bool { return schema.Match(p, s) })
 }

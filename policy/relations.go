@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"locktide.dev/policy/calendar"
 	"locktide.dev/schema"
 )
 
@@ -45,6 +46,16 @@ func removeDefined(v *view, report report) {
 		if _, defined := definition(v.Fleet, ref); defined {
 			report(schema.Finding{Severity: schema.Deny, Ref: ref, Field: "remove",
 				Message: "it is named in remove and defined as well", Next: "take it out of remove, or delete its definition"})
+		}
+	}
+}
+
+// windowInvalid denies calendars that cannot be read: they would stop nothing.
+func windowInvalid(v *view, name string, report report) {
+	windows := v.Fleet.Stages[name].Windows
+	for _, window := range sortedKeys(windows) {
+		if why := calendar.Check(windows[window]); why != "" {
+			report(schema.Finding{Severity: schema.Deny, Field: "windows." + window, Message: why, Next: "see docs/policies.md for what a window looks like"})
 		}
 	}
 }

@@ -31,10 +31,11 @@ type Config struct {
 	Policy   policy.Config
 	Limits   ledger.Limits
 	Rotation rotation.Limits
-	Gates    Gates  // nil: none can be asked, and what asks one waits
-	Version  string // of the binary's compilers: a change is shown as Recompiled
-	Resume   bool   // repair at first contact instead of observing (dev)
-	Observe  bool   // never write, whatever was resumed
+	Gates    Gates                    // nil: none can be asked, and what asks one waits
+	Version  string                   // of the binary's compilers: a change is shown as Recompiled
+	Resume   bool                     // repair at first contact instead of observing (dev)
+	Windows  map[string]schema.Window // of all stages, beside the stages' own
+	Observe  bool                     // never write, whatever was resumed
 	// SecondPerson: what spends capacity (gates set aside, deletions over the
 	// cap) needs two people.
 	SecondPerson bool
@@ -261,11 +262,12 @@ func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
 	l.st.now, l.st.asked = now, 0
 	l.learnMarks(ctx, now)
 	l.observe(ctx, now)
+	l.openWindows(now)
 	l.replan(now)
 	l.repairDrift(now)
 	over := l.expire(now)
 	wants, wake := l.roll(now)
-	wake = earliest(wake, over)
+	wake = earliest(earliest(wake, over), l.st.edge)
 	wake = earliest(wake, l.judge(ctx, now))
 	l.dispatch(ctx, wants, now)
 	l.serve(ctx, now)

@@ -137,6 +137,7 @@ type state struct {
 	planned     time.Time
 	lastPlan    schema.Plan
 	planDue     bool
+	edge        time.Time      // when a window opens or closes next
 	rules       []*policy.Rule // the users' own, of the commit in force
 	findings    []schema.Finding
 	frozen      []schema.Ref

@@ -87,6 +87,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	}
 	in.ByHand = l.byHand()
 	in.Before = l.snapshot(st.meta.Before)
+	in.Closed = l.closed(now)
 	return in
 }
 
@@ -107,6 +108,9 @@ func (l *Loop) kinds() map[schema.Kind]drivers.KindSpec {
 
 func (l *Loop) explainAwait(a schema.Await) {
 	why := schema.Reason{Code: schema.WaitApproval, Message: a.Why, Next: "locktide approve " + a.Digest.Short()}
+	if a.Rule == planner.RuleWindow {
+		why.Code, why.Next = schema.WaitWindow, "it opens by itself; sooner: "+why.Next
+	}
 	if text := a.Count(); text != "" {
 		why.Message += "; " + text
 	}

@@ -88,6 +88,7 @@ const (
 // Reason codes of waiting.
 const (
 	WaitApproval     = "AwaitsApproval"
+	WaitWindow       = "Window"
 	WaitBrake        = "Braked"
 	WaitObserve      = "Observing"
 	WaitBlind        = "Blind"

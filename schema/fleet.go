@@ -86,6 +86,31 @@ type Stage struct {
 	Order       int      `json:"order"`
 	Datacenters []string `json:"datacenters,omitempty"` // in rollout order
 	Approve     []string `json:"approve,omitempty"`
+	// When changes of its groups may start, by name.
+	Windows map[string]Window `json:"windows,omitempty"`
+}
+
+// Window is a calendar: no change that it covers starts within its spans or,
+// if it is open, outside of them. Empty lists cover everything.
+type Window struct {
+	Apps        []string `json:"apps,omitempty"` // patterns: shop.*
+	Tiers       []string `json:"tiers,omitempty"`
+	Datacenters []string `json:"datacenters,omitempty"`
+	Zone        string   `json:"zone,omitempty"` // Europe/Berlin; default UTC
+	Spans       []Span   `json:"spans,omitempty"`
+	Except      []string `json:"except,omitempty"` // YYYY-MM-DD: no span begins on these days
+	Open        bool     `json:"open,omitempty"`
+	Reason      string   `json:"reason,omitempty"`
+}
+
+// Span is a time of certain days, past midnight if To is not after From, or
+// one stretch of time.
+type Span struct {
+	Days  []string `json:"days,omitempty"`  // mon, tue ...; none: every day
+	From  string   `json:"from,omitempty"`  // 22:00
+	To    string   `json:"to,omitempty"`    // 06:00
+	Since string   `json:"since,omitempty"` // 2026-12-23T18:00
+	Until string   `json:"until,omitempty"`
 }
 
 // Team owns definitions by path and name pattern.

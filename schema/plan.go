@@ -1,5 +1,7 @@
 package schema
 
+import "time"
+
 import (
 	"fmt"
 	"strings"
@@ -51,10 +53,11 @@ type Item struct {
 // Await is a set of items that needs an operator's approval; Digest names it,
 // and an approval holds for every later set that is a subset of it.
 type Await struct {
-	Digest Digest   `json:"digest"`
-	Rule   string   `json:"rule"` // deletions, blast-radius, not-fast-forward, recompiled, stage
-	Why    string   `json:"why"`
-	Items  []string `json:"items"` // "<verb> <key> <to digest>", sorted
+	Digest Digest    `json:"digest"`
+	Rule   string    `json:"rule"` // deletions, blast-radius, not-fast-forward, recompiled, stage, window
+	Why    string    `json:"why"`
+	Items  []string  `json:"items"`          // "<verb> <key> <to digest>", sorted
+	Opens  time.Time `json:"opens,omitzero"` // rule window: when it needs no approval any more
 	// Need is how many people have to approve it (0: one), By who did so far.
 	Need int      `json:"need,omitempty"`
 	By   []string `json:"by,omitempty"`

@@ -14,6 +14,7 @@ func (s *state) await() {
 	s.holdAll(RuleNotFastForward, "the branch did not move forward: "+s.in.NotFastForward+" is no proven fast-forward", s.in.Forced)
 	s.holdAll(RuleRecompiled, "this version of locktide compiles unchanged definitions differently", s.in.Recompiled)
 	s.holdStages()
+	s.holdWindows()
 	if s.g.cap {
 		s.holdDeletions()
 	}

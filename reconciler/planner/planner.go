@@ -6,6 +6,8 @@
 package planner
 
 import (
+	"time"
+
 	"locktide.dev/drivers"
 	"locktide.dev/schema"
 )
@@ -24,6 +26,7 @@ const (
 	RuleNotFastForward = "not-fast-forward"
 	RuleRecompiled     = "recompiled"
 	RuleStage          = "stage"
+	RuleWindow         = "window"
 )
 
 // Wanted is one compiled object of the commit in force and its entry.
@@ -61,6 +64,8 @@ type Input struct {
 	// BlastGroups and BlastPercent bound what one plan may replace without
 	// approval; 0 means the default.
 	BlastGroups, BlastPercent int
+	// Closed are the windows in which changes may not start now, in order.
+	Closed []Closed
 	// Recompiled objects came out differently because the binary changed, not
 	// their definitions.
 	Recompiled map[schema.Key]bool
@@ -82,13 +87,23 @@ type Input struct {
 	Stages   map[string]schema.Stage
 	Observed map[schema.Ref]bool // groups of mode observe: what is of them is shown and not written
 	Uses     map[string][]string // app -> apps that it calls: an order when both are created
-	Formerly map[string]string   // former group name -> the group that it became
+	Groups   map[string]schema.Group
+	Apps     map[string]schema.App
+	Formerly map[string]string // former group name -> the group that it became
+}
+
+// Closed is a window that is closed until Opens.
+type Closed struct {
+	Name   string
+	Stage  string // "" is every stage
+	Window schema.Window
+	Opens  time.Time // zero: not in sight
 }
 
 // WithFleet gives in with what f says of stages, relations, tombstones and
 // renames.
 func (in Input) WithFleet(f *schema.Fleet) Input {
-	in.Stages = f.Stages
+	in.Stages, in.Groups, in.Apps = f.Stages, f.Groups, f.Apps
 	in.Uses = map[string][]string{}
 	for name, app := range f.Apps {
 		for used := range app.Uses {

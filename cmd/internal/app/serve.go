@@ -77,8 +77,13 @@ func (e *engine) loopConfig(cfg config.Config, b *backends) reconciler.Config {
 	for name, proxy := range cfg.Nginx {
 		rules.Serves[name] = proxy.Datacenters
 	}
+	windows := map[string]schema.Window{}
+	if w, err := cfg.Policy.Backup(); err == nil && w != nil { // the configuration was checked
+		windows["backup"] = *w
+	}
 	return reconciler.Config{
-		Owner: cfg.Owner, Drivers: b.drivers, Lease: b.lease,
+		Windows: windows,
+		Owner:   cfg.Owner, Drivers: b.drivers, Lease: b.lease,
 		Renderer: e.renderer(render.OnError(cfg.OnError)),
 		Policy:   rules,
 		Limits: ledger.Limits{Fleet: cfg.Limits.Rollouts, Datacenter: cfg.Limits.PerDatacenter, SlowStart: cfg.Limits.SlowStart,

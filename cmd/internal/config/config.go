@@ -5,6 +5,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,9 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"locktide.dev/policy/calendar"
+	"locktide.dev/schema"
 )
 
 // Config is the whole file.
@@ -146,7 +150,25 @@ type Limits struct {
 // Policy tunes the built-in rules.
 type Policy struct {
 	RawExec  []string          `yaml:"raw_exec"` // apps that may use raw_exec
-	Severity map[string]string `yaml:"severity"` // code: deny, warn or off
+	Severity map[string]string `yaml:"severity"` // code: deny, warn, next-change or off
+	// BackupWindow is when nothing of tier storage is changed, in all stages
+	// without a window "backup": "FROM-TO [ZONE]", or off; default 02:00-03:00.
+	BackupWindow string `yaml:"backup_window"`
+}
+
+// Backup gives the backup window; nil: it is off.
+func (p Policy) Backup() (*schema.Window, error) {
+	text := cmp.Or(p.BackupWindow, "02:00-03:00")
+	if text == "off" {
+		return nil, nil
+	}
+	span, zone, _ := strings.Cut(text, " ")
+	from, to, _ := strings.Cut(span, "-")
+	w := &schema.Window{Tiers: []string{"storage"}, Zone: zone, Spans: []schema.Span{{From: from, To: to}}, Reason: "backups of what stores data run"}
+	if why := calendar.Check(*w); why != "" {
+		return nil, fmt.Errorf("policy.backup_window %q: %s; want for example 02:00-03:00 Europe/Berlin, or off", text, why)
+	}
+	return w, nil
 }
 
 // Duration is a time span such as 30s.
@@ -334,7 +356,8 @@ func (c *Config) severities() error {
 			return fmt.Errorf("policy.severity.%s: want deny, warn, next-change or off, not %q", code, v)
 		}
 	}
-	return nil
+	_, err := c.Policy.Backup()
+	return err
 }
 
 // gates checks where gates get their data from.

@@ -1,0 +1,99 @@
+package planner
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"locktide.dev/schema"
+)
+
+// holdWindows holds what closed windows cover until they open. What goes back
+// to what was in force before does not wait: a revert is the way out.
+func (s *state) holdWindows() {
+	for _, w := range s.in.Closed {
+		var held []*change
+		for _, cs := range s.judged() {
+			if s.returns(cs) {
+				continue
+			}
+			if cs = s.covered(w, cs); !s.approved(cs) {
+				held = append(held, cs...)
+			}
+		}
+		why := "window " + w.Name + " is closed"
+		if w.Stage != "" {
+			why = fmt.Sprintf("window %s of stage %s is closed", w.Name, w.Stage)
+		}
+		if !w.Opens.IsZero() {
+			why += " until " + w.Opens.Format("2006-01-02 15:04 MST")
+		}
+		if w.Window.Reason != "" {
+			why += ": " + w.Window.Reason
+		}
+		if s.hold(RuleWindow, why, held); len(held) > 0 {
+			s.awaits[len(s.awaits)-1].Opens = w.Opens
+		}
+	}
+}
+
+// returns says whether a partition only takes back what came last.
+func (s *state) returns(cs []*change) bool {
+	return len(s.in.Before) > 0 && !slices.ContainsFunc(cs, func(c *change) bool {
+		before, ok := s.in.Before[c.Key]
+		return ok == c.deletes() || before.Digest != c.To.Digest
+	})
+}
+
+// covered gives the changes of a partition that a window covers. Configuration
+// waits with the instances unless others go on: they may read it.
+func (s *state) covered(w Closed, cs []*change) []*change {
+	var out, config []*change
+	rest := false
+	for _, c := range cs {
+		switch o := c.body(); {
+		case o.Layer == schema.LayerConfig:
+			config = append(config, c)
+		case slices.ContainsFunc(append([]string{o.Group}, o.Serves...), func(g string) bool { return s.covers(w, g, o) }):
+			out = append(out, c)
+		default:
+			rest = true
+		}
+	}
+	if rest || len(out) == 0 && !slices.ContainsFunc(config, func(c *change) bool { return s.coversApp(w, c.body()) }) {
+		return out
+	}
+	return append(out, config...)
+}
+
+// coversApp says whether a window covers any group of an object's app.
+func (s *state) coversApp(w Closed, o *schema.Object) bool {
+	for name, g := range s.in.Groups {
+		if len(o.Apps) > 0 && g.App == o.Apps[0] && s.covers(w, name, o) {
+			return true
+		}
+	}
+	return false
+}
+
+// covers says whether a window covers a group, which o belongs to or serves.
+func (s *state) covers(w Closed, group string, o *schema.Object) bool {
+	if group == "" {
+		return false
+	}
+	// The name tells of a group that is gone.
+	app, place, _ := strings.Cut(group, "/")
+	stage, datacenter, _ := strings.Cut(place, ".")
+	g, defined := s.in.Groups[group]
+	if defined {
+		app, stage, datacenter = g.App, g.Stage, g.Datacenter
+	}
+	tier := cmp.Or(g.Tier, s.in.Apps[app].Tier)
+	if o.Paced != nil && o.Paced.Storage {
+		tier = "storage"
+	}
+	among := func(list []string, name string) bool { return len(list) == 0 || slices.Contains(list, name) }
+	return (w.Stage == "" || w.Stage == stage) && among(w.Window.Tiers, tier) && among(w.Window.Datacenters, datacenter) &&
+		(len(w.Window.Apps) == 0 || slices.ContainsFunc(w.Window.Apps, func(p string) bool { return schema.Match(p, app) }))
+}
