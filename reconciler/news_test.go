@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -9,9 +10,9 @@ import (
 )
 
 // asked counts how often rollouts are asked for their next step.
-type asked struct{ n int }
+type asked struct{ n atomic.Int64 }
 
-func (a *asked) Event(e reconciler.Event) { a.n += e.Asked }
+func (a *asked) Event(e reconciler.Event) { a.n.Add(int64(e.Asked)) }
 
 // A rollout that waits for its members costs nothing while readings say
 // nothing new about it.
@@ -30,10 +31,10 @@ func TestReadingsWithoutNewsAskNobody(t *testing.T) {
 		}
 		w.git.commit(f)
 		w.pass(2 * time.Minute)
-		before, reads := a.n, w.back.Reads()
+		before, reads := a.n.Load(), w.back.Reads()
 		w.pass(time.Minute)
-		if reads = w.back.Reads() - reads; reads < 20 || a.n-before > 2*n {
-			t.Fatalf("in a minute with %d readings %d rollouts were asked %d times", reads, n, a.n-before)
+		if reads = w.back.Reads() - reads; reads < 20 || a.n.Load()-before > 2*n {
+			t.Fatalf("in a minute with %d readings %d rollouts were asked %d times", reads, n, a.n.Load()-before)
 		}
 	})
 }
