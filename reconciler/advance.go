@@ -80,12 +80,23 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 	return wants, wake
 }
 
+// release keeps the release bits of a partition's members.
+func (l *Loop) release(id string, bits map[string]schema.Bit) {
+	if st := &l.st; len(bits) > 0 {
+		st.released[id], st.bitsMoved = bits, true
+	} else if _, had := st.released[id]; had {
+		delete(st.released, id)
+		st.bitsMoved = true
+	}
+}
+
 // took records a rollout's next step, and when it is to be asked again without
 // news.
 func (l *Loop) took(id string, step rollout.Step, now time.Time) {
 	st := &l.st
 	st.steps[id] = step
 	st.gates.asks(id, step.Ask)
+	l.release(id, step.Bits)
 	l.keep(step.Rollout)
 	if delete(st.eager, id); len(step.Read) > 0 {
 		st.eager[id] = true
@@ -124,30 +135,33 @@ func (l *Loop) ringMembers() {
 	}
 }
 
-// seen is what all rollouts see alike in a turn. What is in flight each gets
-// of its own keys only.
+// seen is what all rollouts see alike in a turn. What is in flight, and what is
+// known of groups, each gets of its own only.
 func (l *Loop) seen() rollout.Seen {
 	st := &l.st
-	m := l.members()
-	s := rollout.Seen{ReadAt: st.readAt, Members: m.groups, MembersAt: m.at, Blind: m.blind, Outcomes: st.outcomes, Answers: st.gates.answers,
-		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Withholds: map[string]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked()}
+	s := rollout.Seen{ReadAt: st.readAt, Members: l.members().groups, Outcomes: st.outcomes, Answers: st.gates.answers,
+		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked()}
 	for d := range st.quarantine {
 		s.Quarantined[d] = true
-	}
-	for g := range m.groups {
-		s.Withholds[g] = l.withholds(g, m)
-	}
-	for g, fleets := range m.routed {
-		s.Withholds[g] = s.Withholds[g] || len(fleets) > 0
 	}
 	return s
 }
 
 // seenBy adds what one rollout sees.
 func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][]schema.Action) rollout.Seen {
-	st := &l.st
+	st, m := &l.st, l.members()
 	s.Objects, s.InFlight = make(map[schema.Key]schema.LiveObject, len(r.Items)), map[schema.Digest]schema.Action{}
+	s.MembersAt, s.Blind, s.Withholds = map[string]time.Time{}, map[string]string{}, map[string]bool{}
 	for _, it := range r.Items {
+		if g := it.Group; g != "" {
+			if len(m.rests[g]) > 0 {
+				s.MembersAt[g] = m.at(g)
+			}
+			if why := l.blind(m, g); why != "" {
+				s.Blind[g] = why
+			}
+			s.Withholds[g] = l.withholds(g, m)
+		}
 		for _, a := range writes[it.Key] {
 			s.InFlight[a.ID] = a
 		}

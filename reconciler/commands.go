@@ -89,7 +89,7 @@ func (l *Loop) command(ctx context.Context, c schema.Command, reply func(schema.
 		return
 	}
 	if !c.Preview {
-		st.dirty, st.planDue, st.roster = true, true, nil
+		st.dirty, st.planDue, st.bitsMoved = true, true, true
 		for p := range st.rollouts {
 			st.news[p] = true
 		}

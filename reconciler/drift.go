@@ -15,20 +15,15 @@ import (
 // from the target to the target.
 func (l *Loop) judgeDrift(now time.Time) {
 	st := &l.st
-	busy := map[schema.Key]bool{}
-	for _, r := range st.rollouts {
-		for _, it := range r.Items {
-			busy[it.Key] = true
-		}
-	}
+	busy := st.holders.keys
 	for k := range st.drift {
-		if _, wanted := st.target[k]; !wanted || busy[k] {
+		if _, wanted := st.target[k]; !wanted || len(busy[k]) > 0 {
 			delete(st.drift, k)
 		}
 	}
 	for _, k := range sortKeys(st.target) {
 		live, read := st.live[k]
-		if busy[k] || !read || live.State == schema.StateEjected || live.State == schema.StateUnknown || !l.tells(k, st.target[k].Digest) {
+		if len(busy[k]) > 0 || !read || live.State == schema.StateEjected || live.State == schema.StateUnknown || !l.tells(k, st.target[k].Digest) {
 			continue
 		}
 		halfway := l.halfway(k)

@@ -57,8 +57,8 @@ func (l *Loop) push(ctx context.Context, f *feed, now time.Time) {
 
 func (l *Loop) fed(f *feed, revision uint64, serving map[string][]string, at time.Time, err error) {
 	f.running, f.ended = false, time.Now()
-	l.st.roster = nil
 	if err != nil {
+		l.st.roster = nil
 		f.failures++
 		if f.err != err.Error() {
 			l.tell(Event{Kind: "feed", Error: f.backend + ": " + err.Error()})
@@ -69,6 +69,7 @@ func (l *Loop) fed(f *feed, revision uint64, serving map[string][]string, at tim
 	}
 	if f.failures > 0 || f.at.IsZero() {
 		l.everybody()
+		l.st.roster = nil
 	}
 	groups := map[string]bool{}
 	for _, side := range []map[string][]string{f.serving, serving} {
@@ -78,6 +79,8 @@ func (l *Loop) fed(f *feed, revision uint64, serving map[string][]string, at tim
 			}
 		}
 	}
-	f.failures, f.err, f.confirmed, f.at, f.serving = 0, "", revision, at, serving
+	if f.failures, f.err, f.confirmed, f.at, f.serving = 0, "", revision, at, serving; len(groups) > 0 {
+		l.st.roster = nil
+	}
 	l.spread(nil, groups)
 }

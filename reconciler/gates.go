@@ -87,7 +87,7 @@ func (l *Loop) put(ctx context.Context, partition string, q schema.Question, now
 		a.App, a.Datacenter = def.App, def.Datacenter
 	}
 	m := l.members()
-	a.ReadAt = m.at[q.Group]
+	a.ReadAt = m.at(q.Group)
 	for _, x := range m.groups[q.Group] {
 		switch {
 		case slices.Contains(q.Members, x.ID):

@@ -63,7 +63,7 @@ func asking(t *testing.T, result schema.GateResult, f func(l *Loop, j *judge)) {
 		l.cfg.Gates, l.st.leading, l.st.now = j, true, time.Now()
 		l.st.fleet = &schema.Fleet{Groups: map[string]schema.Group{"g": {App: "shop.api", Datacenter: "dc1"}}}
 		l.st.rollouts["shop.api"] = rollout.Rollout{Partition: "shop.api"}
-		l.st.roster = &members{groups: map[string][]schema.Member{"g": {{ID: "a"}, {ID: "b"}, {ID: "c"}}}, at: map[string]time.Time{"g": time.Now()}}
+		l.st.roster = &members{groups: map[string][]schema.Member{"g": {{ID: "a"}, {ID: "b"}, {ID: "c"}}}, rests: map[string][]*reading{"g": {{at: time.Now()}}}}
 		f(l, j)
 		l.workers.Wait()
 	})

@@ -176,19 +176,24 @@ func (l *Loop) setHead(head map[schema.Key]planner.Wanted) {
 	for _, r := range st.rollouts {
 		st.holders.infos[r.ID] = l.info(r) // whose team it is may be another
 	}
+	st.bitsMoved = true
 	st.planDue, st.dirty, st.compiled = true, true, true
 }
 
 // touchHead has those rows of head journaled that are not as they were.
 func (l *Loop) touchHead(before map[schema.Key]planner.Wanted) {
+	touch := func(k schema.Key) {
+		l.st.touched.head[k] = true
+		l.rewant(k)
+	}
 	for k, w := range l.st.head {
 		if was, ok := before[k]; !ok || was.Entry != w.Entry {
-			l.st.touched.head[k] = true
+			touch(k)
 		}
 	}
 	for k := range before {
 		if _, ok := l.st.head[k]; !ok {
-			l.st.touched.head[k] = true
+			touch(k)
 		}
 	}
 }

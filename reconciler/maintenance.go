@@ -144,7 +144,7 @@ func groupsOf(members map[string]string) map[string]bool {
 
 // withholds says whether release bits keep a group's members from all who
 // consume it: a proxy or a catalog heeds them, and none is known not to.
-func (l *Loop) withholds(group string, m members) bool {
+func (l *Loop) withholds(group string, m *members) bool {
 	if len(m.routed[group]) > 0 {
 		return true
 	}
@@ -165,7 +165,7 @@ func (l *Loop) withholds(group string, m members) bool {
 
 // exposed gives why the bits that hold a member out are not in effect for
 // those who read the catalog; "" when they are, or when it is in none.
-func (l *Loop) exposed(x schema.Member, m members) string {
+func (l *Loop) exposed(x schema.Member, m *members) string {
 	name, listed := m.catalog[x.ID]
 	if !listed || x.Maintenance == schema.MaintenanceOurs || x.Maintenance == schema.MaintenanceForeign {
 		return ""

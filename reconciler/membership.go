@@ -12,12 +12,11 @@ import (
 	"locktide.dev/schema"
 )
 
-// members is what is known of all instances in one turn.
+// members is what is known of all instances.
 type members struct {
 	groups map[string][]schema.Member
-	at     map[string]time.Time // oldest reading that a group's picture rests on
-	blind  map[string]string
-	routed map[string][]*feed // proxy fleets that send traffic to each group
+	rests  map[string][]*reading // what a group's picture rests on
+	routed map[string][]*feed    // proxy fleets that send traffic to each group
 	// Groups of whose members' checks nothing is known, and why.
 	unproven   map[string]string
 	catalog    map[string]string // member -> backend that lists its services
@@ -27,31 +26,36 @@ type members struct {
 // members merges the instances that Nomad lists with the health that Consul
 // knows of them, and says who really is in rotation: a group behind a proxy
 // by what the proxy confirms, others by their checks, else by running. It is
-// made anew when a reading, a feed or the target changed.
-func (l *Loop) members() members {
+// made anew when a reading or a feed said something new, or the target changed.
+func (l *Loop) members() *members {
 	if l.st.roster == nil {
-		m := l.roster()
-		l.st.roster = &m
+		l.st.roster = l.roster()
 	}
-	m := *l.st.roster
-	m.blind = l.blind(m)
-	return m
+	return l.st.roster
 }
 
-func (l *Loop) roster() members {
-	st := &l.st
-	m := members{groups: map[string][]schema.Member{}, at: map[string]time.Time{}, routed: l.routed(), catalog: map[string]string{}}
-	health := map[string]schema.Member{}
-	healthAt := map[string]time.Time{}
-	older := func(group string, at time.Time) {
-		if have, ok := m.at[group]; !ok || at.Before(have) {
-			m.at[group] = at
+// at is when the oldest reading began that a group's picture rests on.
+func (m *members) at(group string) (at time.Time) {
+	if m.unproven[group] != "" {
+		return at
+	}
+	for i, r := range m.rests[group] {
+		if i == 0 || r.at.Before(at) {
+			at = r.at
 		}
 	}
+	return at
+}
+
+func (l *Loop) roster() *members {
+	st := &l.st
+	m := &members{groups: map[string][]schema.Member{}, rests: map[string][]*reading{}, routed: l.routed(), catalog: map[string]string{}}
+	health := map[string]schema.Member{}
+	healthAt := map[string]*reading{}
 	for _, name := range sortedKeys(st.readings) {
 		if r := st.readings[name]; !paced(r.driver) {
 			for _, x := range r.live.Members {
-				health[x.ID], healthAt[x.ID], m.catalog[x.ID] = x, r.at, name
+				health[x.ID], healthAt[x.ID], m.catalog[x.ID] = x, r, name
 			}
 		}
 	}
@@ -62,7 +66,7 @@ func (l *Loop) roster() members {
 			continue
 		}
 		for _, x := range r.live.Members {
-			older(x.Group, r.at)
+			enter(m.rests, x.Group, r)
 			if h, ok := health[x.ID]; ok {
 				x.Passing, x.Maintenance = h.Passing, h.Maintenance
 				m.maintained = m.maintained || x.Maintenance.ByUs()
@@ -77,7 +81,7 @@ func (l *Loop) roster() members {
 					maps.Copy(ports, h.Ports)
 					x.Ports = ports
 				}
-				older(x.Group, healthAt[x.ID])
+				enter(m.rests, x.Group, healthAt[x.ID])
 			}
 			if fit(x) {
 				well[x.ID] = r.at
@@ -93,37 +97,30 @@ func (l *Loop) roster() members {
 	}
 	st.well = well
 	m.unproven = l.unproven(m)
-	for g := range m.unproven {
-		m.at[g] = time.Time{}
-	}
 	fillServing(m)
 	return m
 }
 
-// blind says of which groups the members cannot be judged now, and why.
-func (l *Loop) blind(m members) map[string]string {
-	out := maps.Clone(m.unproven)
-	for g, at := range m.at {
-		if age := l.st.now.Sub(at); !at.IsZero() && age > max(l.cfg.Staleness, 2*l.cfg.Idle) {
-			out[g] = fmt.Sprintf("its members were last read %s ago", age.Round(time.Second))
+// blind says why a group's members cannot be judged now, or "".
+func (l *Loop) blind(m *members, group string) string {
+	why := m.unproven[group]
+	if at := m.at(group); !at.IsZero() && l.st.now.Sub(at) > max(l.cfg.Staleness, 2*l.cfg.Idle) {
+		why = fmt.Sprintf("its members were last read %s ago", l.st.now.Sub(at).Round(time.Second))
+	}
+	if len(m.groups[group]) == 0 {
+		return why
+	}
+	for _, f := range m.routed[group] {
+		switch {
+		case f.err != "":
+			why = f.backend + ": " + f.err
+		case f.at.IsZero():
+			why = f.backend + " has not confirmed who serves"
+		case l.st.now.Sub(f.at) > l.cfg.Staleness:
+			why = fmt.Sprintf("%s confirmed who serves %s ago", f.backend, l.st.now.Sub(f.at).Round(time.Second))
 		}
 	}
-	for g, fleets := range m.routed {
-		if len(m.groups[g]) == 0 {
-			continue
-		}
-		for _, f := range fleets {
-			switch {
-			case f.err != "":
-				out[g] = f.backend + ": " + f.err
-			case f.at.IsZero():
-				out[g] = f.backend + " has not confirmed who serves"
-			case l.st.now.Sub(f.at) > l.cfg.Staleness:
-				out[g] = fmt.Sprintf("%s confirmed who serves %s ago", f.backend, l.st.now.Sub(f.at).Round(time.Second))
-			}
-		}
-	}
-	return out
+	return why
 }
 
 // fit says whether a member runs and, as far as is known, passes.
@@ -140,7 +137,7 @@ func later(a, b time.Time) time.Time {
 
 // unproven gives the groups whose members have checks of which nothing is
 // known, because a backend that may know was never read.
-func (l *Loop) unproven(m members) map[string]string {
+func (l *Loop) unproven(m *members) map[string]string {
 	out, unread := map[string]string{}, ""
 	for _, name := range sortedKeys(l.st.readings) {
 		if r := l.st.readings[name]; !paced(r.driver) && l.st.feeds[name] == nil && r.at.IsZero() {
@@ -171,7 +168,7 @@ func paced(d drivers.Driver) bool {
 	return false
 }
 
-func fillServing(m members) {
+func fillServing(m *members) {
 	for g, list := range m.groups {
 		fleets := m.routed[g]
 		for i := range list {
@@ -235,8 +232,8 @@ func (l *Loop) bits() schema.Bits {
 		_, name := cutScope(scope)
 		b.Operator[name] = bit
 	}
-	for _, step := range st.steps {
-		maps.Copy(b.Release, step.Bits)
+	for _, bits := range st.released {
+		maps.Copy(b.Release, bits)
 	}
 	return b
 }
@@ -271,11 +268,10 @@ func (l *Loop) serve(ctx context.Context, now time.Time) {
 }
 
 // undecided says whether who serves may be another answer than at the last
-// decision: something was read, a rollout made a step, people said something,
-// or time alone may change it.
+// decision: something new was read, bits moved, or time alone may change it.
 func (l *Loop) undecided(now time.Time) bool {
 	st := &l.st
-	return st.roster == nil || st.roster != st.decidedOn || st.asked > 0 || !now.Before(st.decidedTo)
+	return st.roster == nil || st.roster != st.decidedOn || st.bitsMoved || !now.Before(st.decidedTo)
 }
 
 // decide makes the membership of what is known now.
@@ -287,10 +283,11 @@ func (l *Loop) decide(now time.Time) {
 		next[g] = schema.Serving{}
 	}
 	bits, checked := l.bits(), l.checked()
-	st.decidedOn, st.decidedTo = st.roster, now.Add(l.cfg.Idle)
+	st.decidedOn, st.decidedTo, st.bitsMoved = st.roster, now.Add(l.cfg.Idle), false
 	for g, list := range m.groups {
-		stale := m.at[g].Add(max(l.cfg.Staleness, 2*l.cfg.Idle))
-		fresh := !m.at[g].IsZero() && now.Before(stale)
+		at := m.at(g)
+		stale := at.Add(max(l.cfg.Staleness, 2*l.cfg.Idle))
+		fresh := !at.IsZero() && now.Before(stale)
 		if _, known := next[g]; !known && !fresh {
 			continue // proxies keep what they have of it
 		}
@@ -330,7 +327,7 @@ func (l *Loop) checked() map[string]bool {
 
 // gone gives the groups that have no member any more: every backend that could
 // list one was read and lists none.
-func (l *Loop) gone(m members, now time.Time) map[string]bool {
+func (l *Loop) gone(m *members, now time.Time) map[string]bool {
 	st := &l.st
 	readable, unread := l.readable(now), false
 	for name, r := range st.readings {

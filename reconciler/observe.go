@@ -18,7 +18,10 @@ type reading struct {
 	driver  drivers.Driver
 	wake    chan struct{}
 
-	at       time.Time // of the last complete reading: when it began
+	want     []drivers.Want               // what is compared; nil: to be made, something is driven at or proven that was not
+	asked    map[schema.Key]schema.Digest // digests of what the running or last reading compares
+	again    bool                         // that is what the reading before it compared
+	at       time.Time                    // of the last complete reading: when it began
 	live     schema.Live
 	err      string
 	running  bool
@@ -65,12 +68,18 @@ func (l *Loop) observe(ctx context.Context, now time.Time) {
 			continue
 		}
 		r.running, r.due, r.began = true, false, now.Add(-1) // not newer than a write of this instant
-		q := drivers.Query{Want: l.wants(r.driver), Members: true}
+		if r.again = r.want != nil; !r.again {
+			r.want, r.asked = l.wants(r), map[schema.Key]schema.Digest{}
+			for _, w := range r.want {
+				r.asked[w.Object.Key] = w.Object.Digest
+			}
+		}
+		q := drivers.Query{Want: r.want, Members: true}
 		l.work(func() {
 			call, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
 			defer cancel()
 			live, err := r.driver.Observe(call, q)
-			l.post(func() { l.observed(r, q, live, err) })
+			l.post(func() { l.observed(r, live, err) })
 		})
 	}
 }
@@ -94,21 +103,21 @@ func (l *Loop) nextReading(now time.Time) time.Duration {
 	return max(wait, 20*time.Millisecond)
 }
 
-// wants lists what is to be compared on a driver: what rollouts bring, else
-// the target, else what Git newly wants (is something in its place?).
-func (l *Loop) wants(d drivers.Driver) []drivers.Want {
-	kinds := map[schema.Kind]bool{}
-	for _, k := range d.Kinds() {
-		kinds[k.Kind] = true
+// rewant has what is compared on a key's backend listed anew.
+func (l *Loop) rewant(k schema.Key) {
+	if r := l.backendOf(k); r != nil {
+		r.want = nil
 	}
-	_, instance := d.Name()
-	chosen := map[schema.Key]schema.Object{}
+	l.st.driftMoved = true
+}
+
+// wants lists what is to be compared on a backend: what rollouts bring, else
+// the target, else what Git newly wants (is something in its place?).
+func (l *Loop) wants(r *reading) []drivers.Want {
+	chosen := map[schema.Key]schema.Digest{}
 	choose := func(k schema.Key, body schema.Digest) {
-		if k.Instance != instance || !kinds[k.Kind] || body == "" {
-			return
-		}
-		if o, ok := l.body(body); ok {
-			chosen[k] = o
+		if body != "" && l.backendOf(k) == r {
+			chosen[k] = body
 		}
 	}
 	for k, w := range l.st.head {
@@ -128,7 +137,11 @@ func (l *Loop) wants(d drivers.Driver) []drivers.Want {
 	}
 	out := make([]drivers.Want, 0, len(chosen))
 	for _, k := range sortKeys(chosen) {
-		w := drivers.Want{Object: chosen[k]}
+		o, ok := l.body(chosen[k])
+		if !ok {
+			continue
+		}
+		w := drivers.Want{Object: o}
 		if r, ok := l.st.receipts[k]; ok {
 			w.Last = &r
 		}
@@ -137,7 +150,7 @@ func (l *Loop) wants(d drivers.Driver) []drivers.Want {
 	return out
 }
 
-func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error) {
+func (l *Loop) observed(r *reading, live schema.Live, err error) {
 	st := &l.st
 	r.running, r.ended = false, time.Now()
 	if err == nil && !live.Complete {
@@ -155,20 +168,20 @@ func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error
 		r.err = err.Error()
 		l.everybody()
 	}
-	asked := map[schema.Key]schema.Digest{}
-	for _, w := range q.Want {
-		asked[w.Object.Key] = w.Object.Digest
-	}
 	keys := map[schema.Key]bool{} // of which the reading says something new
-	for _, o := range live.Objects {
+	for i, o := range live.Objects {
 		if o.State == schema.StateUnknown || r.began.Before(st.written[o.Key]) {
 			continue
 		}
+		if _, written := st.written[o.Key]; !written && r.says(i, o) {
+			st.readAt[o.Key] = r.began
+			continue
+		}
 		delete(st.written, o.Key)
-		if have, ok := st.live[o.Key]; !ok || st.compared[o.Key] != asked[o.Key] || !sameLive(have, o) {
+		if have, ok := st.live[o.Key]; !ok || st.compared[o.Key] != r.asked[o.Key] || !sameLive(have, o) {
 			keys[o.Key] = true
 			st.planDue = st.planDue || !ok || o.State == schema.StateForeign || have.State == schema.StateForeign
-			st.compared[o.Key] = asked[o.Key]
+			st.compared[o.Key] = r.asked[o.Key]
 			o.Diff = append([]schema.Change(nil), o.Diff...)
 			st.live[o.Key] = o
 		}
@@ -177,26 +190,42 @@ func (l *Loop) observed(r *reading, q drivers.Query, live schema.Live, err error
 			l.setReceipt(o.Key, *o.Receipt)
 		}
 	}
+	if len(keys) > 0 {
+		st.roster = nil // there may be routes among them
+	}
 	if err == nil {
 		if r.failures > 0 || r.at.IsZero() {
-			st.planDue = true // what could not start while it was away
+			st.planDue, st.roster = true, nil // what could not start while it was away
 		}
 		if r.failures > 0 || r.at.IsZero() || !slices.Equal(r.live.Held, live.Held) {
 			l.everybody()
 		}
-		l.unread(r, asked)
+		if !r.again {
+			l.unread(r)
+		}
 		groups := l.readMembers(r, live)
 		r.failures, r.err, r.at = 0, "", r.began
 		l.spread(keys, groups)
 	}
-	st.roster = nil
-	l.judgeDrift(time.Now())
+	if r.live.Objects = live.Objects; err != nil {
+		r.live.Objects = nil
+	}
+	if len(keys) > 0 || st.driftMoved {
+		st.driftMoved = false
+		l.judgeDrift(time.Now())
+	}
+}
+
+// says whether the reading before this one compared the same and said the same
+// of the object at this place.
+func (r *reading) says(i int, o schema.LiveObject) bool {
+	return r.again && i < len(r.live.Objects) && r.live.Objects[i].Key == o.Key && sameLive(r.live.Objects[i], o)
 }
 
 // unread drops what is known of a backend's objects that nobody asks for any
 // more: it would be taken for the present when one of them is wanted again.
-func (l *Loop) unread(r *reading, asked map[schema.Key]schema.Digest) {
-	st := &l.st
+func (l *Loop) unread(r *reading) {
+	st, asked := &l.st, r.asked
 	for k := range st.live {
 		if _, still := asked[k]; !still && l.backendOf(k) == r {
 			delete(st.live, k)
@@ -217,6 +246,9 @@ func (l *Loop) unread(r *reading, asked map[schema.Key]schema.Digest) {
 func (l *Loop) readMembers(r *reading, live schema.Live) map[string]bool {
 	groups, ids := movedMembers(r.live.Members, live.Members)
 	r.live.Members, r.live.Held = live.Members, live.Held
+	if len(ids) > 0 {
+		l.st.roster = nil
+	}
 	if len(ids) == 0 || paced(r.driver) {
 		return groups
 	}
@@ -246,18 +278,13 @@ func sameReceipt(a, b schema.Receipt) bool {
 
 // backendOf gives the reading that holds a key's object.
 func (l *Loop) backendOf(k schema.Key) *reading {
-	for _, r := range l.st.readings {
-		_, instance := r.driver.Name()
-		if instance != k.Instance {
-			continue
-		}
-		for _, spec := range r.driver.Kinds() {
-			if spec.Kind == k.Kind {
-				return r
-			}
-		}
-	}
-	return nil
+	return l.st.backends[place{k.Kind, k.Instance}]
+}
+
+// place is where objects of one kind are: an instance of a driver.
+type place struct {
+	kind     schema.Kind
+	instance string
 }
 
 // readable says which backends answered wholly and lately.

@@ -41,6 +41,7 @@ func (l *Loop) setTarget(k schema.Key, e schema.Entry) {
 		st.target[k] = e
 		l.index(k, e, enter[string, schema.Key])
 	}
+	l.rewant(k)
 	st.roster = nil // its routes may be others
 	st.touched.target[k], st.dirty = true, true
 }
@@ -49,12 +50,14 @@ func (l *Loop) setTarget(k schema.Key, e schema.Entry) {
 func (l *Loop) setReceipt(k schema.Key, r schema.Receipt) {
 	if have, ok := l.st.receipts[k]; !ok || !sameReceipt(have, r) {
 		l.st.receipts[k] = r
+		l.rewant(k)
 		l.st.touched.receipts[k], l.st.dirty = true, true
 	}
 }
 
 func (l *Loop) dropReceipt(k schema.Key) {
 	delete(l.st.receipts, k)
+	l.rewant(k)
 	l.st.touched.receipts[k], l.st.dirty = true, true
 }
 

@@ -11,7 +11,7 @@ import (
 
 // progress fills in where a rollout's groups stand: members done, starting and
 // next, by name, and an estimate of the time that is left.
-func (l *Loop) progress(p *schema.PartitionReport, r rollout.Rollout, m members, held map[string]bool, now time.Time) {
+func (l *Loop) progress(p *schema.PartitionReport, r rollout.Rollout, m *members, held map[string]bool, now time.Time) {
 	var left time.Duration
 	known, begun := true, false
 	for i, it := range r.Items {
@@ -89,7 +89,7 @@ func ifContinue(r rollout.Rollout, items []schema.ItemReport) string {
 }
 
 // ifAbort says what going back would take.
-func (l *Loop) ifAbort(r rollout.Rollout, m members, held map[string]bool) string {
+func (l *Loop) ifAbort(r rollout.Rollout, m *members, held map[string]bool) string {
 	if r.Back || (r.Phase != rollout.PhaseRolling && r.Phase != rollout.PhaseBraked && r.Phase != rollout.PhaseIncomplete) {
 		return ""
 	}

@@ -160,7 +160,7 @@ type state struct {
 	retained    time.Time          // when old bodies were last dropped
 	learn       map[string]*lesson // backends whose marks are not known yet
 
-	roster      *members                // as of the last reading, feed and target; nil: to be made
+	roster      *members                // nil: to be made
 	byApp       map[string][]schema.Key // the target by owning app
 	membership  schema.Membership
 	maintenance map[string]*maintenance // by backend that lists services
@@ -177,6 +177,11 @@ type state struct {
 	feeds       map[string]*feed
 	stored      map[string]map[string]string // what the journal holds, of small tables and of rollouts
 
+	backends   map[place]*reading               // the readings, by what they hold
+	driftMoved bool                             // since drift was judged: a target, or what rollouts work on
+	released   map[string]map[string]schema.Bit // by partition: release bits, where there are any
+	bitsMoved  bool                             // since it was decided who serves
+
 	touched touched              // rows that the journal may not hold as they are, of tables with a row per object
 	slots   map[string]slotMark  // what it holds of the ledger's slots
 	taken   map[string]takenMark // and of the groups' last actions
@@ -192,7 +197,7 @@ func newState() state {
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
 		holders: newHolders(), alarms: alarms{at: map[string]time.Time{}}, eager: map[string]bool{}, waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
-		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]string{}, touched: newTouched(), byApp: map[string][]schema.Key{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
+		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]string{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 

@@ -63,7 +63,7 @@ func (l *Loop) publish() {
 	l.past.Store(&past)
 }
 
-func (l *Loop) reportRollouts(r *schema.Report, m members) {
+func (l *Loop) reportRollouts(r *schema.Report, m *members) {
 	st := &l.st
 	held := l.held()
 	for _, id := range sortedKeys(st.rollouts) {
@@ -127,11 +127,11 @@ func (l *Loop) reportObjects(r *schema.Report) {
 	}
 }
 
-func (l *Loop) reportGroups(r *schema.Report, m members) {
+func (l *Loop) reportGroups(r *schema.Report, m *members) {
 	st := &l.st
 	bits := l.bits()
 	held := l.held()
-	routed := l.routed()
+	routed := m.routed
 	for _, k := range sortKeys(st.target) {
 		o, ok := l.body(st.target[k].Body)
 		if !ok || o.Paced == nil || o.Group == "" {
@@ -139,7 +139,7 @@ func (l *Loop) reportGroups(r *schema.Report, m members) {
 		}
 		list := m.groups[o.Group]
 		b := rollout.Capacity(*o.Paced, st.live[k].Count, list, held, false)
-		g := schema.GroupReport{Name: o.Group, Desired: b.N, Serving: b.Serving, Cap: b.Cap, Free: b.Free, Blind: m.blind[o.Group]}
+		g := schema.GroupReport{Name: o.Group, Desired: b.N, Serving: b.Serving, Cap: b.Cap, Free: b.Free, Blind: l.blind(m, o.Group)}
 		if !o.Paced.Gated { // it runs when it is due: nobody has to serve
 			g.Desired, g.Cap, g.Free = 0, 0, 0
 		}
@@ -150,7 +150,7 @@ func (l *Loop) reportGroups(r *schema.Report, m members) {
 			g.Release, g.DC = def.Release, def.Datacenter
 			g.Team = orElse(def.Owner, st.fleet.Apps[def.App].Owner)
 		}
-		g.ReadAt = m.at[o.Group]
+		g.ReadAt = m.at(o.Group)
 		if b := l.backendOf(k); g.ReadAt.IsZero() && b != nil {
 			g.ReadAt = b.at // it has no members, and this reading says so
 		}

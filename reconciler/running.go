@@ -70,15 +70,24 @@ func (l *Loop) keep(r rollout.Rollout) {
 	if !known || !sameWork(old, r) {
 		st.holders.remove(old)
 		st.holders.add(r)
+		l.rewantAll(old)
+		l.rewantAll(r)
 	}
 	st.holders.infos[r.ID] = l.info(r)
 	st.rollouts[r.Partition], st.touched.rollouts[r.Partition], st.dirty = r, true, true
 }
 
-// sameWork says whether two states of a rollout are found by the same names.
+// rewantAll has what a rollout works on listed anew.
+func (l *Loop) rewantAll(r rollout.Rollout) {
+	for _, it := range r.Items {
+		l.rewant(it.Key)
+	}
+}
+
+// sameWork says whether two states of a rollout work on the same.
 func sameWork(a, b rollout.Rollout) bool {
 	return a.ID == b.ID && slices.Equal(a.Apps, b.Apps) &&
-		slices.EqualFunc(a.Items, b.Items, func(x, y rollout.Item) bool { return x.Key == y.Key && x.Group == y.Group })
+		slices.EqualFunc(a.Items, b.Items, func(x, y rollout.Item) bool { return x.Key == y.Key && x.Group == y.Group && x.From == y.From && x.To == y.To })
 }
 
 // drop forgets a rollout that is over.
@@ -86,9 +95,11 @@ func (l *Loop) drop(partition string) {
 	st := &l.st
 	l.undeny(partition)
 	st.holders.remove(st.rollouts[partition])
+	l.rewantAll(st.rollouts[partition])
 	delete(st.rollouts, partition)
 	delete(st.steps, partition)
 	delete(st.eager, partition)
+	l.release(partition, nil)
 	st.alarms.set(partition, time.Time{})
 	st.touched.rollouts[partition], st.dirty = true, true
 }

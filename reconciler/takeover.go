@@ -75,7 +75,10 @@ func (l *Loop) succeed(ctx context.Context, epoch uint64) error {
 		return err
 	}
 	st := &l.st
-	st.now, st.readings, st.queues, st.feeds = old.now, old.readings, old.queues, old.feeds
+	st.now, st.readings, st.backends, st.queues, st.feeds = old.now, old.readings, old.backends, old.queues, old.feeds
+	for _, r := range st.readings {
+		r.want = nil
+	}
 	st.live, st.readAt, st.compared, st.written, st.lastBody, st.inflight = old.live, old.readAt, old.compared, old.written, old.lastBody, old.inflight
 	st.membership, st.suspects, st.well, st.partial = old.membership, old.suspects, old.well, old.partial
 	st.fetched, st.fetchErr, st.newest, st.rules, st.findings, st.frozen = old.fetched, old.fetchErr, old.newest, old.rules, old.findings, old.frozen

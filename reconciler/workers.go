@@ -14,6 +14,10 @@ func (l *Loop) startWorkers(ctx context.Context) {
 	for _, d := range l.cfg.Drivers {
 		r := &reading{backend: backendName(d), driver: d, wake: make(chan struct{}, 1)}
 		l.st.readings[r.backend] = r
+		_, instance := d.Name()
+		for _, k := range d.Kinds() {
+			l.st.backends[place{k.Kind, instance}] = r
+		}
 		l.st.queues[r.backend] = newQueue(d)
 		if f, ok := d.(drivers.Feeder); ok {
 			l.st.feeds[r.backend] = &feed{backend: r.backend, feeder: f}
