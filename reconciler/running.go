@@ -87,7 +87,9 @@ func (l *Loop) rewantAll(r rollout.Rollout) {
 // sameWork says whether two states of a rollout work on the same.
 func sameWork(a, b rollout.Rollout) bool {
 	return a.ID == b.ID && slices.Equal(a.Apps, b.Apps) &&
-		slices.EqualFunc(a.Items, b.Items, func(x, y rollout.Item) bool { return x.Key == y.Key && x.Group == y.Group && x.From == y.From && x.To == y.To })
+		slices.EqualFunc(a.Items, b.Items, func(x, y rollout.Item) bool {
+			return x.Key == y.Key && x.Group == y.Group && x.From == y.From && x.To == y.To
+		})
 }
 
 // drop forgets a rollout that is over.
