@@ -37,7 +37,8 @@ var (
 )
 
 // hide gives a text without what is secret: the token and the password of the
-// configuration, credentials in any address, and headers that carry them.
+// configuration, credentials in any address, and headers that carry them; and
+// without control characters, which a server may have sent.
 func (c Config) hide(text string) string {
 	for _, secret := range c.secrets() {
 		text = strings.ReplaceAll(text, secret, "***")
@@ -45,7 +46,13 @@ func (c Config) hide(text string) string {
 		text = strings.ReplaceAll(text, url.PathEscape(secret), "***")
 	}
 	text = inURL.ReplaceAllString(text, "${1}***@")
-	return inHeader.ReplaceAllString(text, "${1}${2}***")
+	text = inHeader.ReplaceAllString(text, "${1}${2}***")
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text))
 }
 
 func (c Config) secrets() []string {

@@ -100,7 +100,8 @@ func (b *builtin) begin(ctx context.Context, c *connection, tip plumbing.Hash) e
 func (b *builtin) descends(old, commit string) bool { return b.history.descends(old, commit) }
 
 // reach asks for the commits between old and commit, and drops all but who
-// descends from whom. What is too much stays unproven.
+// descends from whom. What is too much, or what the server cannot give, stays
+// unproven.
 func (b *builtin) reach(ctx context.Context, old, commit string) error {
 	c, err := b.connect(ctx)
 	if err != nil {
@@ -109,7 +110,7 @@ func (b *builtin) reach(ctx context.Context, old, commit string) error {
 	defer c.Close()
 	scratch := newStore(maxHistory)
 	p := pull{want: []plumbing.Hash{plumbing.NewHash(commit)}, have: plumbing.NewHash(old), commitsOnly: true}
-	if err := c.pull(ctx, p, scratch); err != nil && !errors.Is(err, errTooLarge) {
+	if err := c.pull(ctx, p, scratch); err != nil && ctx.Err() != nil {
 		return err
 	}
 	for h := range scratch.Commits {

@@ -105,9 +105,14 @@ func (c *command) descends(old, commit string) bool {
 	return err == nil
 }
 
-// reach fetches the whole history.
+// reach fetches the whole history. What the server cannot give stays unproven.
 func (c *command) reach(ctx context.Context, _, _ string) error {
-	return c.deepen(ctx, c.git.cfg.Branch)
+	branch := c.git.cfg.Branch
+	if err := c.deepen(ctx, branch); err == nil {
+		return nil
+	}
+	_, err := c.remoteTip(ctx, branch)
+	return err
 }
 
 func (c *command) find(ctx context.Context, rev string) (string, objects, error) {

@@ -54,7 +54,10 @@ func List(fsys fs.FS, before *Listing) (*Listing, error) {
 	return &Listing{root}, nil
 }
 
-type lister struct{ fsys fs.FS }
+type lister struct {
+	fsys fs.FS
+	seen int // entries of folders that were read
+}
 
 func hashOf(v any) string {
 	if h, ok := v.(hashed); ok {
@@ -74,6 +77,9 @@ func (l *lister) folder(dir, hash string, depth int, old *folder) (*folder, erro
 	entries, err := fs.ReadDir(l.fsys, dir)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	if l.seen += len(entries); l.seen > MaxEntries {
+		return nil, fmt.Errorf("%s: with this folder more than %d files and folders", dir, MaxEntries)
 	}
 	for _, d := range entries {
 		base := d.Name()

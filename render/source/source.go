@@ -22,6 +22,9 @@ const (
 	MaxFiles = 50_000
 	MaxDirs  = 32 // folders inside folders
 	MaxNodes = 200_000
+	// MaxEntries bounds all files and folders together: ten objects of Git, each
+	// holding the next ten times, stand for a billion files.
+	MaxEntries = 5 * MaxFiles
 )
 
 // IsDefinition says whether a file's name makes it a definition or a library.
