@@ -103,7 +103,13 @@ const (
 	CodeExceptionExpired = "exception-expired"
 	CodeExceptionEnding  = "exception-ending"
 	CodeRuleFailed       = "rule-failed"
+	CodeInvalid          = "policy-invalid"
 )
+
+// Invalid is a finding about a rule file.
+func Invalid(at schema.Position, message string) schema.Finding {
+	return schema.Finding{Code: CodeInvalid, Severity: schema.Deny, At: at, Message: message, Next: "see docs/policies.md for what a rule looks like"}
+}
 
 // Evaluate judges in as a whole; see Session.
 func Evaluate(ctx context.Context, cfg Config, own []*Rule, in Input) []schema.Finding {

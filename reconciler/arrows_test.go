@@ -66,6 +66,7 @@ var homes = map[string][]string{
 	"github.com/ProtonMail/go-crypto":     {"reconciler/gitsource/signature"},
 	"github.com/hiddeco/sshsig":           {"reconciler/gitsource/signature"},
 	"cuelang.org/go":                      {"schema/cueschema", "render/cuelang", "policy/cuerules"},
+	"github.com/google/cel-go":            {"policy/celrules"},
 	"github.com/google/go-jsonnet":        {"render/jsonnet"},
 	"github.com/prometheus/client_golang": {"cmd/internal/telemetry"},
 	"github.com/spf13/cobra":              {"cmd/internal/cli", "cmd/locktide", "cmd/internal/app"},

@@ -63,7 +63,7 @@ func parts(groups []int, rounds int) []part {
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == worker.Command { // a child that evaluates definitions
-		if err := worker.Serve(os.Stdin, os.Stdout); err != nil {
+		if err := worker.Serve(os.Stdin, os.Stdout, nil); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}

@@ -1,11 +1,9 @@
 package cuerules
 
 import (
-	"context"
 	"encoding/json"
 	"slices"
 	"strings"
-	"sync"
 
 	"cuelang.org/go/cue"
 	cueerrors "cuelang.org/go/cue/errors"
@@ -16,27 +14,22 @@ import (
 
 // rule is what one declaration demands.
 type rule struct {
+	declared
 	ctx     *cue.Context
-	lock    *sync.Mutex
 	message string
 	when    cue.Value // may not exist: every element
 	must    cue.Value
 }
 
 // faults gives the elements that fit when and not must.
-func (r *rule) faults(ctx context.Context, elements []policy.Element) ([]policy.Fault, error) {
-	r.lock.Lock()
-	defer r.lock.Unlock()
+func (r *rule) faults(elements []json.RawMessage) []policy.Fault {
 	var out []policy.Fault
-	for i, e := range elements {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if why, field, ok := r.judge(e.Data); !ok {
+	for i, data := range elements {
+		if why, field, ok := r.judge(data); !ok {
 			out = append(out, policy.Fault{Element: i, Field: field, Message: r.message + " (" + why + ")"})
 		}
 	}
-	return out, nil
+	return out
 }
 
 // judge says whether an element that fits when fits must as well, and if not

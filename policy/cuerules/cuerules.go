@@ -2,7 +2,7 @@
 // folder of their definitions repository:
 //
 //	rules: "web-needs-two": {
-//		severity: "deny"                  // or "warn"; deny when left out
+//		severity: "deny"                  // warn or next-change; deny when left out
 //		for:      "groups"                // groups, apps, routes, hosts or objects
 //		when: {stage: "prod", tier: "access"}
 //		must: count: >=2
@@ -10,238 +10,109 @@
 //	}
 //
 // Files see no network, registry or environment; they may import CUE's own
-// packages only.
+// packages only. CUE can neither be interrupted nor bounded: all that is
+// evaluated is asked of a Server, which may live in another process.
 package cuerules
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
-	"io/fs"
-	"path"
-	"slices"
-	"strings"
-	"sync"
-	"time"
-
-	"cuelang.org/go/cue"
-	"cuelang.org/go/cue/ast"
-	"cuelang.org/go/cue/cuecontext"
-	cueerrors "cuelang.org/go/cue/errors"
-	"cuelang.org/go/cue/parser"
 
 	"locktide.dev/policy"
 	"locktide.dev/schema"
 )
 
-// Folder is where rules lie in a definitions repository.
-const Folder = "policy"
+// Ask brings a question to a Server and its answer back.
+type Ask func(ctx context.Context, question []byte) (answer []byte, err error)
 
-// CodeInvalid is the code of findings about rule files.
-const CodeInvalid = "policy-invalid"
-
-const (
-	maxFile   = 1 << 20 // bytes of one rule file
-	loadLimit = 10 * time.Second
-)
-
-// Load reads every .cue file of fsys (the policy folder) and gives the rules
-// that they declare, in order of their codes. Findings name what could not be
-// read with line and file, as it is called in fsys; the other rules are given
-// all the same.
-func Load(fsys fs.FS) ([]*policy.Rule, []schema.Finding) {
-	type result struct {
-		rules []*policy.Rule
-		bad   []schema.Finding
-	}
-	done := make(chan result, 1)
-	go func() {
-		l := &loader{ctx: cuecontext.New(), lock: &sync.Mutex{}, codes: map[string]schema.Position{}}
-		for _, code := range policy.Codes() {
-			l.codes[code] = schema.Position{}
-		}
-		l.all(fsys)
-		slices.SortFunc(l.rules, func(a, b *policy.Rule) int { return strings.Compare(a.Code, b.Code) })
-		done <- result{l.rules, l.bad}
-	}()
-	select {
-	case r := <-done:
-		return r.rules, r.bad
-	case <-time.After(loadLimit):
-		return nil, []schema.Finding{invalid(schema.Position{}, fmt.Sprintf("could not evaluate the rules within %s", loadLimit))}
-	}
+// Here is a Server in this process.
+func Here() Ask {
+	var s Server
+	return func(_ context.Context, question []byte) ([]byte, error) { return s.Answer(question) }
 }
 
-type loader struct {
-	ctx   *cue.Context
-	lock  *sync.Mutex // one evaluation at a time in ctx
-	rules []*policy.Rule
-	codes map[string]schema.Position
-	bad   []schema.Finding
+// question asks for the rules that files declare or, with Code, what one finds.
+type question struct {
+	Files    map[string]string `json:"files"`
+	Code     string            `json:"code,omitempty"`
+	Elements []json.RawMessage `json:"elements,omitempty"`
 }
 
-func (l *loader) all(fsys fs.FS) {
-	err := fs.WalkDir(fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || path.Ext(name) != ".cue" {
-			return err
-		}
-		l.file(fsys, name)
-		return nil
-	})
+type answer struct {
+	Rules  []declared       `json:"rules,omitempty"`
+	Bad    []schema.Finding `json:"bad,omitempty"`
+	Faults []policy.Fault   `json:"faults,omitempty"`
+}
+
+// declared is a rule as its file says.
+type declared struct {
+	Code     string          `json:"code"`
+	At       schema.Position `json:"at"`
+	Kind     string          `json:"kind"`
+	Severity schema.Severity `json:"severity"`
+	By       string          `json:"by,omitempty"`
+}
+
+// batch is how many elements one question has at most.
+const batch = 1000
+
+// Load gives the rules that files declare, in order of their codes. Findings
+// name what could not be read with file and line; the other rules are given
+// all the same. A nil ask is Here().
+func Load(ctx context.Context, files map[string]string, ask Ask) ([]*policy.Rule, []schema.Finding) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	if ask == nil {
+		ask = Here()
+	}
+	a, err := put(ctx, ask, question{Files: files})
 	if err != nil {
-		l.bad = append(l.bad, invalid(schema.Position{}, "could not list the folder: "+err.Error()))
+		return nil, []schema.Finding{policy.Invalid(schema.Position{}, "could not evaluate the rules: "+err.Error())}
 	}
+	var out []*policy.Rule
+	for _, d := range a.Rules {
+		out = append(out, &policy.Rule{Code: d.Code, At: d.At, Kind: d.Kind, Severity: d.Severity, By: d.By,
+			Judge: func(ctx context.Context, elements []policy.Element) ([]policy.Fault, error) {
+				return judge(ctx, ask, question{Files: files, Code: d.Code}, elements)
+			}})
+	}
+	return out, a.Bad
 }
 
-func (l *loader) file(fsys fs.FS, file string) {
-	defer func() {
-		if p := recover(); p != nil {
-			l.bad = append(l.bad, invalid(schema.Position{File: file}, fmt.Sprintf("CUE could not evaluate the file: %v", p)))
+func judge(ctx context.Context, ask Ask, q question, elements []policy.Element) ([]policy.Fault, error) {
+	var out []policy.Fault
+	for from := 0; from < len(elements); from += batch {
+		q.Elements = nil
+		for _, e := range elements[from:min(from+batch, len(elements))] {
+			q.Elements = append(q.Elements, e.Data)
 		}
-	}()
-	info, err := fs.Stat(fsys, file)
-	if err == nil && (!info.Mode().IsRegular() || info.Size() > maxFile) {
-		err = fmt.Errorf("want a regular file of at most %d bytes", maxFile)
+		a, err := put(ctx, ask, q)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range a.Faults {
+			f.Element += from
+			out = append(out, f)
+		}
 	}
-	var src []byte
-	if err == nil {
-		src, err = fs.ReadFile(fsys, file)
+	return out, nil
+}
+
+func put(ctx context.Context, ask Ask, q question) (a answer, err error) {
+	if err := ctx.Err(); err != nil {
+		return a, err
 	}
+	b, err := json.Marshal(q)
 	if err != nil {
-		l.bad = append(l.bad, invalid(schema.Position{File: file}, "could not read the file: "+err.Error()))
-		return
+		return a, err
 	}
-	parsed, err := parser.ParseFile(file, src)
-	if err != nil {
-		l.cueErrors(file, err)
-		return
+	if b, err = ask(ctx, b); err != nil {
+		return a, err
 	}
-	for spec := range parsed.ImportSpecs() {
-		if p := strings.Trim(spec.Path.Value, `"`); strings.Contains(strings.Split(p, "/")[0], ".") {
-			l.bad = append(l.bad, invalid(position(file, spec), "imports "+p+": rules may import CUE's own packages only"))
-			return
-		}
+	if err = json.Unmarshal(b, &a); err != nil {
+		return a, fmt.Errorf("cannot read the answer of the evaluator of rules: %w", err)
 	}
-	v := l.ctx.BuildFile(parsed)
-	if err := v.Err(); err != nil {
-		l.cueErrors(file, err)
-		return
-	}
-	fields, err := v.Fields()
-	if err != nil {
-		l.cueErrors(file, err)
-		return
-	}
-	for fields.Next() {
-		if at := fields.Selector().Unquoted(); at != "rules" {
-			l.bad = append(l.bad, invalid(placeOf(file, fields.Value()), fmt.Sprintf("unknown field %q: want rules", at)))
-		}
-	}
-	rules, err := v.LookupPath(cue.ParsePath("rules")).Fields()
-	if err != nil {
-		return
-	}
-	for rules.Next() {
-		l.rule(file, rules.Selector().Unquoted(), rules.Value())
-	}
-}
-
-// rule reads one rule.
-func (l *loader) rule(file, code string, v cue.Value) {
-	at := placeOf(file, v)
-	bad := func(format string, args ...any) {
-		l.bad = append(l.bad, invalid(at, fmt.Sprintf("rule %q: ", code)+fmt.Sprintf(format, args...)))
-	}
-	if other, taken := l.codes[code]; taken {
-		if other.File == "" {
-			bad("a built-in rule has this code")
-		} else {
-			bad("it is declared at %s already", other)
-		}
-		return
-	}
-	l.codes[code] = at
-	inRepo := at
-	inRepo.File = path.Join(Folder, file)
-	demand := &rule{ctx: l.ctx, lock: l.lock}
-	r := &policy.Rule{Code: code, At: inRepo, Severity: schema.Deny, Judge: demand.faults}
-	fields, err := v.Fields()
-	if err != nil {
-		l.cueErrors(file, err)
-		return
-	}
-	for fields.Next() {
-		value := fields.Value()
-		switch name := fields.Selector().Unquoted(); name {
-		case "must":
-			demand.must = value
-		case "when":
-			demand.when = value
-		case "severity", "for", "message", "by":
-			s, err := value.String()
-			if err != nil {
-				bad("%s: want a string", name)
-				return
-			}
-			switch name {
-			case "severity":
-				r.Severity = schema.Severity(s)
-			case "for":
-				r.Kind = s
-			case "by":
-				r.By = s
-			default:
-				demand.message = s
-			}
-		default:
-			bad("unknown field %q: want severity, by, for, when, must, message", name)
-			return
-		}
-	}
-	problem := r.Check()
-	switch {
-	case problem != "":
-		bad("%s", problem)
-	case !demand.must.Exists():
-		bad("must is missing: say what has to hold")
-	case demand.message == "":
-		bad("message is missing: say it to the person who gets it")
-	default:
-		for _, part := range []cue.Value{demand.must, demand.when} {
-			if part.Exists() && part.IncompleteKind() != cue.StructKind {
-				bad("when and must are structs of constraints")
-				return
-			}
-			if part.Exists() && part.Validate() != nil {
-				l.cueErrors(file, part.Validate())
-				return
-			}
-		}
-		l.rules = append(l.rules, r)
-	}
-}
-
-func (l *loader) cueErrors(file string, err error) {
-	for _, e := range cueerrors.Errors(err) {
-		at := schema.Position{File: file}
-		if ps := cueerrors.Positions(e); len(ps) > 0 {
-			at.Line, at.Column = ps[0].Line(), ps[0].Column()
-		}
-		l.bad = append(l.bad, invalid(at, e.Error()))
-	}
-}
-
-func invalid(at schema.Position, message string) schema.Finding {
-	return schema.Finding{Code: CodeInvalid, Severity: schema.Deny, At: at, Message: message, Next: "see docs/policies.md for what a rule looks like"}
-}
-
-func placeOf(file string, v cue.Value) schema.Position {
-	p := v.Pos()
-	if !p.IsValid() {
-		return schema.Position{File: file}
-	}
-	return schema.Position{File: file, Line: p.Line(), Column: p.Column()}
-}
-
-func position(file string, n ast.Node) schema.Position {
-	p := n.Pos()
-	return schema.Position{File: file, Line: p.Line(), Column: p.Column()}
+	return a, nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/fstest"
 
 	"locktide.dev/policy"
 	"locktide.dev/schema"
@@ -35,7 +34,7 @@ func quiet() policy.Config {
 
 func load(t *testing.T, src string) []*policy.Rule {
 	t.Helper()
-	rules, bad := Load(fstest.MapFS{"own.cue": {Data: []byte(src)}})
+	rules, bad := Load(context.Background(), map[string]string{"policy/own.cue": src}, Here())
 	if len(bad) > 0 {
 		t.Fatalf("could not load: %v", bad)
 	}
@@ -95,17 +94,15 @@ func TestBadFiles(t *testing.T) {
 		"no message":        {`rules: x: {for: "apps", must: {}}`, "message is missing"},
 		"not a struct":      {`rules: x: {for: "apps", must: 3, message: "m"}`, "structs of constraints"},
 		"contradiction":     {"rules: x: {for: \"apps\", message: \"m\"\nmust: a: 1 & 2}", "own.cue:2"},
-		"built-in code":     {`rules: "raw-exec": {for: "apps", must: {}, message: "m"}`, "built-in rule"},
 		"foreign import":    {"import \"example.com/x\"\nrules: {}", "CUE's own packages"},
 		"unknown import":    {"import \"nope\"\nrules: x: {for: \"apps\", must: a: nope.A, message: \"m\"}", "nope"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rules, bad := Load(fstest.MapFS{
-				"own.cue":      {Data: []byte(c.src)},
-				"sub/good.cue": {Data: []byte(`rules: good: {for: "apps", must: {}, message: "m"}`)},
-				"notes.txt":    {Data: []byte("no rule")},
-			})
-			if len(bad) == 0 || !schema.AnyDenied(bad) || !strings.Contains(bad[0].String(), c.want) || bad[0].At.File != "own.cue" || bad[0].At.Line == 0 {
+			rules, bad := Load(context.Background(), map[string]string{
+				"policy/own.cue":      c.src,
+				"policy/sub/good.cue": `rules: good: {for: "apps", must: {}, message: "m"}`,
+			}, Here())
+			if len(bad) == 0 || !schema.AnyDenied(bad) || !strings.Contains(bad[0].String(), c.want) || bad[0].At.File != "policy/own.cue" || bad[0].At.Line == 0 {
 				t.Errorf("got %v, want %q", bad, c.want)
 			}
 			if len(rules) == 0 || rules[0].Code != "good" {
@@ -116,7 +113,7 @@ func TestBadFiles(t *testing.T) {
 }
 
 func TestNoFolderNoRules(t *testing.T) {
-	if rules, bad := Load(fstest.MapFS{}); len(rules)+len(bad) > 0 {
+	if rules, bad := Load(context.Background(), nil, Here()); len(rules)+len(bad) > 0 {
 		t.Errorf("got %v %v", rules, bad)
 	}
 }

@@ -24,9 +24,13 @@ const Command = "evaluate-definitions"
 // maxOutput bounds what one unit may say.
 const maxOutput = 16 << 20
 
+// Service answers what Pool.Call asks. It runs in the child, with no files; nil
+// if there is none.
+type Service func(question []byte) (answer []byte, err error)
+
 // Serve is the child: it evaluates what the parent asks for over in and out,
 // and ends the process when in ends.
-func Serve(in io.Reader, out io.Writer) error {
+func Serve(in io.Reader, out io.Writer, service Service) error {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM) // they are the parent's, which ends us when it is done
 	limitProcess()
 	debug.SetMaxStack(128 << 20)
@@ -49,6 +53,8 @@ func Serve(in io.Reader, out io.Writer) error {
 			c.engines = nil
 		case frameTask:
 			err = c.task(f.payload)
+		case frameCall:
+			err = call(out, service, f.payload)
 		default:
 			err = fmt.Errorf("a frame %q is not expected", f.kind)
 		}
@@ -56,6 +62,20 @@ func Serve(in io.Reader, out io.Writer) error {
 			return errors.Join(err, writeFrame(out, frameBroken, []byte(err.Error())))
 		}
 	}
+}
+
+func call(out io.Writer, service Service, question []byte) error {
+	if service == nil {
+		return errors.New("this program has no service")
+	}
+	answer, err := service(question)
+	if err != nil {
+		return err
+	}
+	if len(answer) > maxOutput {
+		return fmt.Errorf("the answer is larger than %d MiB", maxOutput>>20)
+	}
+	return writeFrame(out, frameAnswer, answer)
 }
 
 type frame struct {

@@ -23,6 +23,7 @@ const (
 	frameOther  = 'x' // mode of what is neither, as JSON
 	frameNone   = 'n' // why it cannot be opened
 	frameAnswer = 'a' // wire form of render.Answer
+	frameCall   = 'c' // a question to the program's own service; answered by frameAnswer
 	frameBroken = 'b' // why the child cannot work at all
 )
 

@@ -11,6 +11,7 @@ import (
 
 	"locktide.dev/cmd/internal/cli"
 	"locktide.dev/cmd/internal/config"
+	"locktide.dev/policy/cuerules"
 	"locktide.dev/reconciler/journal"
 	"locktide.dev/render"
 	"locktide.dev/render/worker"
@@ -19,7 +20,7 @@ import (
 // Main runs one command line and gives its exit code.
 func Main(ctx context.Context, args []string, in io.Reader, out, errs io.Writer, version string) int {
 	if len(args) == 1 && args[0] == worker.Command { // a child that evaluates definitions
-		if err := worker.Serve(in, out); err != nil {
+		if err := worker.Serve(in, out, new(cuerules.Server).Answer); err != nil {
 			fmt.Fprintln(errs, "locktide:", err)
 			return cli.ExitError
 		}
@@ -28,13 +29,14 @@ func Main(ctx context.Context, args []string, in io.Reader, out, errs io.Writer,
 	// Children start when definitions are evaluated.
 	children := worker.New(worker.Config{Program: selfPath()})
 	defer children.Close()
-	return cli.Main(ctx, args, cli.Streams{In: in, Out: out, Err: errs}, version, &engine{version: version, evaluator: children})
+	return cli.Main(ctx, args, cli.Streams{In: in, Out: out, Err: errs}, version, &engine{version: version, evaluator: children, ask: children.Call})
 }
 
 // engine implements cli.Engine.
 type engine struct {
 	version   string
 	evaluator render.Evaluator // of definitions; nil: in this process
+	ask       cuerules.Ask     // of users' rules in CUE
 }
 
 var _ cli.Engine = (*engine)(nil)

@@ -9,6 +9,7 @@ import (
 
 	"locktide.dev/policy"
 	"locktide.dev/policy/cuerules"
+	"locktide.dev/policy/rulefiles"
 	"locktide.dev/reconciler"
 	"locktide.dev/render"
 	"locktide.dev/schema"
@@ -19,6 +20,7 @@ import (
 type renderer struct {
 	onError   render.OnError
 	evaluator render.Evaluator              // nil: in this process
+	ask       cuerules.Ask                  // judges by rules in CUE
 	store     render.Store                  // of what was evaluated; nil: none
 	session   *render.Session               // made by the first render
 	last      atomic.Pointer[render.Result] // in force: what freeze falls back on
@@ -30,7 +32,7 @@ type renderer struct {
 
 // renderer gives a renderer that evaluates in child processes of this program.
 func (e *engine) renderer(onError render.OnError) *renderer {
-	return &renderer{onError: onError, evaluator: e.evaluator}
+	return &renderer{onError: onError, evaluator: e.evaluator, ask: e.ask}
 }
 
 // Render implements reconciler.Renderer. It is called by one goroutine.
@@ -54,29 +56,23 @@ func (r *renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered,
 		return reconciler.Rendered{}, fmt.Errorf("cannot render: %w", err)
 	}
 	out := r.rendered(res, onError)
-	info, err := fs.Stat(tree, "policy")
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return r.freezable(out, res, onError, last), nil
-	case err != nil:
-		return out, fmt.Errorf("cannot read the policy folder: %w", err)
-	case !info.IsDir():
-		return r.freezable(out, res, onError, last), nil
-	}
-	folder, err := fs.Sub(tree, "policy")
-	if err != nil {
-		return out, fmt.Errorf("cannot read the policy folder: %w", err)
-	}
-	digest, err := digestOf(folder)
-	if err != nil {
+	digest := ""
+	if info, err := fs.Stat(tree, rulefiles.Folder); err == nil && info.IsDir() {
+		folder, err := fs.Sub(tree, rulefiles.Folder)
+		if err == nil {
+			digest, err = digestOf(folder)
+		}
+		if err != nil {
+			return out, fmt.Errorf("cannot read the policy folder: %w", err)
+		}
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return out, fmt.Errorf("cannot read the policy folder: %w", err)
 	}
 	if digest != r.folder {
-		r.rules, r.broken = cuerules.Load(folder)
-		for i := range r.broken {
-			r.broken[i].At = below("policy", r.broken[i].At)
+		r.rules, r.broken, r.folder = nil, nil, digest
+		if digest != "" {
+			r.rules, r.broken = rulefiles.Load(ctx, tree, r.ask)
 		}
-		r.folder = digest
 	}
 	out.Rules = r.rules
 	out.Findings = append(out.Findings, r.broken...)
@@ -103,11 +99,4 @@ func (r *renderer) freezable(out reconciler.Rendered, res render.Result, onError
 		return r.freezable(next, rest, onError, last), ok
 	}
 	return out
-}
-
-func below(folder string, p schema.Position) schema.Position {
-	if p.File != "" {
-		p.File = folder + "/" + p.File
-	}
-	return p
 }
