@@ -18,7 +18,7 @@ import (
 // Input is what rules judge. All but Fleet may be missing: rules that need it
 // then have nothing to say.
 type Input struct {
-	Fleet    *schema.Fleet
+	Fleet    *schema.Fleet // must not change afterwards
 	Previous *schema.Fleet // of the commit in force before: its teams judge this one
 	Objects  []schema.Object
 	Today    time.Time // for the expiry of exceptions; zero: none expires

@@ -27,11 +27,11 @@ const (
 
 // overridden applies pins to a rendered fleet.
 func (l *Loop) overridden(rendered *schema.Fleet) *schema.Fleet {
-	if len(l.st.pins) == 0 {
-		return rendered
-	}
 	f := &schema.Fleet{}
-	*f = *rendered
+	*f = *rendered // judging may put another one there
+	if len(l.st.pins) == 0 {
+		return f
+	}
 	f.Groups, f.Apps, f.Routes, f.Versions = maps.Clone(f.Groups), maps.Clone(f.Apps), maps.Clone(f.Routes), maps.Clone(f.Versions)
 	l.freeze(f)
 	for _, key := range sortedKeys(l.st.pins) {

@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	maxCost       = 100_000 // of one expression for one element
-	maxExpression = 16 << 10  // bytes
+	maxCost       = 100_000  // of one expression for one element
+	maxExpression = 16 << 10 // bytes
 )
 
 // Parse reads one file. Findings name what is wrong with line and column; the

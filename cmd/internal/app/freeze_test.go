@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -89,6 +90,11 @@ func TestOneTeamsErrorStopsOnlyIt(t *testing.T) {
 				}
 				if r.InForce != c.inForce || count("b.x/prod.dc1") != c.bCount || c.aCount > 0 && count("a.x/prod.dc1") != c.aCount || !slices.Equal(r.Frozen, c.frozen) {
 					t.Errorf("in force %s, a has %d, b has %d, frozen %v, findings %v", r.InForce, count("a.x/prod.dc1"), count("b.x/prod.dc1"), r.Frozen, r.Findings)
+				}
+				for _, o := range r.Objects { // what was denied is not there in any form
+					if strings.Contains(o.Key.Name, "b--y") || strings.Contains(o.Key.Name, "b.y") {
+						t.Errorf("%s is an object", o.Key)
+					}
 				}
 				cancel()
 				if err := <-ended; err != nil {
