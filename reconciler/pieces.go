@@ -23,7 +23,21 @@ const maxPieces = 256
 // whole is the body that stands for a record in pieces.
 type whole struct {
 	Pieces []schema.Digest `json:"pieces"`
-	Remove []schema.Ref    `json:"remove,omitempty"` // of a fleet
+	// Of a fleet: its tombstones, and the units of what is no definition.
+	Remove []schema.Ref          `json:"remove,omitempty"`
+	Units  map[schema.Ref]string `json:"units,omitempty"`
+}
+
+// part is a piece of a fleet.
+type part struct {
+	schema.Fleet
+	Units map[schema.Ref]string `json:"units,omitempty"`
+}
+
+// mark tells definitions apart.
+type mark struct {
+	version uint64
+	unit    string
 }
 
 // pieces is how a record was last stored. M marks rows: equal marks, equal rows.
@@ -98,14 +112,30 @@ func app(ref schema.Ref) string {
 // keepFleet stores the definitions of a fleet and gives the digest that stands
 // for them.
 func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
-	encode := func(refs []schema.Ref) []byte {
-		part := &schema.Fleet{}
-		for _, ref := range refs {
-			part.Take(ref, f)
-		}
-		return schema.MustCanonical(part)
+	if f.Versions == nil {
+		f.Number()
 	}
-	w := whole{Remove: f.Remove, Pieces: l.st.fleetPieces.update(f.Marks(), app, encode, l.st.unsaved)}
+	marks := func(yield func(schema.Ref, mark) bool) {
+		for ref, v := range f.Versions {
+			if !yield(ref, mark{v, f.Units[ref]}) {
+				return
+			}
+		}
+	}
+	encode := func(refs []schema.Ref) []byte {
+		p := part{}
+		for _, ref := range refs {
+			p.Take(ref, f)
+		}
+		p.Units = p.Fleet.Units
+		return schema.MustCanonical(p)
+	}
+	w := whole{Remove: f.Remove, Units: map[schema.Ref]string{}, Pieces: l.st.fleetPieces.update(marks, app, encode, l.st.unsaved)}
+	for ref, unit := range f.Units {
+		if _, defined := f.Versions[ref]; !defined {
+			w.Units[ref] = unit
+		}
+	}
 	return l.keepBody(schema.MustCanonical(w))
 }
 
@@ -167,11 +197,13 @@ func (l *Loop) join(ctx context.Context, w whole, into any) error {
 // storedFleet gives definitions by the digest that stands for them.
 func (l *Loop) storedFleet(ctx context.Context, d schema.Digest) (*schema.Fleet, error) {
 	w, err := l.storedWhole(ctx, d)
-	f := &schema.Fleet{Remove: w.Remove}
+	p := part{Fleet: schema.Fleet{Remove: w.Remove}, Units: w.Units}
 	if err == nil {
-		err = l.join(ctx, w, f)
+		err = l.join(ctx, w, &p)
 	}
-	return f, err
+	p.Fleet.Units = p.Units
+	p.Number()
+	return &p.Fleet, err
 }
 
 // snapshot gives a stored snapshot, or nil.

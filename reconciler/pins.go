@@ -25,10 +25,11 @@ const (
 	pinRollback = "rollback"
 )
 
-// overridden applies pins to a rendered fleet.
+// overridden gives a rendered fleet with pins applied, which stays as it is
+// whatever becomes of the rendered one.
 func (l *Loop) overridden(rendered *schema.Fleet) *schema.Fleet {
 	f := &schema.Fleet{}
-	*f = *rendered // judging may put another one there
+	*f = *rendered
 	if len(l.st.pins) == 0 {
 		return f
 	}

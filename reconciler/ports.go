@@ -73,6 +73,14 @@ type Renderer interface {
 	Render(ctx context.Context, tree fs.FS) (Rendered, error)
 }
 
+// Recaller is a Renderer that can be told what another process put in force, so
+// that what fails in its first render is frozen at that.
+type Recaller interface {
+	// Recall gives definitions with their units. What this process put in force
+	// itself stays.
+	Recall(f schema.Fleet)
+}
+
 // Entry is one value of the journal; a nil Value deletes.
 type Entry struct {
 	Table string

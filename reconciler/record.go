@@ -91,7 +91,7 @@ type state struct {
 	unsaved   map[schema.Digest][]byte
 	snapshots map[string]schema.Snapshot // stored heads, by digest
 
-	fleetPieces pieces[schema.Ref, uint64]
+	fleetPieces pieces[schema.Ref, mark]
 	headPieces  pieces[schema.Key, schema.Entry]
 
 	rollouts   map[string]rollout.Rollout // by partition
@@ -262,6 +262,9 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 			return fmt.Errorf("could not read the stored fleet: %w", err)
 		}
 		st.fleet = l.overridden(st.source)
+		if r, ok := l.cfg.Renderer.(Recaller); ok {
+			r.Recall(*st.source)
+		}
 	}
 	for p, r := range rollouts {
 		l.keep(rollout.Resumed(r, time.Now()))

@@ -14,7 +14,7 @@ import (
 func (r *Result) freeze(failed map[string]bool, prev *Result) {
 	frozen := map[schema.Ref]bool{}
 	all := false
-	for ref, unit := range prev.units {
+	for ref, unit := range prev.Fleet.Units {
 		kind, name := ref.Split()
 		if !failed[unit] {
 			continue
@@ -57,8 +57,8 @@ func (r *Result) freeze(failed map[string]bool, prev *Result) {
 			delete(r.Fleet.Versions, ref)
 		}
 	}
-	for ref, unit := range maps.Clone(r.units) {
-		if _, before := prev.units[ref]; failed[unit] && !before {
+	for ref, unit := range maps.Clone(r.Fleet.Units) {
+		if _, before := prev.Fleet.Units[ref]; failed[unit] && !before {
 			r.drop(ref) // new in a unit that failed late: it waits whole
 		}
 	}
@@ -77,12 +77,12 @@ func (r *Result) freeze(failed map[string]bool, prev *Result) {
 func (r Result) Without(refs []schema.Ref, prev *Result) (out Result, ok bool) {
 	failed := map[string]bool{}
 	for _, ref := range refs {
-		failed[r.units[ref]] = true
+		failed[r.Fleet.Units[ref]] = true
 	}
 	if prev == nil || failed[""] {
 		return r, false
 	}
-	for ref, unit := range r.units {
+	for ref, unit := range r.Fleet.Units {
 		switch kind, _ := ref.Split(); kind {
 		case "defaults", "stages", "teams", "exceptions":
 			if failed[unit] {
@@ -95,29 +95,23 @@ func (r Result) Without(refs []schema.Ref, prev *Result) (out Result, ok bool) {
 	out.Fleet.Groups, out.Fleet.Routes = maps.Clone(r.Fleet.Groups), maps.Clone(r.Fleet.Routes)
 	out.Fleet.Stages, out.Fleet.Teams, out.Fleet.Exceptions = maps.Clone(r.Fleet.Stages), maps.Clone(r.Fleet.Teams), maps.Clone(r.Fleet.Exceptions)
 	out.Fleet.Positions, out.Fleet.Versions = maps.Clone(r.Fleet.Positions), maps.Clone(r.Fleet.Versions)
-	out.Provenance.nodes, out.units = maps.Clone(r.Provenance.nodes), maps.Clone(r.units)
+	out.Provenance.nodes, out.Fleet.Units = maps.Clone(r.Provenance.nodes), maps.Clone(r.Fleet.Units)
 	out.freeze(failed, prev)
 	out.Complete = false
-	same := len(out.Frozen) == len(r.Frozen) && len(out.units) == len(r.units)
+	same := len(out.Frozen) == len(r.Frozen) && len(out.Fleet.Units) == len(r.Fleet.Units)
 	return out, !same
 }
 
 func (r *Result) restore(ref schema.Ref, prev *Result) {
-	if _, known := prev.Fleet.Positions[ref]; known {
+	if _, known := prev.Fleet.Units[ref]; known {
 		r.Fleet.Take(ref, &prev.Fleet)
 	}
-	put(r.Provenance.nodes, prev.Provenance.nodes, ref)
-	put(r.units, prev.units, ref)
+	if node, ok := prev.Provenance.nodes[ref]; ok {
+		r.Provenance.nodes[ref] = node
+	}
 }
 
 func (r *Result) drop(ref schema.Ref) {
 	r.Fleet.Take(ref, &schema.Fleet{})
 	delete(r.Provenance.nodes, ref)
-	delete(r.units, ref)
-}
-
-func put[K comparable, V any](into, from map[K]V, key K) {
-	if v, ok := from[key]; ok {
-		into[key] = v
-	}
 }

@@ -230,7 +230,7 @@ func (g *gathered) union(unit string, into, from *tree.Node, path string) {
 func (g *gathered) dropFailed(prev *Result) {
 	g.broken = false
 	if prev != nil {
-		for ref, unit := range prev.units {
+		for ref, unit := range prev.Fleet.Units {
 			if kind, name := ref.Split(); g.failed[unit] {
 				g.named[ref] = true
 				if kind == "apps" {

@@ -94,6 +94,6 @@ func (r *resolver) own(edited map[schema.Ref]*resolved) {
 	}
 	if len(kinds) > 0 {
 		f.Positions, f.Versions = maps.Clone(f.Positions), maps.Clone(f.Versions)
-		r.out.Provenance.nodes, r.out.units = maps.Clone(r.out.Provenance.nodes), maps.Clone(r.out.units)
+		r.out.Provenance.nodes, f.Units = maps.Clone(r.out.Provenance.nodes), maps.Clone(f.Units)
 	}
 }

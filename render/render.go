@@ -42,8 +42,12 @@ type Result struct {
 	Evaluated  int          // units that were evaluated; the others stayed as they were
 	Changed    []schema.Ref // definitions with another value than in the render before, or that are new or gone; sorted
 	Provenance Provenance
+}
 
-	units map[schema.Ref]string // which unit defines it; "defaults/", "stages/" and "teams/" too
+// Recalled is what can be frozen at a fleet of another process: its definitions
+// with their units.
+func Recalled(f schema.Fleet) *Result {
+	return &Result{Fleet: f, Complete: true}
 }
 
 // Usable says whether Fleet may become the target: everything rendered, or

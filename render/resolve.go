@@ -54,7 +54,7 @@ func (o output) put(f *schema.Fleet) {
 	case schema.Exception:
 		f.Exceptions[name] = v
 	}
-	f.Positions[o.ref], f.Versions[o.ref] = o.at, o.version
+	f.Positions[o.ref], f.Versions[o.ref], f.Units[o.ref] = o.at, o.version, o.unit
 }
 
 type unitFinding struct {
@@ -84,13 +84,13 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 			Hosts: map[string]schema.Host{}, Pools: map[string]schema.Pool{}, Apps: map[string]schema.App{},
 			Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Stages: map[string]schema.Stage{},
 			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: make(map[schema.Ref]schema.Position, len(g.defs)), Versions: make(map[schema.Ref]uint64, len(g.defs)),
+			Units: make(map[schema.Ref]string, len(g.defs)),
 		},
 		Provenance: Provenance{nodes: make(map[schema.Ref]func() *tree.Node, len(g.defs))},
-		units:      make(map[schema.Ref]string, len(g.defs)),
 	}
 	for name, at := range g.sources {
 		ref := schema.NewRef("defaults", name)
-		r.out.units[ref], r.out.Fleet.Positions[ref] = name, at
+		r.out.Fleet.Units[ref], r.out.Fleet.Positions[ref] = name, at
 	}
 	byKind := map[string][]schema.Ref{}
 	for _, ref := range slices.Sorted(maps.Keys(g.defs)) {
@@ -196,7 +196,6 @@ func (r *resolver) put(got *resolved) {
 	for _, o := range got.outputs {
 		o.put(&r.out.Fleet)
 		r.out.Provenance.nodes[o.ref] = o.node
-		r.out.units[o.ref] = o.unit
 	}
 }
 

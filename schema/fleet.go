@@ -24,6 +24,9 @@ type Fleet struct {
 	// Where each definition starts; "remove/<ref>" for a tombstone,
 	// "defaults/<unit>" for a file or package that gives defaults.
 	Positions map[Ref]Position `json:"-"`
+	// Units name the file or package that each comes from: what is wrong with one
+	// holds up the whole of it. With "defaults/<unit>".
+	Units map[Ref]string `json:"-"`
 	// Versions tell definitions apart without comparing them: those of one
 	// process with equal versions are equal, and defined in one file. Nil: not
 	// known; else complete.

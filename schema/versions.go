@@ -1,8 +1,6 @@
 package schema
 
 import (
-	"iter"
-	"maps"
 	"slices"
 	"sync/atomic"
 )
@@ -65,8 +63,8 @@ func (f *Fleet) Defines(ref Ref) (ok bool) {
 	return ok
 }
 
-// Take makes a definition what it is in from, its position and version too; it
-// is taken away if from has none.
+// Take makes a definition what it is in from, with its position, version and
+// unit; it is taken away if from has none.
 func (f *Fleet) Take(ref Ref, from *Fleet) {
 	kind, name := ref.Split()
 	switch kind {
@@ -89,6 +87,7 @@ func (f *Fleet) Take(ref Ref, from *Fleet) {
 	}
 	take(&f.Positions, from.Positions, ref)
 	take(&f.Versions, from.Versions, ref)
+	take(&f.Units, from.Units, ref)
 }
 
 func take[K comparable, V any](into *map[K]V, from map[K]V, key K) {
@@ -103,17 +102,11 @@ func take[K comparable, V any](into *map[K]V, from map[K]V, key K) {
 	(*into)[key] = v
 }
 
-// Marks yields every definition with its version, or a new one if it has none.
-func (f *Fleet) Marks() iter.Seq2[Ref, uint64] {
-	if f.Versions != nil {
-		return maps.All(f.Versions)
-	}
-	return func(yield func(Ref, uint64) bool) {
-		for ref := range f.refs {
-			if !yield(ref, NextVersion()) {
-				return
-			}
-		}
+// Number gives every definition a version that none had before.
+func (f *Fleet) Number() {
+	f.Versions = map[Ref]uint64{}
+	for ref := range f.refs {
+		f.Versions[ref] = NextVersion()
 	}
 }
 

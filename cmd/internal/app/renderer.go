@@ -80,6 +80,9 @@ func (r *renderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered,
 	return r.freezable(out, res, onError, last), nil
 }
 
+// Recall implements reconciler.Recaller.
+func (r *renderer) Recall(f schema.Fleet) { r.last.CompareAndSwap(nil, render.Recalled(f)) }
+
 // rendered is a result as the loop takes it.
 func (r *renderer) rendered(res render.Result, onError render.OnError) reconciler.Rendered {
 	return reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Frozen: res.Frozen, Partial: !res.Complete, Changed: res.Changed,
