@@ -174,10 +174,7 @@ func TestSessionAsksAboutWhatIsTouched(t *testing.T) {
 		return nil, nil
 	}}}
 	in := Input{Fleet: quickstart()}
-	in.Fleet.Versions = map[schema.Ref]uint64{}
-	for ref, version := range in.Fleet.Marks() {
-		in.Fleet.Versions[ref] = version
-	}
+	in.Fleet.Number()
 	s := NewSession(Config{})
 	s.Evaluate(context.Background(), own, in)
 	if asked != 3 {
