@@ -31,6 +31,13 @@ type engine struct {
 	braked   string
 }
 
+func (e *engine) TestPolicies(_ context.Context, folder string) ([]PolicyTest, error) {
+	tests := []PolicyTest{{File: "policy/tests/a.yaml", Name: "good"}}
+	if folder == "bad" {
+		tests = append(tests, PolicyTest{File: "policy/tests/a.yaml", Name: "wrong", Missing: []string{"deny two groups/x"}})
+	}
+	return tests, nil
+}
 func (e *engine) Plan(context.Context, string, string) (schema.Plan, error) { return e.plan, nil }
 func (e *engine) WhatIf(_ context.Context, rev, config string, start time.Duration) (schema.Forecast, error) {
 	if rev != "3f0c9a1" || config != DefaultConfig || start != 45*time.Second {
@@ -399,5 +406,17 @@ func TestWhatIf(t *testing.T) {
 	}
 	if code != ExitOK {
 		t.Errorf("exit code %d: %s", code, errs)
+	}
+}
+
+func TestPolicyTestTellsWhatFailed(t *testing.T) {
+	for folder, want := range map[string]int{"good": ExitOK, "bad": ExitError} {
+		code, out, errs := run(t, &engine{}, "policy", "test", folder)
+		if failed := strings.Contains(out, "missing: deny two groups/x") && strings.Contains(errs, "1 of 2 tests of rules failed"); code != want || failed != (want != ExitOK) {
+			t.Errorf("%s: code %d\n%s%s", folder, code, out, errs)
+		}
+		if code, out, _ := run(t, &engine{}, "policy", "test", folder, "-o", "json"); code != want || !strings.Contains(out, `"name": "good"`) {
+			t.Errorf("%s as JSON: code %d\n%s", folder, code, out)
+		}
 	}
 }

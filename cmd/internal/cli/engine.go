@@ -14,6 +14,8 @@ type Engine interface {
 	// Render reads the definitions in folder and judges them. config may be
 	// empty; with it, objects are compiled for its backends.
 	Render(ctx context.Context, folder, config string) (Rendered, error)
+	// TestPolicies runs the tests of users' rules in folder.
+	TestPolicies(ctx context.Context, folder string) ([]PolicyTest, error)
 	// Plan compares the definitions in folder with what runs.
 	Plan(ctx context.Context, folder, config string) (schema.Plan, error)
 	// WhatIf says what a revision (a commit, a branch, or a folder) would do,
