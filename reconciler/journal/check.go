@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -58,6 +59,7 @@ func Check(path string) (Summary, error) {
 // salvage reads all that can be read; an error says what could not be.
 func salvage(path string, s *Summary) (tables reconciler.Tables, bodies map[schema.Digest][]byte, err error) {
 	tables, bodies = reconciler.Tables{}, map[schema.Digest][]byte{}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
 			err = damaged(path, fmt.Errorf("%v", r))
@@ -72,8 +74,11 @@ func salvage(path string, s *Summary) (tables reconciler.Tables, bodies map[sche
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	err = db.View(func(tx *bbolt.Tx) error {
-		for err := range tx.Check() {
-			return damaged(path, err)
+		if err := complete(path, tx); err != nil {
+			return err
+		}
+		if err := sound(path, tx); err != nil {
+			return err
 		}
 		if m := tx.Bucket(bucketMeta); m != nil {
 			s.Epoch = string(m.Get(keyEpoch))

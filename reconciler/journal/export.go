@@ -16,13 +16,15 @@ import (
 	"locktide.dev/schema"
 )
 
-// line is one record of an export: JSON lines, the first names the format.
+// line is one record of an export: JSON lines, the first names the format and
+// the last one the end: an export that was cut off lacks it.
 type line struct {
 	Format int             `json:"format,omitempty"`
 	Table  string          `json:"table,omitempty"`
 	Key    string          `json:"key,omitempty"`
 	Value  json.RawMessage `json:"value,omitempty"`
 	Body   schema.Digest   `json:"body,omitempty"`
+	End    bool            `json:"end,omitempty"`
 }
 
 // Export writes the whole journal as JSON lines, sorted: equal journals give
@@ -61,6 +63,9 @@ func export(w io.Writer, tables reconciler.Tables, bodies func(each func(schema.
 	if err := bodies(func(d schema.Digest, body []byte) error { return enc.Encode(line{Body: d, Value: body}) }); err != nil {
 		return err
 	}
+	if err := enc.Encode(line{End: true}); err != nil {
+		return err
+	}
 	return out.Flush()
 }
 
@@ -86,20 +91,23 @@ func Import(ctx context.Context, s reconciler.Store, r io.Reader) error {
 	var entries []reconciler.Entry
 	bodies := map[schema.Digest][]byte{}
 	dec := json.NewDecoder(r)
+	ended := false
 	for n := 1; ; n++ {
 		var l line
 		if err := dec.Decode(&l); err == io.EOF {
-			if n == 1 {
-				return fmt.Errorf("the export is empty")
-			}
 			break
 		} else if err != nil {
 			return fmt.Errorf("line %d of the export: %w; nothing was imported", n, err)
+		}
+		if ended {
+			return fmt.Errorf("line %d of the export comes after its end; nothing was imported", n)
 		}
 		switch {
 		case n == 1 && (l.Format < 1 || l.Format > Format):
 			return fmt.Errorf("line 1 of the export: format %d, this binary reads up to %d", l.Format, Format)
 		case n == 1:
+		case l.End:
+			ended = true
 		case l.Body != "":
 			if schema.DigestOf(l.Value) != l.Body {
 				return fmt.Errorf("line %d of the export: body %s has another digest; nothing was imported", n, l.Body)
@@ -110,6 +118,9 @@ func Import(ctx context.Context, s reconciler.Store, r io.Reader) error {
 		default:
 			entries = append(entries, reconciler.Entry{Table: l.Table, Key: l.Key, Value: l.Value})
 		}
+	}
+	if !ended {
+		return errors.New("the export is cut off: its last line is not there; nothing was imported")
 	}
 	if err := s.Put(ctx, bodies); err != nil {
 		return err

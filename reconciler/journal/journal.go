@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -59,6 +60,7 @@ func Open(path string) (*Bolt, error) {
 }
 
 func openFile(path string) (db *bbolt.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // pages that a cut off file lacks
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("%v", r)
@@ -72,12 +74,16 @@ func damaged(path string, err error) error {
 }
 
 func (b *Bolt) prepare() (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
 			err = damaged(b.path, fmt.Errorf("%v", r))
 		}
 	}()
 	return b.db.Update(func(tx *bbolt.Tx) error {
+		if err := complete(b.path, tx); err != nil {
+			return err
+		}
 		for _, name := range [][]byte{bucketMeta, bucketTables, bucketBodies} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return damaged(b.path, err)
@@ -95,11 +101,32 @@ func (b *Bolt) prepare() (err error) {
 		if n > Format {
 			return fmt.Errorf("journal %s has format %d, this binary reads up to %d: use the newer locktide that wrote it", b.path, n, Format)
 		}
-		for err := range tx.Check() {
-			return damaged(b.path, err)
-		}
-		return nil
+		return sound(b.path, tx)
 	})
+}
+
+// complete says whether the file holds all pages that are in use.
+func complete(path string, tx *bbolt.Tx) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("could not check the journal: %w", err)
+	}
+	if info.Size() < tx.Size() {
+		return damaged(path, fmt.Errorf("it is cut off after %d of %d bytes", info.Size(), tx.Size()))
+	}
+	return nil
+}
+
+// sound checks every page. The check is heard to its end: it reads on in a
+// goroutine of its own, which must be over before the file is closed.
+func sound(path string, tx *bbolt.Tx) error {
+	var first error
+	for err := range tx.Check() {
+		if first == nil {
+			first = damaged(path, err)
+		}
+	}
+	return first
 }
 
 // Load implements reconciler.Store.

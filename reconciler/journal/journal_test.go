@@ -127,7 +127,7 @@ func TestSharedJournalInTrouble(t *testing.T) {
 		t.Fatalf("%v, %v", tables, err)
 	}
 	var out bytes.Buffer
-	if err := s.Export(t.Context(), &out); err != nil || strings.Count(out.String(), "\n") != 3 || s.Size() == 0 {
+	if err := s.Export(t.Context(), &out); err != nil || strings.Count(out.String(), "\n") != 4 || s.Size() == 0 {
 		t.Fatalf("%v: %s", err, out.String())
 	}
 	delete(k.values, "f/log/1-1/0")
