@@ -37,6 +37,18 @@ func TestAnswersComeBack(t *testing.T) {
 	}
 }
 
+// An answer that is cut off anywhere is an error, never a shorter answer.
+func TestACutOffAnswerIsNone(t *testing.T) {
+	for _, a := range answers(t) {
+		whole := wire.AppendAnswer(nil, a)
+		for n := range whole {
+			if got, err := wire.ReadAnswer(whole[:n]); err == nil {
+				t.Fatalf("%d of %d bytes pass for %+v", n, len(whole), got)
+			}
+		}
+	}
+}
+
 // Whatever the bytes: no panic, and what reads well is written and read again
 // the same.
 func FuzzReadAnswer(f *testing.F) {
