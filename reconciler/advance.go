@@ -56,7 +56,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 			l.setTarget(it.Key, it.To)
 		}
 		l.disown(step.Rollout)
-		if step.Rollout.Verdict != nil && step.Rollout.Back {
+		if v := step.Rollout.Verdict; v != nil && step.Rollout.Back && !v.TooLittle {
 			l.quarantine(step.Rollout)
 		}
 		if s, open := st.ledger.Open[step.Rollout.ID]; open && step.Rollout.Phase == rollout.PhaseBraked && step.Rollout.Verdict != nil && !s.Judged {
@@ -225,6 +225,7 @@ func (l *Loop) consume(shown map[string]bool) {
 	}
 }
 
+// quarantine keeps the releases that failed from being tried again.
 func (l *Loop) quarantine(r rollout.Rollout) {
 	for _, it := range r.Origin {
 		if it.Group != r.Verdict.Group || it.To.Release == "" || it.To.Release == it.From.Release {

@@ -79,6 +79,29 @@ func TestAGateThatFailsGoesBackAtOnce(t *testing.T) {
 	})
 }
 
+// A release that went back because there was too little data to judge by has
+// failed nothing: it is not tried again by itself, and a commit that brings it
+// once more does.
+func TestTooLittleDataIsNoFailure(t *testing.T) {
+	little := schema.Gate{Kind: schema.GateCompare, BakeLimit: schema.Duration(time.Minute)}
+	gated(t, schema.GateTooLittle, 30*time.Second, little, func(w *world, o *oracle) {
+		w.until(30*time.Minute, "it brakes, and goes back after brake_limit", func() bool { return w.ended("failed") })
+		if r := w.loop.Report(); len(r.Quarantine) > 0 || !contains(w.back.Contents()[apiJob], `"release":"v1"`) {
+			t.Fatalf("quarantine %v, live %s", r.Quarantine, w.back.Contents()[apiJob])
+		}
+		w.pass(2 * time.Minute)
+		w.quiet(2*time.Hour, "nobody asked for another try")
+		w.says("shop.api", schema.WaitQuarantine, "too little data")
+		o.says.Store(schema.GatePass)
+		again := baking("v2", 30*time.Second, func(p *schema.Pacing) { p.Gates = map[string]schema.Gate{"errors": little} })
+		g := again.Groups[apiGroup]
+		g.Count.Number = 5
+		again.Groups[apiGroup] = g
+		w.git.commit(again)
+		w.until(20*time.Minute, "the same release, in another commit", w.onCommit("c3"))
+	})
+}
+
 // P36: break-glass sets the gate aside, and nothing else: a brake stands.
 func TestBreakGlassSetsGatesAside(t *testing.T) {
 	gated(t, schema.GateTooLittle, 30*time.Second, schema.Gate{Kind: schema.GateCompare}, func(w *world, _ *oracle) {

@@ -258,6 +258,9 @@ type Verdict struct {
 	Why    string    `json:"why"`
 	At     time.Time `json:"at"`
 	Commit string    `json:"commit,omitempty"`
+	// TooLittle: nothing failed, there was too little data to judge by. What
+	// went back for that is not quarantined.
+	TooLittle bool `json:"too_little,omitempty"`
 }
 
 // HistoryEntry is one line of the timeline of all writers.

@@ -38,7 +38,7 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 			continue
 		case answered && j.Result == schema.GateTooLittle && !j.To.Before(late):
 			t.hold = orElse(gate.TooLittle, "hold")
-			return &schema.Verdict{Group: it.Group, Gate: name, Why: "too little data to judge by: " + j.Why, At: t.now, Commit: t.r.Commit}, false
+			return &schema.Verdict{Group: it.Group, Gate: name, Why: "too little data to judge by: " + j.Why, At: t.now, Commit: t.r.Commit, TooLittle: true}, false
 		}
 		all = false
 		t.wake(late)
