@@ -51,6 +51,7 @@ func table(cfg Config) []*rule {
 		{code: "host-path", kind: groups, teams: true, check: each(hostPath)},
 		{code: "identity", kind: groups, teams: true, check: each(identity)},
 		{code: "listener-clash", kind: routes, key: listeners, check: listenerClash},
+		{code: "ignite-skip", kind: groups, check: each(igniteSkip)},
 		{code: "live-config", kind: groups, check: each(liveConfig)},
 		{code: "one-app-per-host", kind: groups, off: true, key: where, check: oneAppPerHost},
 		{code: "outage-expected", kind: groups, check: each(outageExpected)},

@@ -56,7 +56,7 @@ func batchShare(v *view, g *group, report report) {
 }
 
 func groupNoCheck(v *view, g *group, report report) {
-	if !g.routed || g.Ignite != nil || g.job.checked() {
+	if !g.routed || g.Ignite != nil && !g.Ignite.Skip || g.job.checked() {
 		return
 	}
 	f := schema.Finding{Severity: schema.Warn, Field: "services",
@@ -66,6 +66,13 @@ func groupNoCheck(v *view, g *group, report report) {
 		f.Severity = schema.Deny
 	}
 	report(f)
+}
+
+func igniteSkip(v *view, g *group, report report) {
+	if g.Ignite != nil && g.Ignite.Skip {
+		report(schema.Finding{Severity: schema.Deny, Field: "ignite", Message: "new instances serve without having answered anybody: only their start and the checks of their services count",
+			Next: "write the check that ignites it, or an exception of ignite-skip with a reason and the day on which it ends"})
+	}
 }
 
 func liveConfig(v *view, g *group, report report) {

@@ -96,15 +96,25 @@ func TestBuiltinRules(t *testing.T) {
 		edits []func(*Input)
 		want  string // findings joined by "; "
 	}{
-		"artifact-unpinned, typed":     {[]func(*Input){group(func(g *schema.Group) { g.Release = "1.0" })}, "warn artifact-unpinned " + web},
-		"artifact-unpinned, compiled":  {[]func(*Input){job(task, `"Driver":"docker","Config":{"image":"x:latest"}`)}, "warn artifact-unpinned " + web},
-		"artifact-unpinned, artifact":  {[]func(*Input){job(task, `"Driver":"exec","Artifacts":[{"GetterSource":"https://a/x.tgz"}]`)}, "warn artifact-unpinned " + web},
-		"batch-share":                  {[]func(*Input){group(func(g *schema.Group) { g.Rollout.MaxUnavailable = schema.Share{Percent: 60} })}, "deny batch-share " + web},
-		"batch-share, number":          {[]func(*Input){group(func(g *schema.Group) { g.Rollout.MaxUnavailable = schema.Share{Number: 2} })}, "deny batch-share " + web},
-		"group-no-check":               {[]func(*Input){group(func(g *schema.Group) { g.Services = nil })}, "warn group-no-check " + web},
-		"group-no-check, access":       {[]func(*Input){group(func(g *schema.Group) { g.Services, g.Tier = nil, "access" })}, "deny group-no-check " + web},
-		"host-network":                 {[]func(*Input){team(), group(func(g *schema.Group) { g.Network = "host" })}, "deny host-network " + web},
-		"host-network, granted":        {[]func(*Input){team("host_network"), group(func(g *schema.Group) { g.Network = "host" })}, ""},
+		"artifact-unpinned, typed":    {[]func(*Input){group(func(g *schema.Group) { g.Release = "1.0" })}, "warn artifact-unpinned " + web},
+		"artifact-unpinned, compiled": {[]func(*Input){job(task, `"Driver":"docker","Config":{"image":"x:latest"}`)}, "warn artifact-unpinned " + web},
+		"artifact-unpinned, artifact": {[]func(*Input){job(task, `"Driver":"exec","Artifacts":[{"GetterSource":"https://a/x.tgz"}]`)}, "warn artifact-unpinned " + web},
+		"batch-share":                 {[]func(*Input){group(func(g *schema.Group) { g.Rollout.MaxUnavailable = schema.Share{Percent: 60} })}, "deny batch-share " + web},
+		"batch-share, number":         {[]func(*Input){group(func(g *schema.Group) { g.Rollout.MaxUnavailable = schema.Share{Number: 2} })}, "deny batch-share " + web},
+		"group-no-check":              {[]func(*Input){group(func(g *schema.Group) { g.Services = nil })}, "warn group-no-check " + web},
+		"group-no-check, access":      {[]func(*Input){group(func(g *schema.Group) { g.Services, g.Tier = nil, "access" })}, "deny group-no-check " + web},
+		"host-network":                {[]func(*Input){team(), group(func(g *schema.Group) { g.Network = "host" })}, "deny host-network " + web},
+		"host-network, granted":       {[]func(*Input){team("host_network"), group(func(g *schema.Group) { g.Network = "host" })}, ""},
+		"ignite-skip":                 {[]func(*Input){group(func(g *schema.Group) { g.Ignite = &schema.Ignition{Skip: true} })}, "deny ignite-skip " + web},
+		"ignite-skip, by exception": {[]func(*Input){group(func(g *schema.Group) { g.Ignite = &schema.Ignition{Skip: true} }), func(in *Input) {
+			in.Fleet.Exceptions = map[string]schema.Exception{"late": {Rule: "ignite-skip", Refs: []string{string(web)}, Reason: "a legacy protocol", Expires: "2099-01-01"}}
+		}}, "deny ignite-skip " + web + " (late)"},
+		"ignite-skip, expired": {[]func(*Input){group(func(g *schema.Group) { g.Ignite = &schema.Ignition{Skip: true} }), func(in *Input) {
+			in.Today = time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
+			in.Fleet.Exceptions = map[string]schema.Exception{"late": {Rule: "ignite-skip", Refs: []string{string(web)}, Reason: "a legacy protocol", Expires: "2026-01-01"}}
+		}}, "warn exception-expired exceptions/late; deny ignite-skip " + web},
+		"group-no-check, ignite is skipped": {[]func(*Input){group(func(g *schema.Group) { g.Services, g.Ignite = nil, &schema.Ignition{Skip: true} })},
+			"warn group-no-check " + web + "; deny ignite-skip " + web},
 		"live-config":                  {[]func(*Input){group(func(g *schema.Group) { g.Live = true })}, "warn live-config " + web},
 		"outage-expected, static port": {[]func(*Input){group(func(g *schema.Group) { g.Count.Number, g.Ports = 1, map[string]schema.Port{"http": {Static: 80}} })}, "warn outage-expected " + web},
 		"outage-expected, no surge":    {[]func(*Input){group(func(g *schema.Group) { g.Count.Number, g.Rollout.Surge = 1, &zero })}, "deny outage-expected " + web},

@@ -337,9 +337,15 @@ func (r *resolver) group(full string, p place, d definition, to *resolved) (sche
 // gates reports gates that cannot be asked, where they were written.
 func gates(ref schema.Ref, from definition, n *tree.Node, body schema.Body, to *resolved) bool {
 	good := true
-	for _, name := range slices.Sorted(maps.Keys(body.Rollout.Gates)) {
-		for _, p := range body.Rollout.Gates[name].Problems(body) {
+	asked := body.Paces().Gates
+	for _, name := range slices.Sorted(maps.Keys(asked)) {
+		for _, p := range asked[name].Problems(body) {
 			at := n.Get("rollout", "gates", name)
+			if _, written := body.Rollout.Gates[name]; !written {
+				to.found = append(to.found, unitFinding{from.unit, ignitionProblem(ref, n, p)})
+				good = false
+				continue
+			}
 			if field := at.Get(p.Field); field != nil {
 				at = field
 			}
@@ -350,6 +356,13 @@ func gates(ref schema.Ref, from definition, n *tree.Node, body schema.Body, to *
 		}
 	}
 	return good
+}
+
+// ignitionProblem says why an ignition cannot be asked, where it was written.
+func ignitionProblem(ref schema.Ref, n *tree.Node, p schema.GateProblem) schema.Finding {
+	f := deny("gate", ref, n.Get("ignite").At, "ignite: %s", p.Message)
+	f.Field = "ignite"
+	return f
 }
 
 // datacenter of a group: written, or the cell if the stage has one of that

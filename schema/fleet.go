@@ -208,7 +208,7 @@ type Body struct {
 	Secrets   map[string]Secret  `json:"secrets,omitempty"`
 	Volumes   map[string]Volume  `json:"volumes,omitempty"`
 	Resources Resources          `json:"resources"`
-	Ignite    *Check             `json:"ignite,omitempty"`
+	Ignite    *Ignition          `json:"ignite,omitempty"`
 	Placement Placement          `json:"placement"`
 	Stop      Stop               `json:"stop"`
 	Schedule  *Schedule          `json:"schedule,omitempty"`

@@ -156,5 +156,5 @@ func hasScript(b Body) bool {
 			}
 		}
 	}
-	return b.Ignite != nil && len(b.Ignite.Script) > 0
+	return false
 }

@@ -79,9 +79,13 @@ func (d *Driver) compileGroup(v *schema.View, name string, g schema.Group, ref s
 	for _, s := range g.Services {
 		checked = checked || len(s.Checks) > 0
 	}
+	pacing := g.Rollout
+	if d.opt.Ignites {
+		pacing = g.Paces()
+	}
 	job.Paced = &schema.Paced{Count: g.Count.Number, Autoscaled: autoscaled, Min: g.Count.Min, Max: g.Count.Max,
 		Gated: g.Kind == "" || g.Kind == "service" || system, System: system, Checked: checked, Storage: g.Tier == "storage",
-		NoSurge: system || hasStatic(g.Ports), Pacing: g.Rollout}
+		NoSurge: system || hasStatic(g.Ports), Pacing: pacing}
 	if system {
 		job.Paced.Count = 0
 	}

@@ -259,7 +259,7 @@ func (b *builder) object(job *api.Job, stage schema.Stage) schema.Object {
 	g := b.group
 	paced := pacedOf(job)
 	paced.Storage = g.Tier == "storage"
-	paced.Pacing = g.Rollout
+	paced.Pacing = g.Paces()
 	if g.Count.Max > 0 {
 		paced.Autoscaled, paced.Min, paced.Max = true, g.Count.Min, g.Count.Max
 	}
