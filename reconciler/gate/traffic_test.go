@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -246,4 +247,54 @@ func TestDiff(t *testing.T) {
 
 func TestUnknownKindDoesNotPass(t *testing.T) {
 	expect(t, gate.Config{}, ask(schema.Gate{Kind: "crystal-ball"}, []schema.Member{{ID: "a"}}, nil), schema.GateUnknown, "crystal-ball")
+}
+
+// evenly gives seconds in which both sides answer equally much, at their own
+// latency, and the new one with some errors.
+func evenly(seconds, each, bad int, fresh, old int) []accesslog.Second {
+	tally := func(step, bad int) accesslog.Tally {
+		out := accesslog.Tally{N: each, Bad: bad, Slow: make([]uint32, 60)}
+		out.Slow[step] = uint32(each)
+		return out
+	}
+	var out []accesslog.Second
+	for i := range seconds {
+		b := 0
+		if i < bad {
+			b = 1
+		}
+		out = append(out, accesslog.Second{At: int64(i), New: tally(fresh, b), Old: tally(old, 0)})
+	}
+	return out
+}
+
+// Two tests share alpha: errors that just reject alone do not beside a test of
+// latency, of which each has half.
+func TestTwoTestsShareAlpha(t *testing.T) {
+	alone, both := schema.Gate{Kind: schema.GateCompare}, schema.Gate{Kind: schema.GateCompare, Quantile: schema.Percent(95)}
+	between := false
+	for bad := range 60 {
+		seconds := evenly(60, 20, bad, 5, 5)
+		a, b := gate.Compare(alone, 1, 1, seconds), gate.Compare(both, 1, 1, seconds)
+		if ratio := b.Figures["evidence"] / a.Figures["evidence"]; bad > 10 && math.Abs(ratio-math.Log(100)/math.Log(200)) > 1e-9 {
+			t.Fatalf("%d errors: evidence %v alone, %v beside latency", bad, a.Figures["evidence"], b.Figures["evidence"])
+		}
+		between = between || a.Result == schema.GateFail && b.Result != schema.GateFail
+	}
+	if !between {
+		t.Error("no number of errors tells the two apart")
+	}
+}
+
+// How slow is too slow is what the baseline showed before, never the new side.
+func TestLatencyIsMeasuredByTheBaseline(t *testing.T) {
+	g := schema.Gate{Kind: schema.GateCompare, Quantile: schema.Percent(95)}
+	for _, c := range []struct {
+		fresh, old int
+		want       schema.GateResult
+	}{{30, 10, schema.GateFail}, {10, 30, schema.GatePass}, {10, 10, schema.GatePass}} {
+		if j := gate.Compare(g, 1, 1, evenly(60, 20, 0, c.fresh, c.old)); j.Result != c.want {
+			t.Errorf("steps %d against %d: %s: %s", c.fresh, c.old, j.Result, j.Why)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -25,7 +26,7 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 		}
 		q := schema.Question{Name: name, Gate: gate, Key: it.Key, Group: it.Group, Release: it.To.Release, Members: ids(members), Since: since}
 		if gate.Compares() {
-			q.Baseline = ids(slices.DeleteFunc(slices.Clone(g.off), func(m schema.Member) bool { return !g.budget.in[m.ID] }))
+			q.Baseline = g.baseline(len(members))
 		}
 		q = q.Sealed()
 		t.step.Ask = append(t.step.Ask, q)
@@ -49,6 +50,15 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 		t.why(it, schema.WaitGate, fmt.Sprintf("gate %s of batch %d: %s", name, it.Round, said), j.Next)
 	}
 	return nil, all
+}
+
+// baseline picks as many old members that serve as there are new ones: the
+// youngest, as their age is nearest. Both sides then have an equal share of the
+// traffic and of the chance to hit a bad host.
+func (g group) baseline(n int) []string {
+	old := slices.DeleteFunc(slices.Clone(g.off), func(m schema.Member) bool { return !g.budget.in[m.ID] })
+	slices.SortStableFunc(old, func(a, b schema.Member) int { return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.ID, b.ID)) })
+	return ids(old[:min(n, len(old))])
 }
 
 // askable says whether a gate can ever be answered: nobody uses a first

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -40,5 +41,41 @@ func TestGatesThatCannotBeAnsweredAreNotAsked(t *testing.T) {
 				t.Errorf("phase %s: %v", s.r.Phase, s.step.Why)
 			}
 		})
+	}
+}
+
+// A comparison is with as many old members as there are new ones: the youngest
+// of those that serve.
+func TestTheBaselineIsOfTheSameSize(t *testing.T) {
+	bake := schema.Duration(time.Minute)
+	p := schema.Paced{Count: 6, Pacing: schema.Pacing{Bake: &bake, Bastions: 2, Gates: map[string]schema.Gate{"g": {Kind: schema.GateCompare}}}}
+	s := newScene(1, p, guards{})
+	s.sim.fate = fateOf(draw{})
+	asked := map[int]bool{}
+	s.verdicts = func(w *world, q schema.Question) schema.Judgment {
+		n := len(q.Members)
+		asked[n] = true
+		var old []schema.Member
+		for _, m := range w.rotation()[q.Group] {
+			if m.Release != q.Release && m.Serving {
+				old = append(old, m)
+			}
+		}
+		if want := min(n, len(old)); len(q.Baseline) != want {
+			t.Errorf("%d new members are compared with %d of %d old ones", n, len(q.Baseline), len(old))
+		}
+		for _, m := range old {
+			for _, x := range old {
+				if slices.Contains(q.Baseline, m.ID) && !slices.Contains(q.Baseline, x.ID) && x.Created.After(m.Created) {
+					t.Errorf("%s is in the baseline, and %s is younger", m.ID, x.ID)
+				}
+			}
+		}
+		return schema.Judgment{Question: q.ID, At: w.sim.now, From: q.Since, To: w.sim.now, Result: schema.GatePass}
+	}
+	s.sim.jobs[keyJob].allocs[4].created = s.sim.now.Add(-2 * time.Second) // younger than the others
+	s.run(time.Hour, func() {})
+	if s.r.Phase != PhaseDone || !asked[2] {
+		t.Errorf("phase %s, asked %v", s.r.Phase, asked)
 	}
 }

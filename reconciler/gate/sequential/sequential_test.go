@@ -205,3 +205,49 @@ func abs(n int) int {
 	}
 	return n
 }
+
+// Worse is what its method says, computed the slow way: the rates of an
+// alternative by bisection, their mean known from earlier blocks alone.
+func TestWorseIsItsMethod(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 7))
+	for range 300 {
+		prior := []float64{0.001, 0.01, 0.2, 0.7}[r.IntN(4)]
+		var blocks []sequential.Block
+		for range 1 + r.IntN(6) {
+			blocks = append(blocks, sequential.Block{New: draw(r, r.IntN(60), r.Float64()), Old: draw(r, r.IntN(60), r.Float64()/2)})
+		}
+		if got, want := sequential.Worse(blocks, prior), slowly(blocks, prior); math.Abs(got-want) > 1e-6*(1+want) {
+			t.Fatalf("evidence %v, want %v: prior %v, %v", got, want, prior, blocks)
+		}
+	}
+}
+
+func slowly(blocks []sequential.Block, prior float64) (best float64) {
+	odds := []float64{1.5, 2, 4, 8, 16, 64}
+	products := make([]float64, len(odds))
+	trials, bad := 50.0, 50*prior
+	likely := func(c sequential.Count, p float64) float64 {
+		return float64(c.Bad)*math.Log(p) + float64(c.N-c.Bad)*math.Log(1-p)
+	}
+	for _, b := range blocks {
+		if b.New.N > 0 && b.Old.N > 0 {
+			m, n, rate, sum := float64(b.New.N), float64(b.Old.N), bad/trials, 0.0
+			for i, r := range odds {
+				lo, hi := 0.0, 1.0
+				for range 200 { // old is at mid, new at the odds ratio from it
+					mid := (lo + hi) / 2
+					if (m*r*mid/(1+(r-1)*mid)+n*mid)/(m+n) < rate {
+						lo = mid
+					} else {
+						hi = mid
+					}
+				}
+				products[i] += likely(b.New, r*lo/(1+(r-1)*lo)) + likely(b.Old, lo) - likely(b.New, rate) - likely(b.Old, rate)
+				sum += math.Exp(products[i]) / float64(len(odds))
+			}
+			best = max(best, math.Log(sum))
+		}
+		trials, bad = trials+float64(b.New.N+b.Old.N), bad+float64(b.New.Bad+b.Old.Bad)
+	}
+	return best
+}
