@@ -132,6 +132,9 @@ func (e *engine) policyCase(ctx context.Context, c policyCase, rules []*policy.R
 
 // defined renders definitions that stand in a test.
 func (e *engine) defined(ctx context.Context, n yaml.Node) (*schema.Fleet, error) {
+	if n.Kind == yaml.AliasNode {
+		n = *n.Alias
+	}
 	text, err := yaml.Marshal(&n)
 	if err != nil {
 		return nil, err

@@ -1,9 +1,11 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -77,6 +79,27 @@ func TestQuickstartsRulesPassTheirTests(t *testing.T) {
 	if _, err := (&engine{}).Init(dir); err != nil {
 		t.Fatal(err)
 	}
+	allPass(t, dir)
+}
+
+// The examples of docs/policies.md are files that begin with their names.
+func TestDocumentedRulesPassTheirTests(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, m := range regexp.MustCompile("(?s)```\\w+\n(?://|#) (policy/\\S+)\n(.*?)```").FindAllSubmatch(text, -1) {
+		path := filepath.Join(dir, string(m[1]))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, m[2], 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	allPass(t, dir)
+}
+
+func allPass(t *testing.T, dir string) {
+	t.Helper()
 	tests, err := (&engine{}).TestPolicies(t.Context(), dir)
 	if err != nil || len(tests) < 2 {
 		t.Fatalf("%v %v", tests, err)
