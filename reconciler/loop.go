@@ -163,9 +163,9 @@ func (l *Loop) Body(d schema.Digest) (schema.Object, bool) {
 	}
 }
 
-// History gives the timeline since a time, oldest first.
+// History gives the timeline since a time, oldest first, as recent as Recent.
 func (l *Loop) History(since time.Time) []schema.HistoryEntry {
-	l.Report()
+	l.Recent()
 	var out []schema.HistoryEntry
 	if all := l.past.Load(); all != nil {
 		for _, h := range *all {

@@ -3,13 +3,14 @@ package reconciler
 import (
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"locktide.dev/reconciler/relations"
 	"locktide.dev/schema"
 )
 
 // related keeps the newest index of relations. Readers take it without a
-// lock; while one of them makes the next, the others have the one before.
+// lock; while the next is made, they have the one before.
 type related struct {
 	newest atomic.Pointer[relatedTo]
 	making sync.Mutex
@@ -22,28 +23,66 @@ type relatedTo struct {
 	report *schema.Report
 }
 
-// Relations gives the relations of the definitions in force and of the newest
-// report, which is at most one look-up old.
-func (l *Loop) Relations() *relations.Index {
-	fleet, report := l.fleet.Load(), l.report.Load()
-	have := l.related.newest.Load()
-	if have != nil && have.fleet == fleet && have.report == report {
-		return have.index
+// recentPatience is how long one of many readers waits for the loop.
+const recentPatience = 3 * time.Millisecond
+
+// Recent gives the picture for questions of which there are many: that of the
+// last turn, or the last one that was made when the loop is busy.
+func (l *Loop) Recent() *schema.Report {
+	if !l.moved.Load() {
+		return l.report.Load()
 	}
+	patience := time.NewTimer(recentPatience)
+	defer patience.Stop()
+	reply := make(chan *schema.Report, 1)
+	select {
+	case l.looks <- reply:
+		select {
+		case r := <-reply:
+			return r
+		case <-patience.C:
+		}
+	case <-patience.C:
+	case <-l.stopping:
+	}
+	return l.report.Load()
+}
+
+// indexPatience is how long a reader waits for an index to be made.
+const indexPatience = 20 * time.Millisecond
+
+// Relations gives the relations of the definitions in force and of the members
+// of the last report that somebody asked for; those before, if they take long.
+func (l *Loop) Relations() *relations.Index {
+	have := l.related.newest.Load()
 	switch {
 	case have == nil:
 		l.related.making.Lock()
-	case !l.related.making.TryLock():
+		return l.relate()
+	case have.fleet == l.fleet.Load() && have.report == l.report.Load(), !l.related.making.TryLock():
 		return have.index
 	}
+	made := make(chan *relations.Index, 1)
+	go func() { made <- l.relate() }()
+	select {
+	case x := <-made:
+		return x
+	case <-time.After(indexPatience):
+		return have.index
+	}
+}
+
+// relate makes the index anew, if it is not made yet, and unlocks.
+func (l *Loop) relate() *relations.Index {
 	defer l.related.making.Unlock()
-	if have = l.related.newest.Load(); have != nil && have.fleet == fleet && have.report == report {
+	have, fleet, report := l.related.newest.Load(), l.fleet.Load(), l.report.Load()
+	var definitions *relations.Definitions
+	switch {
+	case have != nil && have.fleet == fleet && have.report == report:
 		return have.index
-	}
-	definitions := (*relations.Definitions)(nil)
-	if have != nil && have.fleet == fleet {
+	case have != nil && have.fleet == fleet:
 		definitions = have.index.Definitions
-	} else {
+	default:
 		definitions = relations.Of(fleet)
 	}
 	next := &relatedTo{definitions.With(report.Groups), fleet, report}

@@ -49,6 +49,7 @@ func parts(groups []int, rounds int) []part {
 		out = append(out, part{fmt.Sprintf("policy/%d", size.Apps), "", func(ctx context.Context, _ string, t *table) error { return policies(ctx, size, t) }})
 	}
 	out = append(out, part{"drift/10000", "", func(ctx context.Context, dir string, t *table) error { return drift(ctx, dir, 10_000, t) }})
+	out = append(out, part{"relations/5000", "", func(ctx context.Context, _ string, t *table) error { return related(ctx, t) }})
 	for _, n := range []int{100, 1000, 10_000} {
 		out = append(out, part{fmt.Sprintf("memory/%d", n), "memory", func(ctx context.Context, dir string, t *table) error { return onMemory(ctx, dir, n, t) }})
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -125,6 +126,10 @@ type daemon struct {
 
 // runDaemon runs the loop and its API until ctx ends or one of them fails.
 func runDaemon(ctx context.Context, cfg reconciler.Config, d daemon) error {
+	// On one core, too, the kernel lets a reader of the API in while the loop works.
+	if runtime.GOMAXPROCS(0) == 1 {
+		runtime.GOMAXPROCS(2)
+	}
 	log := d.log
 	tel := telemetry.New(log, d.version)
 	cfg.Observer = tel

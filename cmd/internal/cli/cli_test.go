@@ -83,6 +83,7 @@ func (f *fleet) Report() *schema.Report {
 		Objects: []schema.ObjectReport{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: schema.StateDiffers,
 			Diff: []schema.Change{{Field: "count", Was: "2", Is: "5"}}, Writer: "eve", Why: []schema.Reason{{Code: schema.WaitRepair, Message: "repaired in 14 min", Next: "locktide repair shop.web"}}}}}
 }
+func (f *fleet) Recent() *schema.Report { return f.Report() }
 func (f *fleet) Relations() *relations.Index {
 	return relations.Of(&schema.Fleet{
 		Apps:      map[string]schema.App{"shop.web": {Owner: "shop", Groups: []string{"shop.web/prod.dc1"}}, "shop.api": {Uses: map[string]schema.Use{"shop.web": {}}}},

@@ -24,7 +24,8 @@ import (
 
 // Fleet is what the API shows and commands.
 type Fleet interface {
-	Report() *schema.Report
+	Report() *schema.Report // as of now
+	Recent() *schema.Report // never waits for a busy loop, unless what it has is old
 	Plan() schema.Plan
 	Explain(ref string) []schema.Reason
 	Relations() *relations.Index
@@ -78,25 +79,27 @@ type Route struct {
 	Pattern string // as http.ServeMux has it
 	Access  Access
 	handle  func(*api, http.ResponseWriter, *http.Request)
+	// often: asked so often that nobody may wait for the loop.
+	often bool
 }
 
 // Routes is the whole table.
 func Routes() []Route {
 	return []Route{
-		{"GET /healthz", Open, (*api).healthz},
-		{"GET /readyz", Open, (*api).readyz},
-		{"GET /metrics", Read, (*api).metrics},
-		{"GET /v1/report", Read, (*api).report},
-		{"GET /v1/plan", Read, (*api).plan},
-		{"GET /v1/history", Read, (*api).history},
-		{"GET /v1/changes", Read, (*api).changes},
-		{"GET /v1/explain/{ref...}", Read, (*api).explain},
-		{"GET /v1/groups/{name...}", Read, (*api).group},
-		{"GET /v1/relations/{ref...}", Read, (*api).relations},
-		{"GET /v1/trace", Read, (*api).trace},
-		{"GET /v1/doctor", Read, (*api).doctor},
-		{"GET /v1/journal", Write, (*api).journal},
-		{"POST /v1/commands", Write, (*api).command},
+		{"GET /healthz", Open, (*api).healthz, false},
+		{"GET /readyz", Open, (*api).readyz, false},
+		{"GET /metrics", Read, (*api).metrics, false},
+		{"GET /v1/report", Read, (*api).report, false},
+		{"GET /v1/plan", Read, (*api).plan, false},
+		{"GET /v1/history", Read, (*api).history, true},
+		{"GET /v1/changes", Read, (*api).changes, false},
+		{"GET /v1/explain/{ref...}", Read, (*api).explain, false},
+		{"GET /v1/groups/{name...}", Read, (*api).group, false},
+		{"GET /v1/relations/{ref...}", Read, (*api).relations, true},
+		{"GET /v1/trace", Read, (*api).trace, false},
+		{"GET /v1/doctor", Read, (*api).doctor, false},
+		{"GET /v1/journal", Write, (*api).journal, false},
+		{"POST /v1/commands", Write, (*api).command, false},
 	}
 }
 
@@ -135,8 +138,10 @@ func Handler(o Options) http.Handler {
 				fail(w, http.StatusUnauthorized, *err)
 				return
 			}
-			if r.Access == Read {
-				a.stand(w)
+			if r.Access == Read && r.often {
+				a.stand(w, a.Fleet.Recent())
+			} else if r.Access == Read {
+				a.stand(w, a.Fleet.Report())
 			}
 			r.handle(a, w, req)
 		})
@@ -171,8 +176,8 @@ func (a *api) allowed(level Access, req *http.Request) *schema.Failure {
 	return nil
 }
 
-func (a *api) stand(w http.ResponseWriter) {
-	if r := a.Fleet.Report(); r != nil {
+func (a *api) stand(w http.ResponseWriter, r *schema.Report) {
+	if r != nil {
 		for _, line := range r.Standing() {
 			q := strconv.QuoteToASCII(line) // a reason may hold anything
 			w.Header().Add(StandingHeader, q[1:len(q)-1])

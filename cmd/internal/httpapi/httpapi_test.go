@@ -21,6 +21,7 @@ type fleet struct{ asked []schema.Command }
 func (f *fleet) Report() *schema.Report {
 	return &schema.Report{Owner: "acme", InForce: "c1", Turn: time.Now(), Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Team: "shop", DC: "dc1", Desired: 3}}}
 }
+func (f *fleet) Recent() *schema.Report { return f.Report() }
 func (f *fleet) Relations() *relations.Index {
 	return relations.Of(&schema.Fleet{
 		Apps:      map[string]schema.App{"shop.web": {Owner: "shop", Groups: []string{"shop.web/prod.dc1"}}, "shop.api": {Uses: map[string]schema.Use{"shop.web": {}}}},

@@ -20,7 +20,7 @@ func (a *api) history(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if all, ok := a.about(w, req, a.Fleet.History(since)); ok {
-		answer(w, selected(all, req.URL.Query(), a.Fleet.Report()))
+		answer(w, selected(all, req.URL.Query(), a.Fleet.Recent))
 	}
 }
 
@@ -31,7 +31,7 @@ func (a *api) changes(w http.ResponseWriter, req *http.Request) {
 	}
 	all, missing := a.Fleet.Changes(req.Context(), since)
 	if all, ok = a.about(w, req, all); ok {
-		answer(w, schema.Timeline{Entries: selected(all, req.URL.Query(), a.Fleet.Report()), Missing: missing})
+		answer(w, schema.Timeline{Entries: selected(all, req.URL.Query(), a.Fleet.Report), Missing: missing})
 	}
 }
 
@@ -50,7 +50,7 @@ func (a *api) since(w http.ResponseWriter, req *http.Request) (time.Time, bool) 
 
 // selected keeps the entries that all filters of the query let through. An
 // entry of an app alone counts for every team and datacenter of its groups.
-func selected(all []schema.HistoryEntry, q url.Values, r *schema.Report) []schema.HistoryEntry {
+func selected(all []schema.HistoryEntry, q url.Values, report func() *schema.Report) []schema.HistoryEntry {
 	teams, centers := map[string]map[string]bool{}, map[string]map[string]bool{}
 	put := func(m map[string]map[string]bool, name, value string) {
 		if m[name] == nil {
@@ -58,8 +58,8 @@ func selected(all []schema.HistoryEntry, q url.Values, r *schema.Report) []schem
 		}
 		m[name][value] = true
 	}
-	if r != nil {
-		for _, g := range r.Groups {
+	if q.Get("team") != "" || q.Get("dc") != "" {
+		for _, g := range report().Groups {
 			for _, name := range []string{g.Name, g.App} {
 				put(teams, name, g.Team)
 				put(centers, name, g.DC)
