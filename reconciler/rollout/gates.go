@@ -15,7 +15,8 @@ const defaultGateLimit = time.Hour // how long too little data is waited for
 // wholly from after since that reaches until. Which picks gates; nil: all. A
 // gate that fails, or has had too little data for too long, gives a verdict.
 func (t *turn) gates(it *Item, g group, members []schema.Member, which func(schema.Gate) bool, since, until time.Time) (*schema.Verdict, bool) {
-	if t.r.Back || it.Waived || t.r.waived(t.s, t.now) || t.g.noGates {
+	tail := t.g.noTail && it.Paced.Pacing.TailWait != nil && it.Round >= 3
+	if t.r.Back || it.Waived || t.r.waived(t.s, t.now) || t.g.noGates || tail {
 		return nil, true
 	}
 	all := true

@@ -27,6 +27,9 @@ type guards struct {
 	noBits     bool // bastions serve before they are ignited
 	noBakeGap  bool // what was not seen counts as baked
 	noGates    bool // gates are not asked
+	noTail     bool // the tail's acceleration sets gates aside too
+	noSkip     bool // members on the release are skipped unproven
+	noFailed   bool // a quarantined release is tried again
 }
 
 // turn is one evaluation.

@@ -115,7 +115,7 @@ func (t *turn) begin(it *Item, g group) *schema.Verdict {
 	case same && p != nil && !p.Parked && p.Status == "running" && p.Parallel > 0 && !t.r.Back && len(g.on) > 0:
 		t.takeOver(it, g, *p)
 		return t.watch(it, g)
-	case !t.r.Back && !t.r.Override && t.s.Quarantined[it.To.Release] && it.fresh():
+	case !t.r.Back && !t.r.Override && t.s.Quarantined[it.To.Release] && it.fresh() && !t.g.noFailed:
 		t.why(it, schema.WaitQuarantine, fmt.Sprintf("release %s failed before", it.To.Release.Short()), "a new release, or locktide retry "+t.r.Partition)
 		return nil
 	}
@@ -154,7 +154,7 @@ func (it *Item) unanswered() bool {
 
 // skippable: live is as wanted; if that is news, its members must be well.
 func (t *turn) skippable(it *Item, g group) bool {
-	if !it.fresh() || t.r.Back {
+	if !it.fresh() || t.r.Back || t.g.noSkip {
 		return true
 	}
 	return !slices.ContainsFunc(g.on, func(m schema.Member) bool { return !good(*it.Paced, m) })

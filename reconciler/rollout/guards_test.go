@@ -1,0 +1,81 @@
+package rollout
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// Guards whose property wants a case of its own: it holds with the guard, and
+// breaks without.
+func TestGuardsOfSingleProperties(t *testing.T) {
+	for _, c := range []struct {
+		property string
+		without  guards
+		breaks   func(g guards) bool
+	}{
+		{"P8: acceleration touches waits only", guards{noTail: true}, acceleratesMore},
+		{"P19: a member is skipped only if it is well", guards{noSkip: true}, skipsTheSick},
+		{"P23: a quarantined release is not tried", guards{noFailed: true}, triesAgain},
+	} {
+		t.Run(c.property, func(t *testing.T) {
+			if c.breaks(guards{}) {
+				t.Error("it does not hold")
+			}
+			if !c.breaks(c.without) {
+				t.Error("nothing breaks without its guard")
+			}
+		})
+	}
+}
+
+// acceleratesMore says whether a rollout whose tail does not wait asks other
+// gates, or takes other batches, than one that waits.
+func acceleratesMore(g guards) bool {
+	story := func(tail *schema.Duration) []string {
+		p := schema.Paced{Count: 8, Pacing: schema.Pacing{Wait: schema.Duration(time.Minute), TailWait: tail,
+			Gates: map[string]schema.Gate{"g": {Kind: schema.GateHTTP}}}}
+		s := newScene(1, p, g)
+		s.sim.fate = fateOf(draw{})
+		asked := map[string]bool{}
+		s.verdicts = func(w *world, q schema.Question) schema.Judgment {
+			it := w.itemOf(q.Key)
+			asked[fmt.Sprintf("batch %d: %v in the place of %v", it.Round, q.Members, it.Flight)] = true
+			return schema.Judgment{Question: q.ID, At: w.sim.now, From: q.Since, To: w.sim.now, Result: schema.GatePass}
+		}
+		s.run(2*time.Hour, nil)
+		return append(slices.Sorted(maps.Keys(asked)), s.r.Phase)
+	}
+	return !slices.Equal(story(nil), story(new(schema.Duration)))
+}
+
+// skipsTheSick says whether a release that runs already, with a member that
+// does not pass, is called done.
+func skipsTheSick(g guards) bool {
+	s := newScene(1, schema.Paced{Count: 4}, g)
+	sick := schema.DigestOf([]byte("r2"))
+	s.sim.fate = func(r schema.Digest, index, _ int) fate { return fate{start: time.Second, silent: r == sick && index == 2} }
+	s.sim.apply(schema.Action{Key: keyJob, Verb: schema.VerbStage, Parallel: 4}, s.bodies[s.to.Body])
+	s.world.to(s.sim.now.Add(10 * time.Second))
+	var ids []string
+	for _, a := range s.sim.jobs[keyJob].allocs {
+		ids = append(ids, a.id)
+	}
+	s.sim.apply(schema.Action{Key: keyJob, Verb: schema.VerbApprove, Members: ids}, s.bodies[s.to.Body])
+	s.sim.apply(schema.Action{Key: keyJob, Verb: schema.VerbPark}, s.bodies[s.to.Body])
+	s.world.to(s.sim.now.Add(10 * time.Second))
+	s.run(2*time.Minute, nil)
+	return s.r.Phase == PhaseDone
+}
+
+// triesAgain says whether a release that failed before is written.
+func triesAgain(g guards) bool {
+	s := newScene(1, schema.Paced{Count: 4}, g)
+	s.seen.Quarantined = map[schema.Digest]bool{s.to.Release: true}
+	s.run(10*time.Minute, nil)
+	return s.sim.contents()[keyJob] != s.before[keyJob]
+}
