@@ -58,7 +58,9 @@ func acceleratesMore(g guards) bool {
 func skipsTheSick(g guards) bool {
 	s := newScene(1, schema.Paced{Count: 4}, g)
 	sick := schema.DigestOf([]byte("r2"))
-	s.sim.fate = func(r schema.Digest, index, _ int) fate { return fate{start: time.Second, silent: r == sick && index == 2} }
+	s.sim.fate = func(r schema.Digest, index, _ int) fate {
+		return fate{start: time.Second, silent: r == sick && index == 2}
+	}
 	s.sim.apply(schema.Action{Key: keyJob, Verb: schema.VerbStage, Parallel: 4}, s.bodies[s.to.Body])
 	s.world.to(s.sim.now.Add(10 * time.Second))
 	var ids []string
