@@ -101,3 +101,27 @@ func TestIncompleteCanGoOn(t *testing.T) {
 		})
 	}
 }
+
+// The bake counts from when the proxy sends traffic, however old the list of
+// members is beside which the proxy's word is read.
+func TestBakeCountsFromTheProxysWord(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.git.commit(baking("v1", 20*time.Second, nil))
+		w.start()
+		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
+		w.back.Set(memory.Faults{Slow: func() { time.Sleep(4 * time.Second) }})
+		w.git.commit(baking("v2", 20*time.Second, nil))
+		w.until(2*time.Minute, "a bastion serves", func() bool { return len(w.serving()) == 5 })
+		w.back.Set(memory.Faults{})
+		w.until(10*time.Minute, "the rollout ends", w.onCommit("c2"))
+		for _, x := range w.back.Writes() {
+			if x.Verb == schema.VerbApprove && x.Fresh == 1 && x.Taken > 0 {
+				if served := x.At.Sub(x.Since); served < 20*time.Second {
+					t.Fatalf("the rest rolled %s after the bastion came into rotation", served)
+				}
+				return
+			}
+		}
+		t.Fatal("no batch followed a bastion")
+	})
+}

@@ -281,7 +281,35 @@ func brakesHeld(r *record) string {
 
 // bastionsFirst: where there is a bake, no more than the bastions' places are
 // given up for a release before somebody of it was in rotation for that long.
-func bastionsFirst(r *record) string { return "" }
+func bastionsFirst(r *record) string {
+	first, old := map[string]time.Time{}, map[string]int{} // by job and release
+	good := map[schema.Key]time.Time{}                     // a first release has nothing to be held against
+	for _, w := range r.writes {
+		at, known := good[w.Key]
+		switch {
+		case w.Key.Kind != memory.KindJob:
+			continue
+		case w.Verb == schema.VerbDelete:
+			delete(good, w.Key)
+			continue
+		case w.Verb == schema.VerbPark && !known:
+			good[w.Key] = w.At.Add(time.Minute)
+		}
+		it := w.Key.Name + string(w.To)
+		if _, ok := first[it]; !ok && !w.Since.IsZero() {
+			first[it] = w.Since
+		}
+		if w.Old == 0 || w.Pacing == nil || w.Pacing.Bake.Std() == 0 || !known || w.At.Before(at) || r.freed(appOf(w.Group), w.At) {
+			continue
+		}
+		old[it] += w.Old
+		began, served := first[it]
+		if old[it] > max(1, w.Pacing.Bastions) && (!served || w.At.Sub(began) < w.Pacing.Bake.Std()) {
+			return about(w) + fmt.Sprintf("gives up %d members before a bastion served for %s", old[it], w.Pacing.Bake.Std())
+		}
+	}
+	return ""
+}
 
 // holdsHeld: nobody whom an operator holds out comes into rotation.
 func holdsHeld(r *record) string {
@@ -325,11 +353,61 @@ func conditional(r *record) string {
 	return ""
 }
 
-// proven: a release is parked, as good, when all of it passes.
-func proven(r *record) string { return "" }
+// proven: what is parked, as good, passes as a whole; unless people take it as it is.
+func proven(r *record) string {
+	for _, w := range r.writes {
+		if w.Key.Kind == memory.KindJob && w.Verb == schema.VerbPark && w.Fresh < min(w.Want, w.Count) && !r.surprised(w) && !r.accepted(appOf(w.Group), w.At) {
+			return about(w) + "is parked"
+		}
+	}
+	return ""
+}
 
-// quarantined: a release that failed is not brought again unless somebody says so.
-func quarantined(r *record) string { return "" }
+// accepted says whether people had taken failing members of an app as they are.
+func (r *record) accepted(app string, at time.Time) bool {
+	return slices.ContainsFunc(r.orders, func(o order) bool {
+		return o.OK && o.Command.Target == app && o.Command.Verb == "continue" && o.At.Before(at)
+	})
+}
+
+// quarantined: a release that went back by itself is not brought again, unless
+// people say so.
+func quarantined(r *record) string {
+	type stay struct{ from, to time.Time }
+	stays := map[string]stay{} // by job and release
+	for _, w := range r.writes {
+		if w.Key.Kind != memory.KindJob || w.From == w.To || w.From == "" || w.Verb == schema.VerbDelete {
+			continue
+		}
+		left, came := w.Key.Name+string(w.From), w.Key.Name+string(w.To)
+		if s, ok := stays[came]; ok && !s.to.IsZero() && !r.said(appOf(w.Group), s.to, w.At) {
+			return about(w) + fmt.Sprintf("brings %s again, which went back at %s", r.releases[w.To], since(s.to))
+		}
+		stays[came] = stay{from: w.At}
+		if s, ok := stays[left]; ok && !r.decided(appOf(w.Group), s.from, w.At) {
+			s.to = w.At
+			stays[left] = s
+		} else {
+			delete(stays, left)
+		}
+	}
+	return ""
+}
+
+// decided says whether people had a hand in what an app runs between two times:
+// a commit, a command, or a write of their own.
+func (r *record) decided(app string, from, to time.Time) bool {
+	between := func(at time.Time) bool { return at.After(from.Add(-time.Minute)) && at.Before(to) }
+	return slices.ContainsFunc(r.commits, func(at time.Time) bool { return at.After(from) && at.Before(to) }) || r.said(app, from, to) ||
+		slices.ContainsFunc(r.foreign, func(m meddling) bool { return m.App == app && between(m.At) })
+}
+
+// said says whether people gave a command about an app between two times.
+func (r *record) said(app string, from, to time.Time) bool {
+	return slices.ContainsFunc(r.orders, func(o order) bool {
+		return o.OK && (o.Command.Target == app || o.Command.Target == "app:"+app) && o.Asked.After(from.Add(-time.Minute)) && o.Asked.Before(to)
+	})
+}
 
 // deletionsCapped: of what was wholly rolled out, one job an hour at most goes,
 // unless people approve of more or take the commit back that created it.

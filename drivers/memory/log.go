@@ -39,12 +39,23 @@ func (d *Driver) before(a schema.Action, now time.Time) (w Write, was, up []*all
 		w.Serving++
 		if m.release == w.To {
 			w.Fresh++
+			if at := d.enteredAt(m, routed); !at.IsZero() && (w.Since.IsZero() || at.Before(w.Since)) {
+				w.Since = at
+			}
 		}
 		if rotates(m.id) {
 			w.Rotating++
 		}
 	}
 	return w, slices.Clone(j.allocs), up
+}
+
+// enteredAt is when a member first was in rotation, or zero.
+func (d *Driver) enteredAt(m *alloc, routed bool) time.Time {
+	if routed {
+		return d.entered[m.id]
+	}
+	return m.ready(d.opt.StartDelay)
 }
 
 // diedAt is when a member died after it had passed, or zero.
@@ -110,6 +121,11 @@ func (d *Driver) turnout(group string, was, is schema.Serving) {
 		return out
 	}
 	t := Turnout{At: now, Group: group, In: ids(is)}
+	for _, id := range t.In {
+		if _, known := d.entered[id]; !known {
+			d.entered[id] = now
+		}
+	}
 	for _, id := range ids(was) {
 		if !slices.Contains(t.In, id) {
 			t.Out = append(t.Out, id)

@@ -59,6 +59,7 @@ type Driver struct {
 	writes   []Write
 	lives    []Life
 	turnouts []Turnout
+	entered  map[string]time.Time // member -> first time in rotation
 	others   []schema.HistoryEntry // what was done by hand
 	faults   Faults
 	reads    int
@@ -87,6 +88,7 @@ type Write struct {
 	Want     int            // desired count of the object that the write brings or belongs to
 	From, To schema.Digest  // releases of the job before and after
 	Fresh    int            // members on To that pass
+	Since    time.Time      // when the first of those came into rotation
 	Releases int            // different releases among the members, right after the write
 	Stopped  int            // members that the write stopped at once
 	Taken    int            // of those that passed, likewise
@@ -147,7 +149,7 @@ func New(opt Options) *Driver {
 		opt.Behave = func(schema.Object, int) Behaviour { return Behaviour{} }
 	}
 	return &Driver{opt: opt, plain: map[schema.Key]*plain{}, jobs: map[schema.Key]*job{},
-		held: map[string]bool{}, bells: map[int]func([]schema.Key){}}
+		held: map[string]bool{}, bells: map[int]func([]schema.Key){}, entered: map[string]time.Time{}}
 }
 
 // Name implements drivers.Driver.
