@@ -94,6 +94,13 @@ histories: ## Random histories of whole fleets; those that fail are kept (HISTOR
 	@echo "== $(HISTORIES) histories, seed $(SEED)"; \
 	go test ./reconciler -count=1 -timeout 2h -run '^TestHistories$$' -histories $(HISTORIES) -histories.seed $(SEED) -histories.keep
 
+.PHONY: mutate
+mutate: ## Take each guard of the engine away and show which property misses it
+	@set -e; out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
+	go test -count=1 -timeout 1h -v -run '^(TestGuards|TestGuardsBite|TestEveryGuardIsNeeded)$$' \
+		./reconciler ./reconciler/planner ./reconciler/rollout ./reconciler/ledger >"$$out" || { grep -vE '^=== ' "$$out"; exit 1; }; \
+	grep -hE 'without the guard|^ok' "$$out" | sed 's/^ *[a-z_]*test.go:[0-9]*: //' | cut -c1-200
+
 .PHONY: fuzz
 fuzz: ## Every fuzz target for a while (FUZZTIME=30s)
 	@.ci/fuzz $(FUZZTIME)

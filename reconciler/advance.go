@@ -19,6 +19,9 @@ const sweepEvery = time.Minute
 // step; the steps' wants are not dispatched before they are journaled.
 func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 	st := &l.st
+	if l.off.noBrakes {
+		st.ledger.Brakes = nil
+	}
 	wake = l.retry(now)
 	due, next := st.alarms.due(now)
 	wake = earliest(wake, next)
@@ -144,6 +147,12 @@ func (l *Loop) seen() rollout.Seen {
 	for d := range st.quarantine {
 		s.Quarantined[d] = true
 	}
+	if l.off.noQuarantine {
+		s.Quarantined = nil
+	}
+	if l.off.noBlind {
+		s.Staleness = 24 * time.Hour
+	}
 	return s
 }
 
@@ -157,7 +166,7 @@ func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][
 			if len(m.rests[g]) > 0 {
 				s.MembersAt[g] = m.at(g)
 			}
-			if why := l.blind(m, g); why != "" {
+			if why := l.blind(m, g); why != "" && !l.off.noBlind {
 				s.Blind[g] = why
 			}
 			s.Withholds[g] = l.withholds(g, m)
@@ -172,7 +181,9 @@ func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][
 			s.Objects[it.Key], st.readAt[it.Key] = schema.LiveObject{Key: it.Key, State: schema.StateUnknown, Reason: unconfigured(it.Key).Message}, st.now
 		}
 	}
-	s.Override = l.aside(r)
+	if s.Override = l.aside(r); l.off.noWaits {
+		s.Override = st.now.Add(time.Hour)
+	}
 	for _, b := range st.ledger.Brakes {
 		if l.covers(b.Scope, r) {
 			s.Braked = fmt.Sprintf("%s by %s: %s", b.Scope, b.By, b.Reason)

@@ -60,7 +60,7 @@ func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Tim
 		l.deny(refusals)
 		st.dirty = true
 	}
-	if !l.persist(ctx) {
+	if !l.persist(ctx) && !l.off.noJournal {
 		st.ledger = before
 		for _, a := range fresh {
 			st.news[ids[a.Rollout]] = true

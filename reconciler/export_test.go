@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"reflect"
+	"strings"
 
 	"locktide.dev/schema"
 )
@@ -90,4 +91,23 @@ func (l *Loop) Unjournaled() []string {
 		}
 		return wrong
 	})
+}
+
+// Without takes one of the loop's guards away, before it runs; "" none.
+func (l *Loop) Without(guard string) {
+	off := reflect.ValueOf(&l.off).Elem()
+	for i, name := range Guards() {
+		if name == guard {
+			*(*bool)(off.Field(i).Addr().UnsafePointer()) = true
+		}
+	}
+}
+
+// Guards names those that Without takes.
+func Guards() (out []string) {
+	fields := reflect.TypeFor[guards]()
+	for i := range fields.NumField() {
+		out = append(out, strings.ToLower(strings.TrimPrefix(fields.Field(i).Name, "no")))
+	}
+	return out
 }

@@ -141,7 +141,7 @@ func pacingOf(kind string) schema.Pacing {
 	errorRate := schema.Gate{Kind: schema.GateAccessLog, BakeLimit: schema.Duration(time.Minute)}
 	switch kind {
 	case "batches":
-		p.Batches, p.Wait = []schema.Share{{Percent: 10}, {Percent: 50}}, schema.Duration(2*time.Second)
+		p.Batches, p.Wait = []schema.Share{{Percent: 10}, {Percent: 50}}, schema.Duration(14*time.Second)
 	case "brake":
 		p.OnFailure, p.BrakeLimit = "brake", schema.Duration(2*time.Minute)
 	case "bake":
@@ -167,8 +167,18 @@ func (c *chronicle) commit() {
 	}
 	c.past = append(c.past, maps.Clone(c.defs))
 	c.git.commit(c.fleet())
-	c.record.commits = append(c.record.commits, time.Now())
+	c.record.commits = append(c.record.commits, historyCommit{time.Now(), maps.Clone(c.defs), true})
 	c.tell("commit %v", c.defs)
+	c.hook()
+}
+
+// hook tells the daemons of every second commit; others they find themselves.
+func (c *chronicle) hook() {
+	for _, name := range sorted(c.daemons) {
+		if len(c.past)%2 == 0 {
+			c.daemons[name].loop.Fetch()
+		}
+	}
 }
 
 // app gives the name of one of the apps, or "" when there are none.
@@ -208,7 +218,7 @@ func (c *chronicle) step(s historyStep) {
 		}
 	}
 	switch s.Do {
-	case "edit", "count", "delete", "rename", "revert", "broken", "frozen", "route":
+	case "edit", "again", "burst", "count", "delete", "rename", "revert", "broken", "frozen", "route":
 		c.change(s, app)
 	case "restart", "crash", "pause", "second", "cut":
 		c.trouble(s, span)
@@ -306,6 +316,22 @@ func (c *chronicle) change(s historyStep, app string) {
 	case "edit":
 		def.Release = c.release(s.Fate)
 		c.defs[app] = def
+	case "again": // one that it had before, whatever became of it
+		if past, ok := c.past[s.N%len(c.past)][app]; ok {
+			def.Release = past.Release
+		}
+		c.defs[app] = def
+	case "burst":
+		for i := range 3 {
+			def.Release = c.release("good")
+			c.defs[app] = def
+			c.commit()
+			for _, name := range sorted(c.daemons) {
+				c.daemons[name].loop.Fetch()
+			}
+			c.pass(time.Duration(4+s.N>>(4*i)%8) * time.Second)
+		}
+		return
 	case "count":
 		def.Count = 1 + s.N%(2*def.Count)
 		c.defs[app] = def
@@ -328,7 +354,14 @@ func (c *chronicle) change(s historyStep, app string) {
 		c.git.commitBroken("it does not render")
 		return
 	case "frozen":
+		all := c.defs // of two apps one is frozen and one cannot be read at all
+		if len(all) > 2 {
+			c.defs = maps.Clone(all)
+			delete(c.defs, c.app(s.N))
+		}
+		c.record.commits = append(c.record.commits, historyCommit{time.Now(), maps.Clone(c.defs), false})
 		c.git.commitFrozen(c.fleet(), schema.NewRef("groups", app+"/prod.dc1"))
+		c.defs = all
 		return
 	}
 	c.commit()
@@ -503,6 +536,9 @@ func (c *chronicle) settled(what string) {
 		}
 		p := c.leader()
 		return p != nil && p.loop.Report().Health == "HEALTHY"
+	}
+	for _, name := range sorted(c.daemons) {
+		c.daemons[name].loop.Fetch()
 	}
 	for wait := 3 * time.Second; wait < 10*time.Minute; wait += wait / 4 {
 		if c.lift(); there() {

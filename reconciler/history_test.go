@@ -58,7 +58,7 @@ type historyStep struct {
 
 // what happens, by how often.
 var happenings = weighted(map[string]int{
-	"edit": 22, "count": 4, "delete": 2, "rename": 2, "revert": 5, "broken": 2, "frozen": 2, "route": 2,
+	"edit": 18, "again": 5, "burst": 2, "count": 4, "delete": 2, "rename": 2, "revert": 5, "broken": 2, "frozen": 2, "route": 2,
 	"restart": 2, "pause": 3, "second": 3, "cut": 3, "nolease": 2, "nogit": 2,
 	"down": 3, "partial": 3, "deaf": 3, "unclear": 4, "lost": 3, "skew": 2, "slow": 2, "bells": 1,
 	"kill": 4, "stop": 2, "scale": 3, "unroute": 2, "foreign": 2,
@@ -122,8 +122,13 @@ func newHistory(seed uint64) history {
 
 // play plays a history and gives what is wrong with it, and all that happened.
 func (h history) play(t *testing.T) (problems []string, digest string) {
+	return h.playWithout(t, "")
+}
+
+// playWithout plays it with a guard of the loop taken away.
+func (h history) playWithout(t *testing.T, guard string) (problems []string, digest string) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newChronicle(t, h)
+		c := newChronicle(t, h, guard)
 		defer c.end()
 		c.play()
 		problems, digest = c.judge(), c.digest()

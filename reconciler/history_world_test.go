@@ -34,6 +34,7 @@ type process struct {
 	until  time.Time   // it stands still, and with it all that is under way
 	cut    bool        // from the lease
 	mute   atomic.Bool // its journal is gone
+	muted  time.Time   // since when
 	gone   atomic.Bool // nothing of it reaches anybody
 	crash  int         // journal appends until it crashes; 0: never
 	effect int         // how much of that append still happens: 0 nothing, 1 it is durable, 2 what follows from it too
@@ -167,6 +168,7 @@ func (b book) Append(ctx context.Context, epoch uint64, entries []reconciler.Ent
 		return err
 	}
 	if now, effect := p.crashes(); now {
+		p.muted = time.Now()
 		p.mute.Store(true)
 		defer func() { p.c.crashed <- p }()
 		if effect == 0 {
@@ -222,6 +224,9 @@ func (w wire) Observe(ctx context.Context, q drivers.Query) (schema.Live, error)
 
 func (w wire) Apply(ctx context.Context, batch []schema.Action) []schema.Outcome {
 	id := string(batch[0].ID)
+	if w.p.mute.Load() && time.Now().After(w.p.muted) {
+		w.p.c.blame("%s of %s is sent although the journal refuses to keep it", batch[0].Verb, batch[0].Key)
+	}
 	fail := func(kind schema.FailureKind, why string) []schema.Outcome {
 		out := make([]schema.Outcome, len(batch))
 		for i, a := range batch {
@@ -238,8 +243,10 @@ func (w wire) Apply(ctx context.Context, batch []schema.Action) []schema.Outcome
 	w.p.c.written(w.p.name, batch)
 	n := len(w.Writes())
 	out := w.Driver.Apply(ctx, batch)
-	for _, x := range w.Writes()[n:] {
-		w.p.c.tell("  %s %s %s", w.p.name, about(x), batch[0].Reason.Message)
+	for i, x := range w.Writes()[n:] {
+		if a := batch[min(i, len(batch)-1)]; *historyTell {
+			w.p.c.tell("  %s %s parallel %d canary %d count %d: %s", w.p.name, about(x), a.Parallel, a.Canary, a.Count, a.Reason.Message)
+		}
 	}
 	if err := w.p.travel(ctx, "answer "+id); err != nil {
 		return fail(schema.FailUnclear, err.Error())
@@ -279,6 +286,7 @@ func (w wire) Drain(ctx context.Context, node string, on bool, deadline time.Dur
 type chronicle struct {
 	t       *testing.T
 	h       history
+	without string // the guard that is taken away
 	git     *git
 	back    *memory.Driver
 	store   *journal.Memory
@@ -316,8 +324,8 @@ const (
 	leaseTTL            = 30 * time.Second
 )
 
-func newChronicle(t *testing.T, h history) *chronicle {
-	c := &chronicle{t: t, h: h, git: newGit(), store: journal.NewMemory(), lease: &memory.LeaseServer{}, daemons: map[string]*process{},
+func newChronicle(t *testing.T, h history, without string) *chronicle {
+	c := &chronicle{t: t, h: h, without: without, git: newGit(), store: journal.NewMemory(), lease: &memory.LeaseServer{}, daemons: map[string]*process{},
 		crashed: make(chan *process, 8), fates: map[string]string{}, defs: map[string]historyDef{}, drained: map[string]bool{}}
 	c.record = record{releases: map[schema.Digest]string{}, undone: map[string][]time.Time{}}
 	c.back = memory.New(memory.Options{Name: "m", Now: time.Now, Behave: c.behave})
@@ -333,6 +341,7 @@ func (c *chronicle) start(name string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	loop.Without(c.without)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- loop.Run(ctx) }()
@@ -390,6 +399,13 @@ func (c *chronicle) written(name string, batch []schema.Action) {
 	if c.holder != name || time.Now().After(c.reigns) {
 		c.record.fenced = append(c.record.fenced, fmt.Sprintf("%s wrote %s %s while %q holds the lease", name, batch[0].Verb, batch[0].Key, c.holder))
 	}
+}
+
+// blame notes a write that nobody can account for.
+func (c *chronicle) blame(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.record.unkept = append(c.record.unkept, fmt.Sprintf(format, args...))
 }
 
 // leader gives the daemon that leads, or nil.

@@ -97,7 +97,7 @@ func (l *Loop) holdOut(c schema.Command) schema.Answer {
 	for _, e := range l.effects(func(m schema.Member) bool { return m.Group == name || m.ID == name || m.Host == name || m.Node == name }) {
 		leave += e.leave
 		a.Details = append(a.Details, e.String())
-		if !e.fits && !c.Force && a.OK {
+		if !e.fits && !c.Force && a.OK && !l.off.noFloor {
 			a = schema.Answer{Message: fmt.Sprintf("%s of %s would take %s below its floor", c.Verb, c.Target, e.group), Details: a.Details,
 				Next: "bring capacity back first, or add --force to do it all the same"}
 		}

@@ -17,12 +17,13 @@ type record struct {
 	writes   []memory.Write
 	turnouts []memory.Turnout
 	orders   []order
-	commits  []time.Time
+	commits  []historyCommit
 	answers  []answer
 	foreign  []meddling
 	blind    []window
 	releases map[schema.Digest]string
 	fenced   []string
+	unkept   []string
 	problems []string
 	fates    map[string]string
 	undone   map[string][]time.Time // apps that a commit created which was taken back then
@@ -36,6 +37,13 @@ type order struct {
 	OK       bool
 	Durable  bool // it is in the journal
 	Standing map[string]memory.Standing
+}
+
+// historyCommit is one of Git.
+type historyCommit struct {
+	At    time.Time
+	Apps  map[string]historyDef
+	Whole bool // else what it lacks is not meant to go
 }
 
 // answer is what a gate said.
@@ -72,11 +80,13 @@ var properties = []property{
 	{"P6 brake", brakesHeld},
 	{"P7 bastions first", bastionsFirst},
 	{"P9 holds", holdsHeld},
+	{"P13 journal first", func(r *record) string { return strings.Join(r.unkept, "\n") }},
 	{"P14 fencing", fenced},
 	{"P15 no lost update", conditional},
 	{"P19 skip is proven", proven},
 	{"P23 quarantine", quarantined},
 	{"P24 deletions", deletionsCapped},
+	{"P25 incomplete", nothingLost},
 	{"P26 only ours", onlyOurs},
 	{"P28 routes", routesLead},
 	{"P30 two versions", twoVersions},
@@ -134,6 +144,14 @@ func (r *record) disturbed(app string, at time.Time) bool {
 
 const staleness = 12 * time.Second // of a reading, with its way
 
+// holding says whether people hold somebody out: where no route names the
+// group, the backend does not know who is in rotation then.
+func (r *record) holding(at time.Time) bool {
+	return slices.ContainsFunc(r.orders, func(o order) bool {
+		return o.OK && (o.Command.Verb == "hold" || o.Command.Verb == "drain") && o.At.Before(at)
+	})
+}
+
 // shareOf gives how many of n members a write may have out.
 func (r *record) shareOf(w memory.Write, n int) int {
 	share := 33 // going back
@@ -150,7 +168,7 @@ func (r *record) shareOf(w memory.Write, n int) int {
 // stops, and members that it takes out of it are never more than may be out.
 func capacityKept(r *record) string {
 	for _, w := range r.writes {
-		if w.Key.Kind != memory.KindJob || w.Verb == schema.VerbDelete || w.Parted == 0 || r.surprised(w) {
+		if w.Key.Kind != memory.KindJob || w.Verb == schema.VerbDelete || w.Parted == 0 || r.surprised(w) || !w.Routed && r.holding(w.At) {
 			continue
 		}
 		n := w.Want
@@ -398,7 +416,7 @@ func quarantined(r *record) string {
 // a commit, a command, or a write of their own.
 func (r *record) decided(app string, from, to time.Time) bool {
 	between := func(at time.Time) bool { return at.After(from.Add(-time.Minute)) && at.Before(to) }
-	return slices.ContainsFunc(r.commits, func(at time.Time) bool { return at.After(from) && at.Before(to) }) || r.said(app, from, to) ||
+	return slices.ContainsFunc(r.commits, func(c historyCommit) bool { return c.At.After(from.Add(-time.Minute)) && c.At.Before(to) }) || r.said(app, from, to) ||
 		slices.ContainsFunc(r.foreign, func(m meddling) bool { return m.App == app && between(m.At) })
 }
 
@@ -430,6 +448,26 @@ func deletionsCapped(r *record) string {
 			if n := len(deletes); n > 1 && w.At.Sub(deletes[n-2]) < time.Hour {
 				return about(w) + "is the second deletion within an hour"
 			}
+		}
+	}
+	return ""
+}
+
+// nothingLost: what goes, once it was wholly there, is missing in a commit that
+// is whole.
+func nothingLost(r *record) string {
+	whole := map[schema.Key]bool{}
+	for _, w := range r.writes {
+		whole[w.Key] = whole[w.Key] || w.Verb == schema.VerbPark
+		if w.Key.Kind != memory.KindJob || w.Verb != schema.VerbDelete || !whole[w.Key] {
+			continue
+		}
+		meant := func(c historyCommit) bool {
+			_, stays := c.Apps[appOf(w.Group)]
+			return c.Whole && !stays && c.At.Before(w.At)
+		}
+		if !slices.ContainsFunc(r.commits, meant) {
+			return about(w) + "but every whole commit has it"
 		}
 	}
 	return ""
@@ -470,10 +508,13 @@ func routesLead(r *record) string {
 	return ""
 }
 
-// twoVersions: a group holds an old and a new release, and what is left of one.
+// twoVersions: a group holds an old and a new release, and what is left of one;
+// as long as there is a good one to go back to.
 func twoVersions(r *record) string {
+	whole := map[schema.Key]bool{}
 	for _, w := range r.writes {
-		if w.Releases > 3 {
+		whole[w.Key] = (whole[w.Key] || w.Verb == schema.VerbPark) && w.Verb != schema.VerbDelete
+		if w.Releases > 3 && whole[w.Key] {
 			return about(w) + fmt.Sprintf("leaves %d releases", w.Releases)
 		}
 	}

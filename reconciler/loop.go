@@ -80,7 +80,8 @@ type Loop struct {
 	stopping chan struct{}
 	fetchNow chan struct{}
 
-	st       state // owned by Run's goroutine
+	off      guards // those that a test has taken away
+	st       state  // owned by Run's goroutine
 	compiler *compiler.Compiler
 	policies *policy.Session // what was judged, so that a commit costs what it touches
 }

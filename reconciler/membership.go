@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"locktide.dev/drivers"
+	"locktide.dev/reconciler/rollout"
 	"locktide.dev/reconciler/rotation"
 	"locktide.dev/schema"
 )
@@ -97,6 +98,9 @@ func (l *Loop) roster() *members {
 	}
 	st.well = well
 	m.unproven = l.unproven(m)
+	if l.off.noRotation {
+		m.routed = nil
+	}
 	fillServing(m)
 	return m
 }
@@ -188,27 +192,35 @@ func fillServing(m *members) {
 }
 
 // routed gives the proxy fleets whose routes send traffic to each group, or
-// may do so: what was not read yet is not known to be absent.
+// may do so: what was not read yet is not known to be absent, and a route that a
+// rollout is to change or to delete stands until that is done.
 func (l *Loop) routed() map[string][]*feed {
-	out := map[string][]*feed{}
-	if len(l.st.feeds) == 0 {
+	st, out := &l.st, map[string][]*feed{}
+	if len(st.feeds) == 0 {
 		return out
 	}
-	for k, e := range l.st.target {
-		if live, read := l.st.live[k]; read && live.State != schema.StateSame && live.State != schema.StateDiffers {
-			continue
+	stands := func(k schema.Key, body schema.Digest) {
+		if live, read := st.live[k]; read && live.State != schema.StateSame && live.State != schema.StateDiffers {
+			return
 		}
 		r := l.backendOf(k)
-		if r == nil || l.st.feeds[r.backend] == nil {
-			continue
+		if r == nil || st.feeds[r.backend] == nil {
+			return
 		}
-		o, ok := l.body(e.Body)
-		if !ok {
-			continue
-		}
+		o, _ := l.body(body)
 		for _, g := range o.Serves {
-			if f := l.st.feeds[r.backend]; !slices.Contains(out[g], f) {
+			if f := st.feeds[r.backend]; !slices.Contains(out[g], f) {
 				out[g] = append(out[g], f)
+			}
+		}
+	}
+	for k, e := range st.target {
+		stands(k, e.Body)
+	}
+	for _, r := range st.rollouts {
+		for _, it := range r.Items {
+			if it.Layer == schema.LayerRoute && it.State != rollout.StateDone && it.From.Body != "" {
+				stands(it.Key, it.From.Body)
 			}
 		}
 	}
@@ -230,7 +242,9 @@ func (l *Loop) bits() schema.Bits {
 	}
 	for scope, bit := range st.operator {
 		_, name := cutScope(scope)
-		b.Operator[name] = bit
+		if !l.off.noHolds {
+			b.Operator[name] = bit
+		}
 	}
 	for _, bits := range st.released {
 		maps.Copy(b.Release, bits)

@@ -94,7 +94,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 // complete says whether what head lacks is meant to be gone. A head from the
 // journal does not say that: the process that compiled it may have had other
 // backends.
-func (l *Loop) complete() bool { return l.st.meta.Complete && l.st.compiled }
+func (l *Loop) complete() bool { return l.off.noComplete || l.st.meta.Complete && l.st.compiled }
 
 func (l *Loop) kinds() map[schema.Kind]drivers.KindSpec {
 	out := map[schema.Kind]drivers.KindSpec{}
@@ -152,11 +152,11 @@ func (l *Loop) mayStart(p schema.Partition, overlaps []string, planned map[strin
 	if !st.leading {
 		return schema.Reason{Code: schema.WaitLease, Message: "another daemon holds the lease: " + st.holder}
 	}
-	if r, ok := st.refused[p.ID]; ok && r.Set == setOf(p.Items) {
+	if r, ok := st.refused[p.ID]; ok && !l.off.noQuarantine && r.Set == setOf(p.Items) {
 		return r.Why
 	}
 	for _, it := range p.Items {
-		if v, bad := st.quarantine[it.To.Release]; bad && it.To.Release != it.From.Release {
+		if v, bad := st.quarantine[it.To.Release]; bad && !l.off.noQuarantine && it.To.Release != it.From.Release {
 			return schema.Reason{Code: schema.WaitQuarantine, Message: fmt.Sprintf("release %s failed at gate %s of %s: %s", it.To.Release.Short(), v.Gate, v.Group, v.Why),
 				Next: "a commit that changes it, or locktide retry " + p.ID}
 		}
@@ -212,7 +212,7 @@ func (l *Loop) crowded(p schema.Partition, overlaps []string) schema.Reason {
 			for _, m := range groups[it.Group] {
 				there[m.Release] = true
 			}
-			if it.Group != "" && it.To.Release != "" && len(there) > mostReleases {
+			if it.Group != "" && it.To.Release != "" && len(there) > mostReleases && !l.off.noCrowd {
 				return schema.Reason{Code: schema.WaitOrder, Message: fmt.Sprintf("%s holds %d releases already, and the rollout of %s goes on", it.Group, len(there)-1, id),
 					Next: "wait until one of them is gone, or locktide abort " + id}
 			}

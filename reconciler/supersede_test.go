@@ -70,3 +70,42 @@ func TestARollbackDoesNotSurgeAgainAndAgain(t *testing.T) {
 		}
 	})
 }
+
+// A surge that a hold keeps out of rotation waits for the hold to end, instead
+// of being made anew without end.
+func TestASurgeOnAHeldHostWaits(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		w.do(schema.Command{Verb: "hold", Target: "host:node-m-0", Reason: "disk"})
+		n := len(w.back.Writes())
+		w.git.commit(fleet(one("2"), 4))
+		w.pass(20 * time.Minute)
+		w.do(schema.Command{Verb: "unhold", Target: "host:node-m-0"})
+		w.until(20*time.Minute, "the rollout ends", w.onCommit("c2"))
+		stages := 0
+		for _, x := range w.since(n) {
+			if x.Verb == schema.VerbStage {
+				stages++
+			}
+		}
+		if stages > 4 {
+			t.Fatalf("%d times staged: %s", stages, w.verbs(n))
+		}
+	})
+}
+
+// A group that loses its route is behind the proxy until the route is gone:
+// what the proxy does not confirm is out of rotation.
+func TestARouteThatIsToGoCountsUntilItIsGone(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		f := fleet(one("2"), 4)
+		f.Routes = nil
+		n := len(w.back.Writes())
+		w.git.commit(f)
+		w.do(schema.Command{Verb: "sync"})
+		w.until(time.Minute, "the first batch is taken", func() bool { return contains(w.verbs(n), "stage") })
+		w.back.Set(memory.Faults{Deaf: true})
+		w.quiet(10*time.Minute, "a proxy that does not answer, whose route stands")
+		w.back.Set(memory.Faults{})
+		w.until(10*time.Minute, "the rollout ends", w.onCommit("c2"))
+	})
+}

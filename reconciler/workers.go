@@ -83,6 +83,10 @@ func (l *Loop) hold(ctx context.Context) {
 func (l *Loop) leased(ctx context.Context, began time.Time, epoch uint64, held bool, holder, brake string, err error) {
 	st := &l.st
 	st.holder = holder
+	if l.off.noLease && err != nil {
+		st.leaseUntil = time.Now().Add(l.cfg.Lease.TTL())
+		return
+	}
 	switch {
 	case err != nil:
 		l.tell(Event{Kind: "lease", Error: err.Error()})

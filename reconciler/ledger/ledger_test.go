@@ -238,9 +238,11 @@ func TestGuards(t *testing.T) {
 		turns[i] = i * 37 % 101
 	}
 	for name, g := range map[string]guards{"cap": {noCap: true}, "slots": {noSlots: true}} {
-		if history(turns, g) == "" {
+		what := history(turns, g)
+		if what == "" {
 			t.Errorf("without the guard %q no property fails", name)
 		}
+		t.Logf("without the guard %q: %s", name, what)
 	}
 	if w, _ := spread(20, func(int) bool { return false }, guards{noSlow: true}); w[0] == 1 {
 		t.Error("without slow start the first wave is still 1")

@@ -478,7 +478,8 @@ func TestGuards(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for seed := int64(1); seed < 4000; seed++ {
 				d := example(seed)
-				if broken(d, g) && !broken(d, guards{}) {
+				if what := broken(d, g); what != "" && broken(d, guards{}) == "" {
+					t.Logf("without the guard %q: %s", name, what)
 					return
 				}
 			}
@@ -507,21 +508,30 @@ func example(seed int64) draw {
 	return d
 }
 
-// broken says whether any property fails in the case.
-func broken(d draw, g guards) bool {
+// broken gives the first property that fails in the case, or "".
+func broken(d draw, g guards) string {
 	s := play(d, g)
 	if len(s.broken) > 0 {
-		return true
+		return s.broken[0]
 	}
 	if !s.step.Finished {
-		return !(s.step.Reason.Code == schema.WaitCapacity && s.paced.NoSurge)
+		if s.step.Reason.Code == schema.WaitCapacity && s.paced.NoSurge {
+			return ""
+		}
+		return "P18: it does not end: " + s.step.Reason.Message
 	}
 	s.world.to(s.sim.now.Add(time.Minute))
 	want := s.after
 	if s.r.Phase != PhaseDone {
 		want = s.before
 	}
-	return !maps.Equal(s.sim.contents(), want) || !s.sim.jobs[keyJob].parked
+	switch {
+	case !maps.Equal(s.sim.contents(), want):
+		return "P20: it ends as " + s.r.Phase + " and the backend holds something else"
+	case !s.sim.jobs[keyJob].parked:
+		return "P13: it ends and the job is not parked"
+	}
+	return ""
 }
 
 // tail is the beginning and the end of a log.

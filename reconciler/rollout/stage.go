@@ -279,7 +279,7 @@ func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 		if t.confirms(it, g) {
 			return
 		}
-		if b.N > 1 && !b.Fits(victims) && b.Fits(surplus(it, g, g.members())) {
+		if b.N > 1 && !b.Fits(victims) && t.resized(it, g) {
 			t.stage(it, g) // the surge was sized for another state of the group
 			return
 		}
@@ -296,6 +296,20 @@ func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 	}
 	t.charge(it, g, &a, victims)
 	t.ask(it, a)
+}
+
+// resized says whether staging anew would come to something else than the
+// surge that stands, so that it is worth the surged members.
+func (t *turn) resized(it *Item, g group) bool {
+	b, always := g.budget, surplus(it, g, g.members())
+	off := slices.DeleteFunc(slices.Clone(g.off), func(m schema.Member) bool { return contains(always, m) })
+	if !b.Fits(always) || len(off) == 0 {
+		return false
+	}
+	if n := t.bastions(it, g); n > 0 {
+		return n != it.Canary
+	}
+	return b.fitsBatch(always, off[:1]) || surgeOf(b, off, b.Touches(always)) != it.Canary
 }
 
 // mayReplace says whether bastions for which there is no room may take the
