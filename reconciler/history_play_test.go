@@ -217,6 +217,9 @@ func (c *chronicle) step(s historyStep) {
 			c.record.blind = append(c.record.blind, window{from, time.Now(), f.Deaf})
 		}
 	}
+	if slices.Contains([]string{"restart", "pause", "second", "cut", "nolease", "down", "partial", "deaf", "unclear", "lost", "slow"}, s.Do) {
+		c.record.troubles = append(c.record.troubles, time.Now())
+	}
 	switch s.Do {
 	case "edit", "again", "burst", "count", "delete", "rename", "revert", "broken", "frozen", "route":
 		c.change(s, app)

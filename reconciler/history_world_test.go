@@ -376,6 +376,7 @@ func (c *chronicle) revive(p *process) {
 		time.Sleep(1500 * time.Millisecond) // what was sent arrives
 	}
 	p.gone.Store(true)
+	c.record.troubles = append(c.record.troubles, time.Now())
 	c.tell("%s is gone at an append, effect %d", p.name, p.effect)
 	if c.daemons[p.name] != p {
 		return

@@ -20,6 +20,7 @@ type record struct {
 	commits  []historyCommit
 	answers  []answer
 	foreign  []meddling
+	troubles []time.Time // of the daemons, and of what they write to
 	blind    []window
 	releases map[schema.Digest]string
 	fenced   []string
@@ -245,7 +246,7 @@ func gatesPassed(r *record) string {
 			delete(good, w.Key)
 			continue
 		case w.Verb == schema.VerbPark && !known:
-			good[w.Key] = w.At.Add(time.Minute)
+			good[w.Key] = r.known(w.At)
 			continue
 		case w.Key.Kind != memory.KindJob || w.Pacing == nil || len(w.Pacing.Gates) == 0 || !known || w.At.Before(at):
 			continue
@@ -262,6 +263,15 @@ func gatesPassed(r *record) string {
 		}
 	}
 	return ""
+}
+
+// known gives when the engine surely has noted that a first release, parked at
+// a time, is good: a good while later if it had trouble then.
+func (r *record) known(parked time.Time) time.Time {
+	if slices.ContainsFunc(r.troubles, func(at time.Time) bool { return at.Sub(parked).Abs() < 90*time.Second }) {
+		return parked.Add(4 * time.Minute)
+	}
+	return parked.Add(10 * time.Second)
 }
 
 // freed says whether people had set an app's gates aside before.
@@ -311,7 +321,7 @@ func bastionsFirst(r *record) string {
 			delete(good, w.Key)
 			continue
 		case w.Verb == schema.VerbPark && !known:
-			good[w.Key] = w.At.Add(time.Minute)
+			good[w.Key] = r.known(w.At)
 		}
 		it := w.Key.Name + string(w.To)
 		if _, ok := first[it]; !ok && !w.Since.IsZero() {
