@@ -263,7 +263,7 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 		st.ledger.End(r.ID, failed, l.cfg.Limits.SlowStart)
 	}
 	l.drop(id)
-	st.planDue, st.freed = true, true
+	st.planDue, st.freed, st.roster = true, true, nil
 	h := schema.HistoryEntry{Writer: "locktide", What: "rollout ended: " + r.Phase, App: id, Commit: r.Commit}
 	if ok {
 		for _, it := range r.Items {
