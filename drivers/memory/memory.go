@@ -59,7 +59,7 @@ type Driver struct {
 	writes   []Write
 	lives    []Life
 	turnouts []Turnout
-	entered  map[string]time.Time // member -> first time in rotation
+	entered  map[string]time.Time  // member -> first time in rotation
 	others   []schema.HistoryEntry // what was done by hand
 	faults   Faults
 	reads    int
