@@ -45,7 +45,7 @@ test-core: tools ## Vet, and the tests that need no server
 	plain=$$(echo "$$core" | grep -vE '$(RACE)' || true); \
 	echo '== go vet'; go vet $$all; \
 	if [ -n "$$plain" ]; then echo '== tests without servers'; go test -timeout 10m $$plain; fi; \
-	echo '== random histories'; go test -count=1 -timeout 20m -run '^TestHistories' ./reconciler -histories 2000; \
+	echo '== random histories'; go test -count=1 -timeout 20m -run '^TestHistories' ./reconciler -histories 4000; \
 	if [ -n "$$race" ]; then echo '== tests without servers, race detector (a failed test is run again and shown)'; \
 		bin/gotestsum --format pkgname --rerun-fails=2 --rerun-fails-max-failures=6 --packages="$$(echo $$race)" -- -race -timeout 10m; fi
 

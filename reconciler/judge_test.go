@@ -412,7 +412,7 @@ func quarantined(r *record) string {
 			return about(w) + fmt.Sprintf("brings %s again, which went back at %s", r.releases[w.To], since(s.to))
 		}
 		stays[came] = stay{from: w.At}
-		if s, ok := stays[left]; ok && !r.decided(appOf(w.Group), s.from, w.At) {
+		if s, ok := stays[left]; ok && !r.decided(appOf(w.Group), r.releases[w.From], s.from, w.At) {
 			s.to = w.At
 			stays[left] = s
 		} else {
@@ -422,11 +422,11 @@ func quarantined(r *record) string {
 	return ""
 }
 
-// decided says whether people had a hand in what an app runs between two times:
-// a commit, a command, or a write of their own.
-func (r *record) decided(app string, from, to time.Time) bool {
+// decided says whether people had a hand in that an app does not run a release
+// any more that it ran between two times: a commit, a command, or a write.
+func (r *record) decided(app, release string, from, to time.Time) bool {
 	between := func(at time.Time) bool { return at.After(from.Add(-time.Minute)) && at.Before(to) }
-	return slices.ContainsFunc(r.commits, func(c historyCommit) bool { return c.At.After(from.Add(-time.Minute)) && c.At.Before(to) }) || r.said(app, from, to) ||
+	return slices.ContainsFunc(r.commits, func(c historyCommit) bool { return between(c.At) && c.Apps[app].Release != release }) || r.said(app, from, to) ||
 		slices.ContainsFunc(r.foreign, func(m meddling) bool { return m.App == app && between(m.At) })
 }
 
