@@ -202,8 +202,8 @@ const mostReleases = 3
 // crowded says why a partition may not take over from rollouts that go on: it
 // would bring one release more into a group than may be there.
 func (l *Loop) crowded(p schema.Partition, overlaps []string) schema.Reason {
-	groups := l.members().groups
 	for _, id := range overlaps {
+		groups := l.members().groups
 		if r := l.st.rollouts[id]; r.Phase != rollout.PhaseRolling && r.Phase != rollout.PhaseBack {
 			continue // it stands: the newer commit may be what helps
 		}

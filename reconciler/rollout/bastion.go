@@ -132,10 +132,10 @@ func (t *turn) baked(it *Item, g group, bastions []schema.Member) bool {
 		t.read(it)
 		t.why(it, schema.WaitBake, fmt.Sprintf("%d of %d bastions are in rotation; %s of %s baked", serving, len(bastions), it.Baked, need), "")
 		return false
-	case it.BakedTo.IsZero() || it.BakedTo.After(t.now) || gap > bakeGap && !t.g.noBakeGap:
-		it.BakedTo = t.now // who serves may be newer than the list of members
+	case it.BakedTo.IsZero() || gap < 0 || gap > bakeGap && !t.g.noBakeGap:
+		it.BakedTo = at
 		if it.BakeFrom.IsZero() {
-			it.BakeFrom = t.now
+			it.BakeFrom = at
 		}
 	case gap >= bakeStep || it.Baked+gap >= need:
 		it.Baked, it.BakedTo = it.Baked+gap, at
@@ -149,6 +149,6 @@ func (t *turn) baked(it *Item, g group, bastions []schema.Member) bool {
 	if !t.s.Withholds[it.Group] {
 		what = "smoke and bake are one, as nothing holds a member of this group out of rotation"
 	}
-	t.why(it, schema.WaitBake, fmt.Sprintf("%d bastions: %s of %s baked; %s", len(bastions), it.Baked.Round(time.Second), need, what), "")
+	t.why(it, schema.WaitBake, fmt.Sprintf("bake of %d: %s of %s baked; %s", len(bastions), it.Baked.Round(time.Second), need, what), "")
 	return false
 }

@@ -3,57 +3,34 @@ package app
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
 	"locktide.dev/cmd/internal/config"
+	"locktide.dev/drivers/access"
 	"locktide.dev/schema"
 )
 
 // probe asks one server what a doctor wants to know: version, clock, and what
 // the token may do. Writes are asked for so that they cannot take effect: of
-// things that do not exist, or with a compare-and-set index that never was.
+// things that do not exist, with a compare-and-set index that never was, or with
+// a value that no server takes once it has let the request in.
 type probe struct {
-	name, address, header, token string
-	client                       *http.Client
+	name, address string
+	client        *http.Client
 }
 
 func newProbe(name, address, header, tokenFile string, files config.TLS) (*probe, error) {
-	p := &probe{name: name, address: strings.TrimRight(address, "/"), header: header}
-	if tokenFile != "" {
-		raw, err := os.ReadFile(tokenFile)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read its token: %w", err)
-		}
-		p.token = strings.TrimSpace(string(raw))
+	transport, err := access.Files{CA: files.CA, Cert: files.Cert, Key: files.Key, ServerName: files.ServerName, Token: tokenFile}.
+		Transport(&http.Transport{DisableKeepAlives: true}, header)
+	if err != nil {
+		return nil, err
 	}
-	settings := &tls.Config{ServerName: files.ServerName, MinVersion: tls.VersionTLS12}
-	if files.CA != "" {
-		raw, err := os.ReadFile(files.CA)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read its CA: %w", err)
-		}
-		settings.RootCAs = x509.NewCertPool()
-		if !settings.RootCAs.AppendCertsFromPEM(raw) {
-			return nil, fmt.Errorf("%s holds no certificate", files.CA)
-		}
-	}
-	if files.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read its client certificate: %w", err)
-		}
-		settings.Certificates = []tls.Certificate{pair}
-	}
-	p.client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{TLSClientConfig: settings, DisableKeepAlives: true}}
-	return p, nil
+	return &probe{name: name, address: strings.TrimRight(address, "/"), client: &http.Client{Timeout: 5 * time.Second, Transport: transport}}, nil
 }
 
 // said is what a server answered.
@@ -67,9 +44,6 @@ func (p *probe) ask(ctx context.Context, method, path string, body []byte) (said
 	req, err := http.NewRequestWithContext(ctx, method, p.address+path, bytes.NewReader(body))
 	if err != nil {
 		return said{}, err
-	}
-	if p.token != "" {
-		req.Header.Set(p.header, p.token)
 	}
 	res, err := p.client.Do(req)
 	if err != nil {
@@ -172,6 +146,7 @@ func consulRights(prefix string) []right {
 	return []right{
 		{needs: "key_prefix write", verbs: "configuration, the lease, brake --direct", method: http.MethodPut, path: "/v1/kv/" + prefix + "/doctor?cas=" + never},
 		{needs: "session_prefix read", verbs: "the lease", method: http.MethodGet, path: "/v1/session/list"},
+		{needs: "session_prefix write", verbs: "the lease", method: http.MethodPut, path: "/v1/session/create", body: []byte(`{"Behavior":"no such behavior"}`)},
 		{needs: "service_prefix and node_prefix read", verbs: "health of members", method: http.MethodGet, path: "/v1/health/state/any"},
 		{needs: "service_prefix write", verbs: "service entries and intentions", method: http.MethodPut, path: "/v1/config?cas=" + never,
 			body: []byte(`{"Kind":"service-defaults","Name":"locktide-doctor"}`), optional: true},
