@@ -39,7 +39,7 @@ func gitCheck(ctx context.Context, cfg config.Config) schema.Diagnosis {
 		k.Says = err.Error()
 		return k
 	}
-	defer source.Close()
+	defer func() { _ = source.Close() }() // a temporary mirror that stays is no reason to fail
 	rev, err := source.Latest(ctx)
 	var refused *reconciler.Refused
 	switch {

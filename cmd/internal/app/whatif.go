@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"os"
 	"time"
 
@@ -25,7 +26,7 @@ func (e *engine) WhatIf(ctx context.Context, rev, path string, start time.Durati
 		if err != nil {
 			return f, err
 		}
-		defer source.Close()
+		defer func() { err = errors.Join(err, source.Close()) }()
 		revision, err := source.At(ctx, rev)
 		if err != nil {
 			return f, err

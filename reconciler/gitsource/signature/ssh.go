@@ -18,6 +18,9 @@ import (
 // namespace is what git signs for.
 const namespace = "git"
 
+// dsa is a kind of key, and of signature, that proves nothing.
+const dsa = "ssh-dss"
+
 // signers are the keys of SSH whose signature counts.
 type signers struct {
 	allowed []signer
@@ -120,7 +123,7 @@ func strong(key ssh.PublicKey) error {
 	if _, ok := key.(*ssh.Certificate); ok {
 		return errors.New("a certificate is not supported: name the key itself")
 	}
-	if key.Type() == ssh.InsecureKeyAlgoDSA {
+	if key.Type() == dsa {
 		return errors.New("a DSA key proves nothing: use ed25519")
 	}
 	if k, ok := key.(ssh.CryptoPublicKey); ok {
@@ -169,7 +172,7 @@ func (s signers) verify(payload []byte, text string, now time.Time) (string, err
 		return "", refuse(nextTrust, "it is signed by %s, and no ssh_allowed_signers_file is configured", who)
 	}
 	// SHA-1 and the like prove nothing.
-	if f := sig.Signature.Format; f == ssh.KeyAlgoRSA || f == ssh.InsecureKeyAlgoDSA {
+	if f := sig.Signature.Format; f == ssh.KeyAlgoRSA || f == dsa {
 		return "", refuse(nextTrust, "it is signed by %s with the weak algorithm %s", who, f)
 	}
 	if err := sshsig.Verify(bytes.NewReader(payload), sig, sig.PublicKey, sig.HashAlgorithm, namespace); err != nil {
