@@ -132,10 +132,10 @@ func (t *turn) baked(it *Item, g group, bastions []schema.Member) bool {
 		t.read(it)
 		t.why(it, schema.WaitBake, fmt.Sprintf("%d of %d bastions are in rotation; %s of %s baked", serving, len(bastions), it.Baked, need), "")
 		return false
-	case it.BakedTo.IsZero() || gap < 0 || gap > bakeGap && !t.g.noBakeGap:
-		it.BakedTo = at
+	case it.BakedTo.IsZero() || it.BakedTo.After(t.now) || gap > bakeGap && !t.g.noBakeGap:
+		it.BakedTo = t.now // who serves may be newer than the list of members
 		if it.BakeFrom.IsZero() {
-			it.BakeFrom = at
+			it.BakeFrom = t.now
 		}
 	case gap >= bakeStep || it.Baked+gap >= need:
 		it.Baked, it.BakedTo = it.Baked+gap, at
