@@ -23,7 +23,7 @@ func drift(ctx context.Context, dir string, commits int, t *table) error {
 	if err != nil {
 		return err
 	}
-	size := fixtures.Synthetic{Apps: 200, Members: 5, Hosts: 200, Teams: 10}
+	size := fixtures.FullSize
 	repo, err := newRepository(filepath.Join(dir, "definitions"), size.Files())
 	if err != nil {
 		return err
