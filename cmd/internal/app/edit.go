@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,12 +61,29 @@ func (e *engine) Set(ctx context.Context, folder string, edit cli.Edit) (cli.Edi
 	if err := onlyThat(before, after, edit, groups); err != nil {
 		return out, cli.Fail("edit "+leaf.At.String()+" by hand", "cannot change %s at %s: %v", edit.Field, leaf.At, err)
 	}
-	path := filepath.Join(folder, filepath.FromSlash(leaf.At.File))
+	return out, replaceFile(filepath.Join(folder, filepath.FromSlash(leaf.At.File)), []byte(text))
+}
+
+// replaceFile puts a text in the place of a file's, whole or not at all.
+func replaceFile(path string, text []byte) (err error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return out, err
+		return err
 	}
-	return out, os.WriteFile(path, []byte(text), info.Mode())
+	temp, err := os.CreateTemp(filepath.Dir(path), ".locktide-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(temp.Name()))
+		}
+	}()
+	_, err = temp.Write(text)
+	if err := errors.Join(err, temp.Chmod(info.Mode()), temp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), path)
 }
 
 func wholeRender(ctx context.Context, s *render.Session, files fstest.MapFS) (render.Result, error) {

@@ -116,7 +116,7 @@ func New(std Streams, version string, engine Engine) *cobra.Command {
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"write", "Definitions:", []*cobra.Command{s.initCommand(), s.importCommand(), s.validateCommand(), s.policyCommand(), s.renderCommand(), s.planCommand(), s.whatIfCommand(), s.setCommand(), s.promoteCommand(), s.codeownersCommand()}},
+		{"write", "Definitions:", []*cobra.Command{s.initCommand(), s.importCommand(), s.validateCommand(), s.fmtCommand(), s.policyCommand(), s.renderCommand(), s.planCommand(), s.whatIfCommand(), s.setCommand(), s.promoteCommand(), s.codeownersCommand()}},
 		{"run", "Running:", []*cobra.Command{s.devCommand(), s.serveCommand(), s.applyCommand()}},
 		{"see", "Looking:", []*cobra.Command{s.statusCommand(), s.getCommand(), s.rolloutCommand(), s.explainCommand(), s.diffCommand(),
 			s.changesCommand(), s.historyCommand(), s.reportCommand(), s.outCommand(), s.traceCommand(), s.doctorCommand()}},

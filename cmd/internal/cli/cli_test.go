@@ -38,6 +38,9 @@ func (e *engine) TestPolicies(_ context.Context, folder string) ([]PolicyTest, e
 	}
 	return tests, nil
 }
+func (e *engine) Format(_ context.Context, path string, _ bool) ([]string, error) {
+	return []string{path + "/a.cue"}, nil
+}
 func (e *engine) Plan(context.Context, string, string) (schema.Plan, error) { return e.plan, nil }
 func (e *engine) WhatIf(_ context.Context, rev, config string, start time.Duration) (schema.Forecast, error) {
 	if rev != "3f0c9a1" || config != DefaultConfig || start != 45*time.Second {

@@ -14,6 +14,10 @@ type Engine interface {
 	// Render reads the definitions in folder and judges them. config may be
 	// empty; with it, objects are compiled for its backends.
 	Render(ctx context.Context, folder, config string) (Rendered, error)
+	// Format lays out the definitions in a folder or file and names the files
+	// that it changed; with check it changes none. The error names those that do
+	// not parse.
+	Format(ctx context.Context, path string, check bool) (changed []string, err error)
 	// TestPolicies runs the tests of users' rules in folder.
 	TestPolicies(ctx context.Context, folder string) ([]PolicyTest, error)
 	// Plan compares the definitions in folder with what runs.
