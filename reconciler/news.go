@@ -103,7 +103,7 @@ func (l *Loop) retry(now time.Time) (next time.Time) {
 
 // sameLive says whether two readings of an object say the same.
 func sameLive(a, b schema.LiveObject) bool {
-	if a.State != b.State || a.Version != b.Version || a.Count != b.Count || a.Equal != b.Equal || a.Reason != b.Reason || a.Writer != b.Writer || !slices.Equal(a.Diff, b.Diff) {
+	if !maps.Equal(a.Counts, b.Counts) || a.State != b.State || a.Version != b.Version || a.Count != b.Count || a.Equal != b.Equal || a.Reason != b.Reason || a.Writer != b.Writer || !slices.Equal(a.Diff, b.Diff) {
 		return false
 	}
 	if (a.Progress == nil) != (b.Progress == nil) || (a.Receipt == nil) != (b.Receipt == nil) {
@@ -140,7 +140,7 @@ func movedMembers(before, now []schema.Member) (groups, ids map[string]bool) {
 // sameMember leaves out Serving, which the loop fills.
 func sameMember(a, b schema.Member) bool {
 	said := func(x, y *bool) bool { return (x == nil) == (y == nil) && (x == nil || *x == *y) }
-	return a.ID == b.ID && a.Key == b.Key && a.Group == b.Group && a.Index == b.Index && a.Release == b.Release &&
+	return a.ID == b.ID && a.Key == b.Key && a.Group == b.Group && a.Part == b.Part && a.PartRelease == b.PartRelease && a.Index == b.Index && a.Release == b.Release &&
 		a.Node == b.Node && a.Host == b.Host && a.Address == b.Address && maps.Equal(a.Ports, b.Ports) &&
 		a.Running == b.Running && a.Pending == b.Pending && a.Failed == b.Failed && a.Current == b.Current &&
 		said(a.Approved, b.Approved) && said(a.Passing, b.Passing) && a.Canary == b.Canary && a.Restarts == b.Restarts &&

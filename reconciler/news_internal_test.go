@@ -15,7 +15,7 @@ func TestEveryFieldOfAReadingIsNews(t *testing.T) {
 	yes := true
 	member := schema.Member{ID: "i", Ports: map[string]int{"http": 1}, Approved: &yes, Passing: &yes}
 	changed(t, member, map[string]bool{"Serving": true}, sameMember) // which the loop fills
-	live := schema.LiveObject{Diff: []schema.Change{{Field: "f"}}, Progress: &schema.Progress{Status: "running"}, Receipt: &schema.Receipt{Version: "1"}}
+	live := schema.LiveObject{Counts: map[string]int{"web": 1}, Diff: []schema.Change{{Field: "f"}}, Progress: &schema.Progress{Status: "running"}, Receipt: &schema.Receipt{Version: "1"}}
 	changed(t, live, map[string]bool{"Key": true}, sameLive) // by which the two were found
 	changed(t, *live.Progress, nil, func(a, b schema.Progress) bool {
 		return sameLive(schema.LiveObject{Progress: &a}, schema.LiveObject{Progress: &b})

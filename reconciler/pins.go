@@ -377,7 +377,7 @@ func (l *Loop) wayBack(g good, current schema.Snapshot) (lines []string, missing
 					old++
 				}
 			}
-			b := rollout.Capacity(*o.Paced, l.st.live[k].Count, groups[o.Group], l.held(), true)
+			b := rollout.Capacity(*o.Paced, l.st.live[k], groups[o.Group], l.held(), true)
 			lines = append(lines, fmt.Sprintf("restores %s to release %s: %d of %d members are replaced, at most %d out at once", o.Group,
 				orElse(g.Releases[o.Group], to.Release.Short()), old, len(groups[o.Group]), b.Cap))
 		}

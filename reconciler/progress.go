@@ -21,7 +21,7 @@ func (l *Loop) progress(p *schema.PartitionReport, r rollout.Rollout, m *members
 		begun = begun || it.Started
 		x := &p.Items[i]
 		list := m.groups[it.Group]
-		b := rollout.Capacity(*it.Paced, l.st.live[it.Key].Count, list, held, r.Back)
+		b := rollout.Capacity(*it.Paced, l.st.live[it.Key], list, held, r.Back)
 		window := it.Parallel
 		if window == 0 {
 			window = b.Cap
@@ -43,12 +43,10 @@ func (l *Loop) progress(p *schema.PartitionReport, r rollout.Rollout, m *members
 		if it.State == rollout.StateDone {
 			continue
 		}
-		for _, v := range b.Victims(it.To.Release, len(list)) {
-			if len(x.Next) < window && slices.ContainsFunc(waiting, func(w schema.Member) bool { return w.ID == v.ID }) {
-				x.Next = append(x.Next, v.ID)
-			}
+		for _, v := range b.Victims(it.To.Release, window, it.Flight...) {
+			x.Next = append(x.Next, v.ID)
 		}
-		batches := (len(waiting) + window - 1) / window
+		batches := b.Batches(waiting, window)
 		x.Batches = it.Round + batches
 		each := pause(it.Paced.Pacing)
 		if it.Round > 0 && !it.StagedAt.IsZero() {
@@ -102,7 +100,7 @@ func (l *Loop) ifAbort(r rollout.Rollout, m *members, held map[string]bool) stri
 		if it.Paced == nil || it.To == (schema.Entry{}) || it.From.Release == it.To.Release {
 			continue
 		}
-		b := rollout.Capacity(*it.Paced, l.st.live[it.Key].Count, m.groups[it.Group], held, true)
+		b := rollout.Capacity(*it.Paced, l.st.live[it.Key], m.groups[it.Group], held, true)
 		most = max(most, b.Cap)
 		for _, y := range m.groups[it.Group] {
 			if y.Release == it.To.Release {

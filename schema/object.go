@@ -47,6 +47,30 @@ type Paced struct {
 	NoSurge    bool   `json:"no_surge,omitempty"` // static port, distinct hosts ...
 	Storage    bool   `json:"storage,omitempty"`  // one member at a time, also going back
 	Pacing     Pacing `json:"pacing"`
+	// Parts of a raw job, one per task group: each is replaced in a window of
+	// its own, all of the same size. Count, Checked and NoSurge above are of all.
+	Parts []Part `json:"parts,omitempty"`
+}
+
+// Part is one task group of a job.
+type Part struct {
+	Name    string `json:"name"`
+	Count   int    `json:"count"`
+	Release Digest `json:"release"` // what of the job replaces its members
+	NoSurge bool   `json:"no_surge,omitempty"`
+}
+
+// Part gives the part of a name.
+func (p *Paced) Part(name string) (Part, bool) {
+	if p == nil {
+		return Part{}, false
+	}
+	for _, x := range p.Parts {
+		if x.Name == name {
+			return x, true
+		}
+	}
+	return Part{}, false
 }
 
 // bounds are the fewest and most members that Git lets the object have.
@@ -131,9 +155,11 @@ type LiveObject struct {
 	Diff     []Change  `json:"diff,omitempty"`    // fields that differ, secrets masked
 	Equal    bool      `json:"equal,omitempty"`   // of a foreign object: it is as wanted, so that it can be adopted
 	Progress *Progress `json:"progress,omitempty"`
-	Count    int       `json:"count,omitempty"`  // live desired count of a paced object
-	Reason   string    `json:"reason,omitempty"` // why unknown, foreign, differs ("mark lost", "stopped by hand")
-	Writer   string    `json:"writer,omitempty"` // who wrote it last, if the backend tells
+	Count    int       `json:"count,omitempty"` // live desired count of a paced object
+	// Counts of its parts, when it has several; their sum is Count.
+	Counts map[string]int `json:"counts,omitempty"`
+	Reason string         `json:"reason,omitempty"` // why unknown, foreign, differs ("mark lost", "stopped by hand")
+	Writer string         `json:"writer,omitempty"` // who wrote it last, if the backend tells
 }
 
 // Change is one field's difference, secrets masked.
@@ -156,27 +182,30 @@ type Progress struct {
 
 // Member is one instance of a group.
 type Member struct {
-	ID       string         `json:"id"` // allocation id
-	Key      Key            `json:"key"`
-	Group    string         `json:"group"`
-	Index    int            `json:"index"` // allocation name index: the backend's order of replacement
-	Release  Digest         `json:"release"`
-	Node     string         `json:"node,omitempty"`
-	Host     string         `json:"host,omitempty"`
-	Address  string         `json:"address,omitempty"`
-	Ports    map[string]int `json:"ports,omitempty"`
-	Running  bool           `json:"running"`
-	Pending  bool           `json:"pending,omitempty"`
-	Failed   bool           `json:"failed,omitempty"`  // died, or restarts in a loop
-	Current  bool           `json:"current,omitempty"` // of the live job version
-	Approved *bool          `json:"approved,omitempty"`
-	Canary   bool           `json:"canary,omitempty"`  // surged and not promoted: the next register stops it
-	Passing  *bool          `json:"passing,omitempty"` // all Consul checks; nil: no evidence
-	Restarts int            `json:"restarts,omitempty"`
-	Since    time.Time      `json:"since"` // of its present running or passing state
-	Created  time.Time      `json:"created"`
-	Serving  bool           `json:"serving,omitempty"` // really in rotation, filled by the loop
-	Why      string         `json:"why,omitempty"`     // last task event, when not running
+	ID      string `json:"id"` // allocation id
+	Key     Key    `json:"key"`
+	Group   string `json:"group"`
+	Part    string `json:"part,omitempty"` // of a job with parts: its task group
+	Index   int    `json:"index"`          // allocation name index: the backend's order of replacement, in its part
+	Release Digest `json:"release"`
+	// PartRelease is what of the release concerns its part; "": unknown.
+	PartRelease Digest         `json:"part_release,omitempty"`
+	Node        string         `json:"node,omitempty"`
+	Host        string         `json:"host,omitempty"`
+	Address     string         `json:"address,omitempty"`
+	Ports       map[string]int `json:"ports,omitempty"`
+	Running     bool           `json:"running"`
+	Pending     bool           `json:"pending,omitempty"`
+	Failed      bool           `json:"failed,omitempty"`  // died, or restarts in a loop
+	Current     bool           `json:"current,omitempty"` // of the live job version
+	Approved    *bool          `json:"approved,omitempty"`
+	Canary      bool           `json:"canary,omitempty"`  // surged and not promoted: the next register stops it
+	Passing     *bool          `json:"passing,omitempty"` // all Consul checks; nil: no evidence
+	Restarts    int            `json:"restarts,omitempty"`
+	Since       time.Time      `json:"since"` // of its present running or passing state
+	Created     time.Time      `json:"created"`
+	Serving     bool           `json:"serving,omitempty"` // really in rotation, filled by the loop
+	Why         string         `json:"why,omitempty"`     // last task event, when not running
 
 	Maintenance Maintenance `json:"maintenance,omitempty"` // of its services, for whoever looks them up
 }

@@ -177,7 +177,7 @@ func (d *Driver) send(ctx context.Context, o schema.Object, job *api.Job, live *
 	if sub.VariableFlags[flagEjected] == "" && !deref(job.Stop) {
 		d.memory.own(o.Key, o.Group)
 		d.memory.learn(o.Key, at, p, true)
-		w := written{index: at, receipt: r, fact: versionFact{p.Release, sub.VariableFlags[flagGroup]}}
+		w := written{index: at, receipt: r, fact: factOf(sub.VariableFlags)}
 		if sent := (&liveJob{job: job, flags: sub.VariableFlags}); !p.Parked && sent.marked(d.config.Owner) {
 			job.JobModifyIndex, job.Version, w.live = &at, &version, sent
 		}
@@ -321,6 +321,6 @@ func (d *Driver) adopt(ctx context.Context, a schema.Action) (*schema.Receipt, e
 	}
 	describe(live.job, description+a.Key.Name)
 	// Until Nomad has moved the members to the new version, they run the same in the old one.
-	d.memory.keep(jobVersion{a.Key.Name, deref(live.job.CreateIndex), deref(live.job.Version)}, versionFact{a.Object.Release, a.Object.Group})
+	d.memory.keep(jobVersion{a.Key.Name, deref(live.job.CreateIndex), deref(live.job.Version)}, factOf(d.submission(*a.Object, own).VariableFlags))
 	return d.send(ctx, *a.Object, live.job, live, d.submission(*a.Object, own))
 }

@@ -274,6 +274,9 @@ func (b *builder) object(job *api.Job, stage schema.Stage) schema.Object {
 			tg.Count = nil
 		}
 	}
+	if len(g.Raw) > 0 {
+		paced.Parts = partsOf(bare, paced)
+	}
 	id, namespace := JobID(b.name, g), g.Namespace
 	o := schema.Object{Key: b.config.key(id, namespace), Spec: specOf(bare), Release: releaseOf(bare), Layer: schema.LayerInstance,
 		Step: stage.Order*100 + max(0, slices.Index(stage.Datacenters, g.Datacenter)), Apps: []string{g.App}, Group: b.name,
@@ -309,6 +312,22 @@ func pacedOf(job *api.Job) schema.Paced {
 		}
 	}
 	return p
+}
+
+// partsOf tells the task groups of a raw job apart: each is replaced by itself,
+// and only when something of it changes.
+func partsOf(job *api.Job, p schema.Paced) []schema.Part {
+	var out []schema.Part
+	for _, tg := range job.TaskGroups {
+		one := copyJob(job)
+		one.TaskGroups = []*api.TaskGroup{tg}
+		part := schema.Part{Name: deref(tg.Name), Release: releaseOf(one), NoSurge: pacedOf(one).NoSurge}
+		if p.Count > 0 {
+			part.Count = count(tg)
+		}
+		out = append(out, part)
+	}
+	return out
 }
 
 func count(tg *api.TaskGroup) int {

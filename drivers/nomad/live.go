@@ -124,18 +124,26 @@ func (l *liveJob) native() map[string]blocks {
 // proof is what a receipt remembers beside version and digest, so that an
 // unchanged job costs no call.
 type proof struct {
-	Version  uint64        `json:"version"`
-	Count    int           `json:"count"`
-	Parked   bool          `json:"parked"`
-	Parallel int           `json:"parallel,omitempty"` // while it waits for us
-	Canary   int           `json:"canary,omitempty"`
-	Release  schema.Digest `json:"release"`
+	Version uint64 `json:"version"`
+	Count   int    `json:"count"`
+	// Counts by task group, of a job that has several.
+	Counts   map[string]int `json:"counts,omitempty"`
+	Parked   bool           `json:"parked"`
+	Parallel int            `json:"parallel,omitempty"` // while it waits for us
+	Canary   int            `json:"canary,omitempty"`
+	Release  schema.Digest  `json:"release"`
 }
 
 // proofOf reads what a job version says of its pacing.
 func proofOf(job *api.Job, version uint64, release string) proof {
 	p := proof{Version: version, Count: asked(job), Parked: true, Release: schema.Digest(release)}
 	for _, tg := range job.TaskGroups {
+		if len(job.TaskGroups) > 1 && p.Count > 0 {
+			if p.Counts == nil {
+				p.Counts = map[string]int{}
+			}
+			p.Counts[deref(tg.Name)] = count(tg)
+		}
 		if u := tg.Update; u != nil && deref(u.HealthCheck) == "manual" {
 			p.Parked, p.Parallel, p.Canary = false, deref(u.MaxParallel), deref(u.Canary)
 		}
@@ -203,6 +211,16 @@ type jobVersion struct {
 type versionFact struct {
 	release schema.Digest
 	group   string
+	parts   map[string]schema.Digest // of a raw job: task group -> what replaces its members
+}
+
+// factOf reads what a version's submission says of it.
+func factOf(flags map[string]string) versionFact {
+	f := versionFact{release: schema.Digest(flags[flagRelease]), group: flags[flagGroup]}
+	if raw, err := base64.RawURLEncoding.DecodeString(flags[flagParts]); err != nil || json.Unmarshal(raw, &f.parts) != nil {
+		f.parts = nil
+	}
+	return f
 }
 
 const versionsKept = 50_000

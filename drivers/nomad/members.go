@@ -54,6 +54,9 @@ func (d *Driver) readMembers(ctx context.Context, stubs map[schema.Key]*api.JobL
 		p, current := d.memory.fact(key, stubs[key].JobModifyIndex)
 		m := member(a, address[a.NodeID], now)
 		m.Key, m.Release, m.Group = key, v.release, v.group
+		if v.parts != nil {
+			m.Part, m.PartRelease = a.TaskGroup, v.parts[a.TaskGroup]
+		}
 		if g, ok := d.memory.group(key); ok && g != "" {
 			m.Group = g
 		}
@@ -112,7 +115,7 @@ func (d *Driver) learnVersions(ctx context.Context, allocs []*api.AllocationList
 		if err == nil {
 			l := &liveJob{flags: sub.VariableFlags}
 			if err = d.distrust(callCtx, a.JobID, a.Namespace, a.JobVersion, l); err == nil {
-				d.memory.keep(versions[i], versionFact{schema.Digest(l.flags[flagRelease]), l.flags[flagGroup]})
+				d.memory.keep(versions[i], factOf(l.flags))
 			}
 		}
 		errs[i] = err

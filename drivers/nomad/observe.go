@@ -87,7 +87,7 @@ func (d *Driver) compareAll(ctx context.Context, wants []drivers.Want, stubs map
 		if stub != nil && o.State != schema.StateForeign && o.State != schema.StateAbsent {
 			d.memory.own(key, wants[i].Object.Group)
 			d.memory.learn(key, stub.JobModifyIndex, p, o.State == schema.StateSame)
-			o.Count = p.Count
+			o.Count, o.Counts = p.Count, p.Counts
 			o.Progress = progress(newest[key], stub.JobModifyIndex, p)
 		}
 		live.Objects[i] = o

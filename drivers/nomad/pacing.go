@@ -103,6 +103,7 @@ const (
 	flagDigest  = "locktide.digest"
 	flagRelease = "locktide.release"
 	flagGroup   = "locktide.group"
+	flagParts   = "locktide.parts"   // releases of a raw job's task groups
 	flagVersion = "locktide.version" // the job version that the submission was made for
 	flagNative  = "locktide.native"  // an adopted job's own pacing blocks
 	flagEjected = "locktide.ejected" // handed over to a human
@@ -116,6 +117,13 @@ func (d *Driver) submission(o schema.Object, own map[string]blocks) *api.JobSubm
 	flags := map[string]string{flagOwner: d.config.Owner, flagDigest: string(o.Digest), flagRelease: string(o.Release), flagGroup: o.Group}
 	if len(own) > 0 {
 		flags[flagNative] = base64.RawURLEncoding.EncodeToString(schema.MustCanonical(own)) // the server unescapes % and +
+	}
+	if o.Paced != nil && len(o.Paced.Parts) > 0 {
+		parts := map[string]schema.Digest{}
+		for _, p := range o.Paced.Parts {
+			parts[p.Name] = p.Release
+		}
+		flags[flagParts] = base64.RawURLEncoding.EncodeToString(schema.MustCanonical(parts))
 	}
 	source := schema.MustCanonical(o)
 	if len(source) > sourceLimit-8192 { // a larger one would drop the flags too

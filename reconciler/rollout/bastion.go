@@ -37,13 +37,13 @@ func stageOf(group string) string {
 	return stage
 }
 
-// bastions is how many members are to prove the release first; 0: it needs no
-// proof, or has given it.
-func (t *turn) bastions(it *Item, g group) int {
+// bastions is how many members of each part are to prove the release first; 0:
+// it needs no proof, or has given it.
+func (t *turn) bastions(it *Item, b Budget, off []schema.Member) int {
 	if !t.proves(it) {
 		return 0
 	}
-	return min(max(1, it.Paced.Pacing.Bastions), len(g.off))
+	return min(max(1, it.Paced.Pacing.Bastions), b.longest(off))
 }
 
 // proves says whether the item's release has still to prove itself.
@@ -82,11 +82,12 @@ func (t *turn) bits(it *Item) {
 // prove brings bastions that pass through smoke and bake. It gives a verdict
 // when a gate fails, and whether the release is proven.
 func (t *turn) prove(it *Item, g group) (*schema.Verdict, bool) {
-	bastions := slices.DeleteFunc(slices.Clone(g.on), func(m schema.Member) bool { return slices.Contains(it.Accepted, m.ID) })
-	if len(g.on) < it.Bastions || canaries(g.on) < it.Canary {
+	on := g.placed(it)
+	bastions := slices.DeleteFunc(slices.Clone(on), func(m schema.Member) bool { return slices.Contains(it.Accepted, m.ID) })
+	if len(on) < it.Bastions || it.Canary > 0 && canaries(on) < t.surged(it, g) {
 		t.read(it)
 		t.wake(it.StagedAt.Add(startTimeout(*it.Paced)))
-		t.why(it, schema.WaitSmoke, fmt.Sprintf("%d of %d bastions are there", len(g.on), it.Bastions), "")
+		t.why(it, schema.WaitSmoke, fmt.Sprintf("%d of %d bastions are there", len(on), it.Bastions), "")
 		return nil, false
 	}
 	since := it.StagedAt

@@ -26,13 +26,19 @@ type Budget struct {
 	members []schema.Member // by name index, as the backend replaces them
 	in      map[string]bool // in rotation
 	coming  map[string]bool // not in rotation, but may be at any moment
+
+	// Of a job with several parts, by name: the rule holds in each of them, and
+	// the figures above are their sums.
+	parts map[string]*Budget
 }
 
-// Capacity gives a group's budget. Live is the live desired count, which
-// counts for autoscaled and system groups (0: unknown); held names members,
-// hosts and nodes that somebody holds out; back widens the share to a third.
-func Capacity(p schema.Paced, live int, members []schema.Member, held map[string]bool, back bool) Budget {
-	return capacity(p, desired(p, live, len(members)), members, held, back, 0)
+// Capacity gives a group's budget. Live is the last reading, whose desired
+// count counts for autoscaled and system groups; held names members, hosts and
+// nodes that somebody holds out; back widens the share to a third.
+func Capacity(p schema.Paced, live schema.LiveObject, members []schema.Member, held map[string]bool, back bool) Budget {
+	return byPart(p, live.Count, live.Counts, members, func(p schema.Paced, live int, members []schema.Member) Budget {
+		return capacity(p, desired(p, live, len(members)), members, held, back, 0)
+	})
 }
 
 // comingUp gives the members that are out and may be in rotation by the time a
@@ -55,7 +61,7 @@ func isHeld(held map[string]bool, m schema.Member) bool {
 }
 
 func capacity(p schema.Paced, n int, members []schema.Member, held map[string]bool, back bool, round int) Budget {
-	b := Budget{N: n, Cap: limit(p, n, back, round), members: slices.Clone(members), in: map[string]bool{}}
+	b := Budget{N: n, Cap: limit(p, n, back, round), in: map[string]bool{}}
 	if n >= 2 && !p.Pacing.AllowZero {
 		b.floor = 1
 	}
@@ -64,32 +70,38 @@ func capacity(p schema.Paced, n int, members []schema.Member, held map[string]bo
 			b.in[m.ID] = true
 		}
 	}
-	slices.SortStableFunc(b.members, func(x, y schema.Member) int {
-		if p.System && b.in[x.ID] != b.in[y.ID] { // the order of nodes is unknown: expect the worst
-			if b.in[x.ID] {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(cmp.Compare(x.Index, y.Index), cmp.Compare(x.ID, y.ID))
-	})
+	b.members = ordered(p, members, b.in)
 	b.Serving = len(b.in)
 	b.Out, b.batch = max(0, n-b.Serving), b.Cap
 	b.Free = max(0, min(b.Cap-b.Out+max(0, b.Serving-n), b.Serving-b.floor))
 	return b
 }
 
-// Victims gives the first n members, as the backend takes them, that are not
-// on the release.
-func (b Budget) Victims(release schema.Digest, n int) []schema.Member {
-	var out []schema.Member
-	for _, m := range b.members {
-		if m.Release != release && len(out) < n {
-			out = append(out, m)
+// ordered gives members as the backend replaces them.
+func ordered(p schema.Paced, members []schema.Member, in map[string]bool) []schema.Member {
+	out := slices.Clone(members)
+	slices.SortStableFunc(out, func(x, y schema.Member) int {
+		if p.System && in[x.ID] != in[y.ID] { // the order of nodes is unknown: expect the worst
+			if in[x.ID] {
+				return -1
+			}
+			return 1
 		}
-	}
+		return cmp.Or(cmp.Compare(x.Index, y.Index), cmp.Compare(x.ID, y.ID))
+	})
 	return out
 }
+
+// Victims gives those whom a window of n takes, as the backend takes them, of
+// the members that are not on the release; but not those who are taken already.
+func (b Budget) Victims(release schema.Digest, n int, already ...string) []schema.Member {
+	return b.front(slices.DeleteFunc(slices.Clone(b.members), func(m schema.Member) bool {
+		return m.Release == release || slices.Contains(already, m.ID)
+	}), n)
+}
+
+// Batches is how many windows of n the members need.
+func (b Budget) Batches(members []schema.Member, n int) int { return (b.longest(members) + n - 1) / n }
 
 // Touches counts those of the members that are in rotation.
 func (b Budget) Touches(members []schema.Member) int { return among(b.in, members) }
@@ -107,6 +119,9 @@ func among(set map[string]bool, members []schema.Member) int {
 // Fits says whether members may be taken together. Members that are out for
 // good cost nothing.
 func (b Budget) Fits(members []schema.Member) bool {
+	if len(b.parts) > 0 {
+		return b.every(members, func(x portion) bool { return x.Fits(x.list) })
+	}
 	coming := among(b.coming, members)
 	serving, in := b.Serving+coming, b.Touches(members)+coming
 	if in == 0 {
@@ -120,7 +135,12 @@ func (b Budget) Fits(members []schema.Member) bool {
 // fitsBatch is Fits for a batch: however many a lower count gives up, no more
 // are replaced at once than a batch of the group as it is may have.
 func (b Budget) fitsBatch(always, batch []schema.Member) bool {
-	return b.Touches(batch) <= b.batch && b.Fits(join(always, batch))
+	for name, part := range b.parts {
+		if !part.fitsBatch(of(always, name), of(batch, name)) {
+			return false
+		}
+	}
+	return len(b.parts) > 0 || b.Touches(batch) <= b.batch && b.Fits(join(always, batch))
 }
 
 func desired(p schema.Paced, live, listed int) int {

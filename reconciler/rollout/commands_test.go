@@ -255,12 +255,12 @@ func TestCapacityRule(t *testing.T) {
 		{"the last one stays", schema.Paced{Count: 2}, list(2, 1), false, 1, 0},
 		{"one may go", schema.Paced{Count: 1}, list(1), false, 1, 1},
 	} {
-		b := Capacity(c.p, 0, c.members, nil, c.back)
+		b := Capacity(c.p, schema.LiveObject{}, c.members, nil, c.back)
 		if b.Cap != c.cap || b.Free != c.free {
 			t.Errorf("%s: cap %d free %d, want %d %d", c.name, b.Cap, b.Free, c.cap, c.free)
 		}
 	}
-	b := Capacity(schema.Paced{Count: 12}, 0, list(12, 0, 1, 2, 3), nil, false)
+	b := Capacity(schema.Paced{Count: 12}, schema.LiveObject{}, list(12, 0, 1, 2, 3), nil, false)
 	if v := b.Victims("new", 4); !b.Fits(v) || b.Fits(b.Victims("new", 8)) || !b.Fits(b.Victims("new", 7)) {
 		t.Error("members that are out cost nothing, and make room for three more")
 	}

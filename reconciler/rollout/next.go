@@ -30,6 +30,7 @@ type guards struct {
 	noTail     bool // the tail's acceleration sets gates aside too
 	noSkip     bool // members on the release are skipped unproven
 	noFailed   bool // a quarantined release is tried again
+	noParts    bool // several parts are taken for one
 }
 
 // turn is one evaluation.

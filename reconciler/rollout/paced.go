@@ -20,20 +20,26 @@ type group struct {
 // budget is the item's capacity at the lower of the wanted and the live count:
 // growth takes nothing away, and what a lower count gives up is not needed.
 func (t *turn) budget(it *Item) Budget {
-	p, members, live := *it.Paced, t.members(it), liveCount(t.s.Objects[it.Key])
-	n := desired(p, live, len(members))
-	if live > 0 {
-		n = min(n, live)
-	}
-	b := capacity(p, n, members, t.s.Held, t.r.Back, it.Round+1)
-	if live > n {
-		b.batch = max(b.batch, limit(p, live, t.r.Back, it.Round+1))
-	}
-	if live >= 2 && !p.Pacing.AllowZero {
-		b.floor = 1
-	}
-	if !t.g.noComing {
-		b.coming = b.comingUp(p, t.s.Held, t.step.Bits, t.now)
+	o := t.s.Objects[it.Key]
+	b := byPart(*it.Paced, liveCount(o), o.Counts, t.members(it), func(p schema.Paced, live int, members []schema.Member) Budget {
+		n := desired(p, live, len(members))
+		if live > 0 {
+			n = min(n, live)
+		}
+		b := capacity(p, n, members, t.s.Held, t.r.Back, it.Round+1)
+		if live > n {
+			b.batch = max(b.batch, limit(p, live, t.r.Back, it.Round+1))
+		}
+		if live >= 2 && !p.Pacing.AllowZero {
+			b.floor = 1
+		}
+		if !t.g.noComing {
+			b.coming = b.comingUp(p, t.s.Held, t.step.Bits, t.now)
+		}
+		return b
+	})
+	if t.g.noParts {
+		b.parts = nil
 	}
 	return b
 }
@@ -127,10 +133,12 @@ func (t *turn) begin(it *Item, g group) *schema.Verdict {
 // batch is under way. Staging it again would take the next members too.
 func (t *turn) takeOver(it *Item, g group, p schema.Progress) {
 	it.State, it.StagedAt, it.Parallel, it.Canary, it.Count = StateStaged, t.now, p.Parallel, canaries(g.on), p.Desired
-	it.Bastions, it.Known, it.Started = t.bastions(it, g), nil, true
+	off := t.moving(it, g.off)
+	it.Bastions, it.Known, it.Started = len(g.budget.front(off, t.bastions(it, g.budget, off))), nil, true
 	it.Bastions = min(it.Bastions, len(g.on))
 	for _, m := range g.on {
-		if approved(m) && !m.Canary {
+		updated := len(g.budget.parts) > 0 && g.budget.in[m.ID] // in place, or let in before
+		if (approved(m) || updated) && !m.Canary {
 			it.Known = append(it.Known, m.ID)
 		}
 	}
@@ -360,7 +368,7 @@ func (t *turn) judge(it *Item, g group) *schema.Verdict {
 	if status == "failed" && it.State == StateStaged && len(it.Accepted) == 0 && !it.Accept {
 		return verdict("backend", "the backend failed the deployment")
 	}
-	if late && it.Canary > 0 && canaries(g.on) < it.Canary && !t.mayReplace(it, g) {
+	if late && it.Canary > 0 && canaries(g.on) < t.surged(it, g) && !t.mayReplace(it, g) {
 		return verdict("start_timeout", "the backend found no room for a second member within %s", timeout)
 	}
 	if late && listed < g.budget.N && len(it.Accepted) == 0 {
@@ -446,7 +454,7 @@ func (t *turn) rest(it *Item, g group, status string) *schema.Verdict {
 		t.read(it)
 		t.wake(timeout)
 		t.why(it, schema.WaitDeployment, "all members are approved; the backend ends its deployment", "")
-	case t.steps(it) && g.count != it.Paced.Count:
+	case t.steps(it) && (g.count != it.Paced.Count || t.uneven(it, g)):
 		t.stage(it, g) // the release stands; now its count
 	case t.g.noPark:
 		t.finishItem(it, g)

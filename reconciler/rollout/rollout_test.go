@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,30 @@ func pacing(soak string) schema.Pacing {
 	return p
 }
 
+// at gives the pacing of a release: its parts, but those called still, change.
+func at(p schema.Paced, release string) *schema.Paced {
+	p.Parts = slices.Clone(p.Parts)
+	for i, part := range p.Parts {
+		p.Parts[i].Release = schema.DigestOf([]byte(release))
+		if strings.HasPrefix(part.Name, "still") {
+			p.Parts[i].Release = "still"
+		}
+	}
+	return &p
+}
+
+// resized gives the job, or its first part, another count.
+func resized(p schema.Paced, count int) schema.Paced {
+	if len(p.Parts) == 0 {
+		p.Count = count
+		return p
+	}
+	p.Parts = slices.Clone(p.Parts)
+	p.Count += count - p.Parts[0].Count
+	p.Parts[0].Count = count
+	return p
+}
+
 func newScene(seed int64, p schema.Paced, g guards) *scene {
 	s := &scene{world: newWorld(seed, g), paced: p}
 	p.Gated, p.Checked = true, true
@@ -70,7 +95,7 @@ func newScene(seed int64, p schema.Paced, g guards) *scene {
 		p.Pacing.Bake = new(schema.Duration)
 	}
 	s.paced = p
-	old, fresh := object(keyJob, "job 1", "r1", &p), object(keyJob, "job 2", "r2", &p)
+	old, fresh := object(keyJob, "job 1", "r1", at(p, "r1")), object(keyJob, "job 2", "r2", at(p, "r2"))
 	oldRoute, newRoute := object(keyRoute, "route 1", "", nil), object(keyRoute, "route 2", "", nil)
 	config := object(keyConfig, "config 2", "", nil)
 	from, fromRoute := s.put(old), s.put(oldRoute)
@@ -112,13 +137,13 @@ func (s *scene) reshape(shape string, count int) {
 		s.p.Items = []schema.Item{route, del}
 		s.after = map[schema.Key]schema.Digest{keyRoute: route.To.Digest}
 	case "count", "both":
-		p.Count = count
+		p = resized(p, count)
 		if shape == "both" {
 			release = "r2"
 		}
 		fallthrough
 	default:
-		o := object(keyJob, "job 2", release, &p)
+		o := object(keyJob, "job 2", release, at(p, release))
 		s.to = s.put(o)
 		s.p.Items = []schema.Item{kv, item(schema.VerbUpdate, o, from, s.to), route}
 		s.after[keyJob] = s.to.Digest
@@ -224,6 +249,14 @@ func drawn(t *rapid.T) draw {
 		d.paced.Pacing.MaxUnavailable = schema.Share{Percent: 50}
 	case "batches":
 		d.paced.Pacing.Batches = []schema.Share{{Percent: 10}, {Percent: 40}, {Percent: 50}}
+	}
+	if !d.paced.System && rapid.IntRange(0, 3).Draw(t, "parted") == 0 {
+		d.paced.Parts = []schema.Part{{Name: "main", Count: d.paced.Count, NoSurge: d.paced.NoSurge}}
+		for _, name := range []string{"second", "still"}[rapid.IntRange(0, 1).Draw(t, "from"):rapid.IntRange(1, 2).Draw(t, "to")] {
+			n := rapid.IntRange(1, 6).Draw(t, name)
+			d.paced.Parts = append(d.paced.Parts, schema.Part{Name: name, Count: n, NoSurge: d.paced.NoSurge})
+			d.paced.Count += n
+		}
 	}
 	if rapid.IntRange(0, 2).Draw(t, "bakes") == 0 {
 		bake := schema.Duration(rapid.SampledFrom([]int{0, 20, 120}).Draw(t, "bake")) * schema.Duration(time.Second)
@@ -342,8 +375,8 @@ func (s *scene) commit(release string, count int) {
 
 func (s *scene) job(release string, count int) schema.Entry {
 	p := s.paced
-	p.Gated, p.Checked, p.Count = true, true, count
-	return s.put(object(keyJob, fmt.Sprintf("job %s %d", release, count), release, &p))
+	p.Gated, p.Checked = true, true
+	return s.put(object(keyJob, fmt.Sprintf("job %s %d", release, count), release, at(resized(p, count), release)))
 }
 
 // wanted gives the entries of objects by digest.
@@ -474,6 +507,7 @@ func TestGuards(t *testing.T) {
 		"blind": {noBlind: true}, "fence": {noFence: true}, "stale": {noStale: true}, "flight": {noFlight: true},
 		"order": {noOrder: true}, "park": {noPark: true}, "coming": {noComing: true}, "count": {noCount: true},
 		"bastion": {noBastion: true}, "bits": {noBits: true}, "bake gap": {noBakeGap: true}, "gates": {noGates: true},
+		"parts": {noParts: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := int64(1); seed < 4000; seed++ {
@@ -501,6 +535,11 @@ func example(seed int64) draw {
 		if d.gate = []string{"", "pass", "fail"}[n(31)%3]; n(37)%2 == 0 {
 			d.event = "jump"
 		}
+	}
+	if n(43)%4 == 1 {
+		second := schema.Part{Name: []string{"second", "still"}[n(5)%2], Count: 1 + n(47)%5, NoSurge: d.paced.NoSurge}
+		d.paced.Parts = []schema.Part{{Name: "main", Count: d.paced.Count, NoSurge: d.paced.NoSurge}, second}
+		d.paced.Count += second.Count
 	}
 	if n(13)%2 == 0 {
 		d.more = []commit{{time.Duration(n(2)%30) * time.Second, []string{"r1", "r3", "r4"}[n(17)%3], 1 + n(19)%9}}

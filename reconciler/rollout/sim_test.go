@@ -2,6 +2,8 @@ package rollout
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"time"
 
@@ -36,6 +38,7 @@ type simJob struct {
 	live     bool
 	version  int
 	count    int
+	counts   map[string]int // of its parts; "": it has one
 	parallel int
 	canary   int
 	promoted bool
@@ -50,8 +53,10 @@ type simJob struct {
 
 type simAlloc struct {
 	id       string
+	part     string
 	index    int
 	release  schema.Digest
+	body     schema.Object // that it was started from
 	version  int
 	created  time.Time
 	fate     fate
@@ -63,6 +68,7 @@ type taken struct {
 	at    time.Time
 	cause schema.Digest
 	id    string
+	part  string
 	group string
 	up    []string // who passed at that moment
 }
@@ -127,19 +133,19 @@ func (s *sim) take(j *simJob, i int) {
 	a := j.allocs[i]
 	var up []string
 	for _, m := range j.allocs {
-		if _, ok, _, _ := s.state(m); ok {
+		if _, ok, _, _ := s.state(m); ok && m.part == a.part {
 			up = append(up, m.id)
 		}
 	}
-	s.taken = append(s.taken, taken{s.now, j.cause, a.id, j.o.Group, up})
+	s.taken = append(s.taken, taken{s.now, j.cause, a.id, a.part, j.o.Group, up})
 	j.allocs = append(j.allocs[:i:i], j.allocs[i+1:]...)
 }
 
-func (s *sim) place(j *simJob, index int, canary bool) {
+func (s *sim) place(j *simJob, part string, index int, canary bool) {
 	s.ids++
 	gen := j.gen[index]
 	j.gen[index]++
-	j.allocs = append(j.allocs, &simAlloc{id: fmt.Sprintf("a%04d", s.ids), index: index, release: j.o.Release, version: j.version,
+	j.allocs = append(j.allocs, &simAlloc{id: fmt.Sprintf("a%04d", s.ids), part: part, index: index, body: j.o, release: j.o.Release, version: j.version,
 		created: s.now, fate: s.fate(j.o.Release, index, gen), canary: canary, approved: j.status != "running"})
 	sort.SliceStable(j.allocs, func(a, b int) bool { return j.allocs[a].index < j.allocs[b].index })
 }
@@ -156,17 +162,46 @@ func (s *sim) eval(j *simJob) {
 			s.take(j, i)
 		}
 	}
+	for i := len(j.allocs) - 1; i >= 0; i-- {
+		if _, known := j.counts[j.allocs[i].part]; !known {
+			s.take(j, i) // its task group is gone
+		}
+	}
+	names := slices.Sorted(maps.Keys(j.counts))
+	for _, part := range names {
+		s.evalPart(j, part)
+	}
+	j.fresh = false
+	if j.status == "running" && len(j.allocs) == j.count {
+		for _, a := range j.allocs {
+			if a.version != j.version || !a.approved {
+				return
+			}
+		}
+		j.status = "successful"
+	}
+}
+
+// evalPart replaces the members of one part, in its own window.
+func (s *sim) evalPart(j *simJob, part string) {
+	count := j.counts[part]
 	window := j.parallel
 	if !j.fresh {
 		for _, a := range j.allocs {
-			if a.version == j.version && !a.approved {
+			if a.part == part && a.version == j.version && !a.approved {
 				window--
 			}
 		}
 	}
-	j.fresh = false
-	used, old, canaries := map[int]bool{}, 0, 0
+	used, old, canaries, have := map[int]bool{}, 0, 0, 0
 	for _, a := range j.allocs {
+		if a.part != part {
+			continue
+		}
+		have++
+		if same(a.body, j.o, part) {
+			a.release, a.body = j.o.Release, j.o
+		}
 		if a.release == j.o.Release && a.version != j.version {
 			a.version, a.approved = j.version, j.status != "running"
 		}
@@ -179,44 +214,45 @@ func (s *sim) eval(j *simJob) {
 		}
 		used[a.index] = true
 	}
-	for i := len(j.allocs) - 1; i >= 0 && len(j.allocs)-canaries > j.count; i-- {
-		if a := j.allocs[i]; !a.canary {
+	for i := len(j.allocs) - 1; i >= 0 && have-canaries > count; i-- {
+		if a := j.allocs[i]; a.part == part && !a.canary {
 			if a.release != j.o.Release {
 				old--
 			}
 			s.take(j, i)
+			have--
 		}
 	}
-	for i := 0; i < j.count; i++ {
-		if !used[i] && len(j.allocs)-canaries < j.count {
-			s.place(j, i, false)
+	for i := 0; i < count; i++ {
+		if !used[i] && have-canaries < count {
+			s.place(j, part, i, false)
+			have++
 		}
 	}
 	if j.canary > 0 && !j.promoted && old > 0 {
 		for i := canaries; i < j.canary; i++ {
-			s.place(j, i, true)
+			s.place(j, part, i, true)
 		}
 		return
 	}
 	for i := 0; i < len(j.allocs) && window > 0; {
 		a := j.allocs[i]
-		if a.release == j.o.Release {
+		if a.part != part || a.release == j.o.Release {
 			i++
 			continue
 		}
 		window--
 		s.take(j, i)
-		s.place(j, a.index, false)
+		s.place(j, part, a.index, false)
 		i = 0
 	}
-	if j.status == "running" && len(j.allocs) == j.count {
-		for _, a := range j.allocs {
-			if a.version != j.version || !a.approved {
-				return
-			}
-		}
-		j.status = "successful"
-	}
+}
+
+// same says whether a part is the same in two jobs.
+func same(a, b schema.Object, part string) bool {
+	was, ok := a.Paced.Part(part)
+	is, still := b.Paced.Part(part)
+	return ok && still && was.Release == is.Release
 }
 
 func (s *sim) promote(j *simJob) {
@@ -227,7 +263,7 @@ func (s *sim) promote(j *simJob) {
 		}
 		c.canary = false
 		for i, a := range j.allocs {
-			if a.release != j.o.Release {
+			if a.part == c.part && a.release != j.o.Release {
 				c.index = a.index
 				s.take(j, i)
 				break
@@ -287,17 +323,34 @@ func (s *sim) apply(a schema.Action, o schema.Object) {
 
 func (s *sim) register(j *simJob, a schema.Action, o schema.Object) {
 	parked := a.Verb != schema.VerbStage
-	count := o.Paced.Count
+	count, counts := o.Paced.Count, map[string]int{} // part by part; "" is the only one
+	for _, p := range o.Paced.Parts {
+		counts[p.Name] = p.Count
+	}
 	if a.Count > 0 {
 		count = a.Count
 	}
-	if j.live && j.o.Digest == o.Digest && j.parked == parked && (parked || (j.parallel == a.Parallel && j.canary == a.Canary && j.count == count)) {
+	if len(counts) == 0 {
+		counts[""] = count
+	} else if a.Count > 0 && a.Count == j.count {
+		for name, n := range j.counts {
+			if _, still := counts[name]; still {
+				counts[name] = n
+			}
+		}
+	}
+	if j.live && j.o.Digest == o.Digest && j.parked == parked && (parked || (j.parallel == a.Parallel && j.canary == a.Canary && maps.Equal(j.counts, counts))) {
 		return // unchanged: no new version
 	}
 	if o.Paced.System && len(j.allocs) > 0 {
-		count = j.count
+		counts = j.counts
+	}
+	count = 0
+	for _, n := range counts {
+		count += n
 	}
 	s.version++
+	j.counts = counts
 	j.o, j.live, j.count, j.version, j.parked = o, true, count, s.version, parked
 	j.parallel, j.canary, j.promoted, j.status, j.fresh = max(1, a.Parallel), a.Canary, false, "running", true
 }
@@ -313,6 +366,9 @@ func (s *sim) object(want schema.Object) schema.LiveObject {
 	}
 	if j := s.jobs[want.Key]; j != nil && j.live {
 		out.State, out.Count = schema.StateDiffers, j.count
+		if len(j.o.Paced.Parts) > 0 {
+			out.Counts = maps.Clone(j.counts)
+		}
 		if j.o.Digest == want.Digest {
 			out.State, out.Receipt = schema.StateSame, &schema.Receipt{Digest: want.Digest}
 		}
@@ -328,10 +384,13 @@ func (s *sim) members() map[string][]schema.Member {
 		j := s.jobs[k]
 		for _, a := range j.allocs {
 			running, passing, failed, since := s.state(a)
-			m := schema.Member{ID: a.id, Key: k, Group: j.o.Group, Index: a.index, Release: a.release, Host: "host-" + a.id, Running: running,
+			m := schema.Member{ID: a.id, Key: k, Group: j.o.Group, Part: a.part, Index: a.index, Release: a.release, Host: "host-" + a.id, Running: running,
 				Failed: failed, Pending: !running && !failed, Current: a.version == j.version, Since: since, Created: a.created,
 				Serving: passing && !s.now.Before(since.Add(s.lag)), Passing: &passing}
 			m.Canary = a.canary
+			if part, ok := a.body.Paced.Part(a.part); ok {
+				m.PartRelease = part.Release
+			}
 			if ok := a.approved; ok {
 				m.Approved = &ok
 			}

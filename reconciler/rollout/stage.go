@@ -19,10 +19,16 @@ func (t *turn) stage(it *Item, g group) {
 		t.staged(it, g, a, nil)
 		return
 	}
-	always := surplus(it, g, cmp.Or(a.Count, b.N)) // leave with the write itself, whatever the window
-	off := slices.DeleteFunc(slices.Clone(g.off), func(m schema.Member) bool { return contains(always, m) })
+	always := surplus(it, g, a.Count) // leave with the write itself, whatever the window
+	off := slices.DeleteFunc(t.moving(it, g.off), func(m schema.Member) bool { return contains(always, m) })
+	if gone := t.gone(it, g); b.Touches(gone) > 0 && !t.lowered(it, len(gone)) {
+		t.read(it)
+		t.why(it, schema.WaitCapacity, fmt.Sprintf("task group %s has another name now: the backend would stop its %d members at once", gone[0].Part, len(gone)),
+			"keep the name, or take the old task group out in a commit of its own")
+		return
+	}
 	if len(off) == 0 {
-		a.Parallel = b.Cap
+		a.Parallel = max(1, b.Cap)
 		if !b.Fits(always) && !t.g.noCapacity {
 			t.full(it, g, len(always))
 			return
@@ -31,40 +37,42 @@ func (t *turn) stage(it *Item, g group) {
 		return
 	}
 	a.Charge.Opens = !t.r.Back
-	surge := !p.NoSurge && !p.System && !it.NoRoom && (p.Pacing.Surge == nil || *p.Pacing.Surge > 0)
-	most := window(p, b, it, len(off))
+	surge := !p.System && !it.NoRoom && (p.Pacing.Surge == nil || *p.Pacing.Surge > 0) && !noSurge(p, off)
+	most := window(p, b, it, off)
 	it.Proven = it.Proven || t.r.waived(t.s, t.now)
-	if it.Bastions = t.bastions(it, g); it.Bastions > 0 {
+	per := t.bastions(it, b, off)
+	if it.Bastions = len(b.front(off, per)); per > 0 {
 		it.Smoked, it.Baked, it.BakeFrom, it.BakedTo = false, 0, time.Time{}, time.Time{}
 		if surge && b.Fits(always) {
-			a.Canary, a.Parallel = it.Bastions, t.after(b, off, it.Bastions, b.Touches(always), most)
+			a.Canary, a.Parallel = per, t.after(b, off, per, always, most)
 			t.staged(it, g, a, always)
 			return
 		}
-		most = min(most, it.Bastions)
+		most = min(most, per)
 	}
-	if b.N == 1 && surge && len(b.in) > 0 && b.Touches(off) > 0 && b.Fits(always) {
+	lone := !b.every(off, func(x portion) bool { return x.N != 1 || x.Touches(x.list) == 0 })
+	if lone && surge && b.Fits(always) {
 		a.Canary = 1
 		t.staged(it, g, a, always)
 		return
 	}
 	for n := most; n >= 1; n-- {
-		if victims := join(always, off[:n]); b.fitsBatch(always, off[:n]) || t.g.noCapacity {
-			a.Parallel, it.Bastions = n, min(it.Bastions, n)
-			if b.N == 1 && b.Touches(victims) > 0 {
+		if victims := b.front(off, n); b.fitsBatch(always, victims) || t.g.noCapacity {
+			a.Parallel, it.Bastions = n, min(it.Bastions, len(victims))
+			if lone {
 				a.Reason.Message += " (outage expected: one member, and no room for a second)"
 			}
-			t.staged(it, g, a, victims)
+			t.staged(it, g, a, join(always, victims))
 			return
 		}
 	}
-	switch {
+	switch first := join(always, b.front(off, 1)); {
 	case surge && b.Fits(always):
-		a.Canary = surgeOf(b, off, b.Touches(always))
+		a.Canary = surgeOf(b, off, always)
 		t.staged(it, g, a, always)
-	case t.r.Back && b.Fits(always) && b.Serving-b.Touches(join(always, off[:1])) >= b.floor:
+	case t.r.Back && b.Fits(always) && b.keeps(first):
 		a.Reason.Message += fmt.Sprintf(" (no room for a surge: one member at a time, although only %d of %d serve)", b.Serving, b.N)
-		t.staged(it, g, a, join(always, off[:1]))
+		t.staged(it, g, a, first)
 	default:
 		t.full(it, g, 1)
 	}
@@ -72,11 +80,16 @@ func (t *turn) stage(it *Item, g group) {
 
 // after is the window that fits once bastions are promoted in place of as many
 // old members.
-func (t *turn) after(b Budget, off []schema.Member, bastions, gone, most int) int {
-	after := b
-	after.Serving += bastions - gone
-	for n := min(most, len(off)-bastions); n > 1; n-- {
-		if after.fitsBatch(nil, off[:bastions+n]) {
+func (t *turn) after(b Budget, off []schema.Member, bastions int, always []schema.Member, most int) int {
+	fits := func(n int) bool {
+		return b.every(off, func(x portion) bool {
+			after := x.Budget
+			after.Serving += bastions - x.Touches(x.own(always))
+			return len(x.list) <= bastions || after.fitsBatch(nil, x.list[:min(len(x.list), bastions+n)])
+		})
+	}
+	for n := min(most, b.longest(off)-bastions); n > 1; n-- {
+		if fits(n) {
 			return n
 		}
 	}
@@ -85,20 +98,25 @@ func (t *turn) after(b Budget, off []schema.Member, bastions, gone, most int) in
 
 // window is the most that a batch may replace: its share when batches are
 // given, else all that fits.
-func window(p schema.Paced, b Budget, it *Item, off int) int {
+func window(p schema.Paced, b Budget, it *Item, off []schema.Member) int {
 	if p.Storage {
 		return 1
 	}
-	if len(p.Pacing.Batches) > 0 {
-		return min(off, max(1, min(share(p, it.Round+1).Of(b.N), b.Cap)))
+	n := 0
+	for _, x := range b.split(off) {
+		most := len(x.list)
+		if len(p.Pacing.Batches) > 0 {
+			most = min(most, max(1, min(share(p, it.Round+1).Of(x.N), x.Cap)))
+		}
+		n = max(n, most)
 	}
-	return off
+	return n
 }
 
 // wider says whether the next batch may be larger than the backend's window.
 func wider(p schema.Paced, b Budget, it *Item, off []schema.Member) bool {
-	for n := window(p, b, it, len(off)); n > it.Parallel; n-- {
-		if b.fitsBatch(nil, off[:n]) {
+	for n := window(p, b, it, off); n > it.Parallel; n-- {
+		if b.fitsBatch(nil, b.front(off, n)) {
 			return true
 		}
 	}
@@ -123,10 +141,12 @@ func (t *turn) count(it *Item, g group) int {
 	switch {
 	case g.count > 0 && len(g.off) > 0:
 		return g.count
+	case len(g.budget.parts) > 0:
+		return 0 // the definition's, part by part
 	case it.State == StateWaiting && it.fresh() && g.count > n && !g.budget.Fits(surplus(it, g, n)):
 		return g.count // its members are judged first
 	case it.good() == (schema.Entry{}) && !t.r.Override && len(g.on) < n:
-		return min(n, len(g.on)+max(1, it.Paced.Pacing.Bastions, min(len(g.on), window(*it.Paced, g.budget, it, n))))
+		return min(n, len(g.on)+max(1, it.Paced.Pacing.Bastions, min(len(g.on), window(*it.Paced, g.budget, it, make([]schema.Member, n)))))
 	}
 	return n
 }
@@ -134,16 +154,34 @@ func (t *turn) count(it *Item, g group) int {
 // fresh says whether the item brings a release that is still to prove itself.
 func (it *Item) fresh() bool { return it.From.Release != it.To.Release }
 
-// surplus: members above the count n that is written, highest index first, and
-// canaries that were never promoted, which the next register stops.
+// surplus: members above the count n that is written (0: the definition's),
+// highest index first, and canaries that were never promoted, which the next
+// register stops. What is written of a job with parts is what live has, part
+// by part, or the definition's.
 func surplus(it *Item, g group, n int) []schema.Member {
-	var out []schema.Member
-	if it.Paced.System {
-		n = len(g.budget.members)
+	if len(g.budget.parts) == 0 {
+		return above(g.budget.members, cmp.Or(n, g.budget.N), it.Paced.System)
 	}
-	byIndex := slices.Clone(g.budget.members)
+	var out []schema.Member
+	for _, part := range it.Paced.Parts {
+		count := part.Count
+		if live, ok := g.live.Counts[part.Name]; ok && n > 0 {
+			count = live
+		}
+		out = append(out, above(of(g.budget.members, part.Name), count, it.Paced.System)...)
+	}
+	return out
+}
+
+// above gives the members above a count.
+func above(members []schema.Member, n int, system bool) []schema.Member {
+	var out []schema.Member
+	if system {
+		n = len(members)
+	}
+	byIndex := slices.Clone(members)
 	slices.SortStableFunc(byIndex, func(x, y schema.Member) int { return cmp.Compare(y.Index, x.Index) })
-	for _, m := range g.budget.members {
+	for _, m := range members {
 		if m.Canary {
 			out = append(out, m)
 		}
@@ -161,16 +199,22 @@ func surplus(it *Item, g group, n int) []schema.Member {
 
 // surgeOf is the smallest surge after whose promotion, which stops as many
 // old members and starts one more, the rule holds.
-func surgeOf(b Budget, off []schema.Member, gone int) int {
-	for c := 1; c < len(off); c++ {
-		after := b
-		after.Serving += c - gone
-		after.Out = max(0, after.N-after.Serving)
-		if after.Fits(off[:c+1]) {
+func surgeOf(b Budget, off, always []schema.Member) int {
+	fits := func(c int) bool {
+		return b.every(off, func(x portion) bool {
+			after := x.Budget
+			after.Serving += c - x.Touches(x.own(always))
+			after.Out = max(0, after.N-after.Serving)
+			return after.Fits(x.list[:min(len(x.list), c+1)])
+		})
+	}
+	most := b.longest(off)
+	for c := 1; c < most; c++ {
+		if fits(c) {
 			return c
 		}
 	}
-	return len(off)
+	return most
 }
 
 // shows says whether live was staged with these figures.
@@ -185,8 +229,8 @@ func (t *turn) staged(it *Item, g group, a schema.Action, victims []schema.Membe
 	t.charge(it, g, &a, victims)
 	a.Charge.Deletes = !t.r.Back && !it.Free && it.Was != nil && it.Was.Gutted(*it.Paced)
 	it.Known = nil
-	for _, m := range g.on {
-		if !m.Canary {
+	for _, m := range join(g.on, g.off) {
+		if !m.Canary && (m.Release == it.To.Release || t.stays(it, m)) {
 			it.Known = append(it.Known, m.ID)
 		}
 	}
@@ -217,36 +261,48 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 			return
 		}
 	}
-	if (len(p.Pacing.Batches) > 0 || it.Bastions > 0) && !t.r.Back && it.Canary == 0 && unready == 0 && wider(p, b, it, g.off) {
+	if (len(p.Pacing.Batches) > 0 || it.Bastions > 0) && !t.r.Back && it.Canary == 0 && unready == 0 && wider(p, b, it, t.moving(it, g.off)) {
 		t.stage(it, g) // a wider window is a new register; all are approved again after it
 		return
 	}
-	open := len(unapproved(g.on)) // they fill the backend's window
+	off := t.moving(it, g.off)
 	if it.Canary > 0 {
-		surged := canaries(g.on)
-		if surged < it.Canary || canaries(batch) < surged {
+		surged, want := canaries(g.on), t.surged(it, g)
+		if surged < want || canaries(batch) < surged {
 			t.read(it)
 			t.wake(it.StagedAt.Add(startTimeout(p)))
-			t.why(it, schema.WaitBatch, fmt.Sprintf("surge: %d of %d members are there", surged, it.Canary), "")
+			t.why(it, schema.WaitBatch, fmt.Sprintf("surge: %d of %d members are there", surged, want), "")
 			return
 		}
-		window := max(0, it.Parallel-(open-len(unapproved(batch))))
-		t.approval(it, g, batch, g.off[:min(len(g.off), it.Canary+window)])
+		t.approval(it, g, batch, nextOf(b, it.Parallel, it.Canary, off, g.on, batch))
 		return
 	}
 	for k := len(batch); k >= 1; k-- {
-		n := min(len(g.off), max(0, it.Parallel-(open-k)))
-		if len(p.Pacing.Batches) > 0 && !t.r.Back && n > window(p, b, it, len(g.off)) && k > 1 {
+		victims := nextOf(b, it.Parallel, 0, off, g.on, batch[:k])
+		n := b.longest(victims)
+		if len(p.Pacing.Batches) > 0 && !t.r.Back && n > window(p, b, it, off) && k > 1 {
 			continue
 		}
-		if b.fitsBatch(nil, g.off[:n]) || t.g.noCapacity || (t.r.Back && n <= 1 && b.Serving-b.Touches(g.off[:n]) >= b.floor && (p.NoSurge || it.NoRoom)) {
-			t.approval(it, g, batch[:k], g.off[:n])
+		if b.fitsBatch(nil, victims) || t.g.noCapacity || (t.r.Back && n <= 1 && b.keeps(victims) && (p.NoSurge || it.NoRoom)) {
+			t.approval(it, g, batch[:k], victims)
 			return
 		}
 	}
 	if !t.confirms(it, g) {
 		t.stage(it, g) // the window no longer fits: choose again, or surge
 	}
+}
+
+// nextOf are those whom the backend takes once batch is approved: in each part
+// as many as its canaries, when they are promoted with it, and its window, less
+// those who still fill it.
+func nextOf(b Budget, parallel, canary int, off, on, batch []schema.Member) []schema.Member {
+	var out []schema.Member
+	for _, x := range b.split(off) {
+		open := len(unapproved(x.own(on))) - len(unapproved(x.own(batch)))
+		out = append(out, x.list[:min(len(x.list), canary+max(0, parallel-open))]...)
+	}
+	return out
 }
 
 // confirms waits until a good new member is in rotation: it counts as out, and
@@ -275,7 +331,7 @@ func (t *turn) entering(it *Item, g group) (schema.Member, bool) {
 
 func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 	b := g.budget
-	if it.Canary > 0 && !t.g.noCapacity && (!b.Fits(victims) || (b.Serving-b.Touches(victims) < 1 && b.Serving > 0)) {
+	if it.Canary > 0 && !t.g.noCapacity && (!b.Fits(victims) || !b.every(victims, func(x portion) bool { return x.Serving-x.Touches(x.list) >= 1 || x.Serving == 0 })) {
 		if t.confirms(it, g) {
 			return
 		}
@@ -321,7 +377,7 @@ func (t *turn) mayReplace(it *Item, g group) bool {
 // noRoom gives up a surge that found no place, when going back or of bastions.
 func (t *turn) noRoom(it *Item, g group) bool {
 	due := it.StagedAt.Add(startTimeout(*it.Paced))
-	short := canaries(g.on) < it.Canary && t.mayReplace(it, g) && !t.s.MembersAt[it.Group].Before(due)
+	short := canaries(g.on) < t.surged(it, g) && t.mayReplace(it, g) && !t.s.MembersAt[it.Group].Before(due)
 	if !t.r.Back && !short || t.now.Before(due) {
 		t.wake(due)
 		return false

@@ -36,9 +36,9 @@ type world struct {
 	writes   int
 	log      []string
 	noted    string
-	moved    time.Time // last write
-	broken   []string  // violated properties
-	judged   map[schema.Digest]judged
+	moved    time.Time                           // last write
+	broken   []string                            // violated properties
+	judged   map[schema.Digest]map[string]judged // by part
 	compared map[schema.Key]schema.Digest
 	wrote    map[schema.Key]time.Time        // last write that the engine knows of
 	releases int                             // most releases in one group at once
@@ -130,9 +130,9 @@ type send struct {
 
 // deliver lets a write reach the backend.
 func (w *world) deliver(s send) {
-	if v, ok := w.judged[s.a.ID]; ok { // who came up since the reading serves too
+	for part, v := range w.judged[s.a.ID] { // who came up since the reading serves too
 		for _, m := range w.rotation()[v.group] {
-			if m.Serving && !v.held[m.ID] {
+			if m.Part == part && m.Serving && !v.held[m.ID] {
 				v.serving[m.ID] = true
 			}
 		}
@@ -180,7 +180,7 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 func newWorld(seed int64, g guards) *world {
 	return &world{sim: newSim(epoch), rng: rand.New(rand.NewSource(seed)), g: g, bodies: map[schema.Digest]schema.Object{},
 		outcomes: map[schema.Digest]schema.Outcome{}, flights: map[schema.Digest]schema.Action{}, held: map[string]bool{}, blind: map[string]string{},
-		heal: epoch.Add(10 * time.Minute), judged: map[schema.Digest]judged{}, compared: map[schema.Key]schema.Digest{}, out: map[string]bool{}, looked: epoch, served: map[string]time.Duration{}, proof: map[schema.Digest]time.Duration{}, ignited: map[string]bool{}, passes: map[schema.Digest]bool{}, wrote: map[schema.Key]time.Time{},
+		heal: epoch.Add(10 * time.Minute), judged: map[schema.Digest]map[string]judged{}, compared: map[schema.Key]schema.Digest{}, out: map[string]bool{}, looked: epoch, served: map[string]time.Duration{}, proof: map[schema.Digest]time.Duration{}, ignited: map[string]bool{}, passes: map[schema.Digest]bool{}, wrote: map[schema.Key]time.Time{},
 		seen: Seen{Objects: map[schema.Key]schema.LiveObject{}, ReadAt: map[schema.Key]time.Time{}, Members: map[string][]schema.Member{}, MembersAt: map[string]time.Time{}, Staleness: 10 * time.Second}}
 }
 
@@ -353,13 +353,34 @@ func (w *world) judge(a schema.Action) {
 		w.fail("P2: %s of %s while blind", a.Verb, a.Key)
 	}
 	members := w.seen.Members[j.o.Group]
-	v := judged{group: j.o.Group, serving: map[string]bool{}, held: map[string]bool{}, n: o.Paced.Count, floor: 0}
-	v.shrink = max(0, j.count-o.Paced.Count)
-	if j.count > 0 {
-		v.n = min(v.n, j.count) // growth takes nothing away
+	w.judged[a.ID] = map[string]judged{}
+	for part, count := range j.counts {
+		n := o.Paced.Count
+		if len(o.Paced.Parts) > 0 {
+			p, still := o.Paced.Part(part)
+			if n = p.Count; !still {
+				continue
+			}
+		}
+		w.judged[a.ID][part] = w.judgePart(a, j.o.Group, o, part, n, count, members)
+	}
+	if a.Verb == schema.VerbStage && !w.r.Back && !w.r.Override && w.seen.Quarantined[o.Release] && j.o.Release != o.Release && w.proof[o.Release] == 0 {
+		w.fail("P23: %s of %s brings release %s, which failed before", a.Verb, a.Key, o.Release.Short())
+	}
+	w.bastions(a, o, members)
+	w.soaked(a, o, members)
+}
+
+// judgePart keeps what the readings said of one part: n members are wanted,
+// count are live.
+func (w *world) judgePart(a schema.Action, group string, o schema.Object, part string, n, count int, members []schema.Member) judged {
+	v := judged{group: group, serving: map[string]bool{}, held: map[string]bool{}, n: n, floor: 0}
+	v.shrink = max(0, count-n)
+	if count > 0 {
+		v.n = min(v.n, count) // growth takes nothing away
 	}
 	for _, m := range members {
-		if m.Serving && !w.held[m.ID] && !w.taken(m.ID) {
+		if m.Part == part && m.Serving && !w.held[m.ID] && !w.taken(m.ID) {
 			v.serving[m.ID] = true
 		}
 	}
@@ -380,17 +401,17 @@ func (w *world) judge(a schema.Action) {
 	if o.Paced.Storage {
 		v.cap = 1
 	}
-	if max(v.n, j.count) >= 2 {
+	if max(v.n, count) >= 2 {
 		v.floor = 1
 	}
 	v.relaxed = w.r.Back && (o.Paced.NoSurge || o.Paced.System || (len(w.r.Items) > 0 && w.noRoom(a.Key)))
-	if a.Verb == schema.VerbStage && !w.r.Back && !w.r.Override && w.seen.Quarantined[o.Release] && j.o.Release != o.Release && w.proof[o.Release] == 0 {
-		w.fail("P23: %s of %s brings release %s, which failed before", a.Verb, a.Key, o.Release.Short())
-	}
 	maps.Copy(v.held, w.held)
 	maps.Copy(v.held, w.out)
-	w.judged[a.ID] = v
-	w.bastions(a, o, members)
+	return v
+}
+
+// soaked judges P5: no batch starts while the last one fails, or is young.
+func (w *world) soaked(a schema.Action, o schema.Object, members []schema.Member) {
 	if a.Verb == schema.VerbApprove && !w.r.Back && len(a.Victims) > 0 {
 		for _, m := range members {
 			if m.Release != o.Release {
@@ -427,7 +448,7 @@ func (w *world) bastions(a schema.Action, o schema.Object, members []schema.Memb
 			old++
 		}
 	}
-	first := it.Bastions > 0 && a.Verb == schema.VerbStage && a.Canary == 0 && old <= max(1, p.Bastions)
+	first := it.Bastions > 0 && a.Verb == schema.VerbStage && a.Canary == 0 && old <= max(1, p.Bastions)*max(1, len(o.Paced.Parts))
 	if served := w.proof[o.Release]; old > 0 && served < p.Bake.Std() && !first && w.releases <= 2 {
 		w.fail("P7: %s of %s gives up %d old members; bastions served for %s of %s", a.Verb, a.Key, old, served, p.Bake.Std())
 	}
@@ -460,14 +481,14 @@ func (w *world) taken(id string) bool {
 
 // oracle judges the capacity rule (P1, P4) from what the simulator took.
 func (w *world) oracle() {
-	by := map[schema.Digest][]string{}
+	by := map[schema.Digest][]taken{}
 	var order []schema.Digest
 	for _, t := range w.sim.taken {
 		if _, ok := by[t.cause]; !ok {
 			order = append(order, t.cause)
 		}
-		by[t.cause] = append(by[t.cause], t.id)
-		if v, ok := w.judged[t.cause]; ok {
+		by[t.cause] = append(by[t.cause], t)
+		if v, ok := w.judged[t.cause][t.part]; ok {
 			for _, id := range t.up { // who came up in between serves too
 				if !v.held[id] {
 					v.serving[id] = true
@@ -476,26 +497,28 @@ func (w *world) oracle() {
 		}
 	}
 	for _, cause := range order {
-		v, ok := w.judged[cause]
-		if !ok {
-			continue
+		for part, v := range w.judged[cause] {
+			w.judgeTaken(cause, v, slices.DeleteFunc(slices.Clone(by[cause]), func(t taken) bool { return t.part != part }))
 		}
-		in := 0
-		for _, id := range by[cause] {
-			if v.serving[id] {
-				in++
-			}
+	}
+}
+
+func (w *world) judgeTaken(cause schema.Digest, v judged, took []taken) {
+	in := 0
+	for _, t := range took {
+		if v.serving[t.id] {
+			in++
 		}
-		left := len(v.serving) - in
-		out := max(0, v.n-len(v.serving)-(len(by[cause])-in))
-		cost := in - max(0, len(v.serving)-v.n)
-		switch {
-		case in == 0:
-		case left < v.floor:
-			w.fail("P4: action %s left %d of %d serving", cause.Short(), left, v.n)
-		case out+cost > v.cap && !(v.relaxed && in <= 1+v.shrink):
-			w.fail("P1: action %s took %d of %d serving, %d out, cap %d", cause.Short(), in, len(v.serving), out, v.cap)
-		}
+	}
+	left := len(v.serving) - in
+	out := max(0, v.n-len(v.serving)-(len(took)-in))
+	cost := in - max(0, len(v.serving)-v.n)
+	switch {
+	case in == 0:
+	case left < v.floor:
+		w.fail("P4: action %s left %d of %d serving", cause.Short(), left, v.n)
+	case out+cost > v.cap && !(v.relaxed && in <= 1+v.shrink):
+		w.fail("P1: action %s took %d of %d serving, %d out, cap %d", cause.Short(), in, len(v.serving), out, v.cap)
 	}
 }
 
