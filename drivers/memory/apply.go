@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -160,7 +161,7 @@ func (d *Driver) register(a schema.Action, j *job) {
 		j = &job{}
 		d.jobs[a.Key] = j
 	}
-	count := j.count
+	before := j.counts
 	changed := j.stopped || j.object.Digest != a.Object.Digest || j.hand ||
 		j.parked != (a.Verb != schema.VerbStage) || j.parallel != a.Parallel || j.canary != a.Canary
 	j.object, j.stopped, j.hand = *a.Object, false, false
@@ -178,8 +179,9 @@ func (d *Driver) register(a schema.Action, j *job) {
 			j.count = p.Max
 		}
 	}
+	j.split(a.Count)
 	j.parked, j.parallel, j.canary, j.promoted = a.Verb != schema.VerbStage, a.Parallel, a.Canary, false
-	if changed || j.count != count {
+	if changed || !maps.Equal(j.counts, before) {
 		// A new version stops canaries that were never promoted.
 		d.drop(j, d.opt.Now(), func(m *alloc) bool { return m.canary })
 		j.version = d.bump()
@@ -187,4 +189,31 @@ func (d *Driver) register(a schema.Action, j *job) {
 		j.status, j.fresh = "running", true
 	}
 	d.settle(a.Key, j)
+}
+
+// split gives the parts of a job their counts: live's as long as a rollout asks
+// for the count that is live, else the definition's.
+func (j *job) split(asked int) {
+	live, total := j.counts, 0
+	for _, n := range live {
+		total += n
+	}
+	p := j.object.Paced
+	switch {
+	case p == nil || len(p.Parts) == 0:
+		j.counts = map[string]int{"": j.count}
+		return
+	case len(p.Parts) == 1:
+		j.counts = map[string]int{p.Parts[0].Name: j.count}
+		return
+	}
+	j.counts, j.count = map[string]int{}, 0
+	for _, part := range p.Parts {
+		n := part.Count
+		if have, ok := live[part.Name]; ok && asked > 0 && asked == total {
+			n = have
+		}
+		j.counts[part.Name] = n
+		j.count += n
+	}
 }

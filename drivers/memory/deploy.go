@@ -2,6 +2,7 @@ package memory
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"time"
@@ -18,6 +19,7 @@ type job struct {
 	object   schema.Object
 	version  uint64
 	count    int
+	counts   map[string]int // of its parts, whose sum is count; "" of a job without parts
 	stopped  bool
 	hand     bool // last written by somebody else
 	parked   bool
@@ -32,6 +34,7 @@ type job struct {
 
 type alloc struct {
 	id       string
+	part     string
 	index    int // of its name; 0 for all of a system job
 	slot     int // the index, or the node of a system job
 	version  uint64
@@ -100,8 +103,19 @@ func (d *Driver) settleOnce(j *job, now time.Time) bool {
 		return moved
 	}
 	sort.SliceStable(j.allocs, func(a, b int) bool { return j.allocs[a].slot < j.allocs[b].slot })
-	if d.shrink(j, now) || d.inPlace(j) || d.nativeApproval(j, now) || d.place(j, now) || d.replace(j, now) {
+	if before := len(j.allocs); before > 0 {
+		d.drop(j, now, func(a *alloc) bool { _, known := j.counts[a.part]; return !known })
+		if len(j.allocs) < before {
+			return true
+		}
+	}
+	if d.inPlace(j) || d.nativeApproval(j, now) {
 		return true
+	}
+	for _, part := range slices.Sorted(maps.Keys(j.counts)) {
+		if d.shrink(j, part, now) || d.place(j, part, now) || d.replace(j, part, now) {
+			return true
+		}
 	}
 	if j.status == "running" && d.whole(j) {
 		j.status = "successful"
@@ -122,31 +136,46 @@ func (d *Driver) whole(j *job) bool {
 }
 
 // shrink stops the highest indexes above count, once canaries are promoted.
-func (d *Driver) shrink(j *job, now time.Time) bool {
-	limit := j.count
+func (d *Driver) shrink(j *job, part string, now time.Time) bool {
+	limit, allocs := j.counts[part], j.of(part)
 	if j.canary > 0 && !j.promoted {
 		limit += j.canary
 	}
-	if len(j.allocs) <= limit {
+	if len(allocs) <= limit {
 		return false
 	}
 	if j.promoted && j.canary > 0 { // promotion stops an old member for the canary
-		for _, a := range j.allocs {
-			if a.release != j.object.Release {
+		for _, a := range allocs {
+			if !j.stays(a) {
 				d.drop(j, now, a.is)
 				return true
 			}
 		}
 	}
-	d.drop(j, now, j.allocs[len(j.allocs)-1].is)
+	d.drop(j, now, allocs[len(allocs)-1].is)
 	return true
+}
+
+// of gives the members of one part.
+func (j *job) of(part string) []*alloc {
+	return slices.DeleteFunc(slices.Clone(j.allocs), func(a *alloc) bool { return a.part != part })
+}
+
+// stays says whether a member runs what it is to run: of a job with parts, what
+// its own part says.
+func (j *job) stays(a *alloc) bool {
+	if part, ok := j.object.Paced.Part(a.part); ok {
+		was, _ := a.object.Paced.Part(a.part)
+		return was.Release == part.Release
+	}
+	return a.release == j.object.Release
 }
 
 func (d *Driver) inPlace(j *job) bool {
 	moved := false
 	for _, a := range j.allocs {
-		if a.version != j.version && a.release == j.object.Release {
-			a.version, moved = j.version, true
+		if a.version != j.version && j.stays(a) {
+			a.version, a.release, moved = j.version, j.object.Release, true
 			a.approved = j.status != "running"
 		}
 	}
@@ -167,34 +196,34 @@ func (d *Driver) nativeApproval(j *job, now time.Time) bool {
 }
 
 // place fills missing indexes: a first deployment places all at once.
-func (d *Driver) place(j *job, now time.Time) bool {
+func (d *Driver) place(j *job, part string, now time.Time) bool {
 	used := map[int]bool{}
 	old, placed := 0, 0
-	for _, a := range j.allocs {
+	for _, a := range j.of(part) {
 		if !a.canary || j.promoted {
 			used[a.slot] = true
 			placed++ // a promoted canary may share an index
 		}
-		if a.release != j.object.Release {
+		if !j.stays(a) {
 			old++
 		}
 	}
 	if j.canary > 0 && !j.promoted && old > 0 {
 		have := 0
-		for _, a := range j.allocs {
+		for _, a := range j.of(part) {
 			if a.canary {
 				have++
 			}
 		}
 		if have < j.canary {
-			d.start(j, have, now).canary = true
+			d.start(j, part, have, now).canary = true
 			return true
 		}
 	}
-	missing := j.count - placed
-	for i := 0; i < j.count && missing > 0; i++ {
+	count := j.counts[part]
+	for i := 0; i < count && placed < count; i++ {
 		if !used[i] {
-			d.start(j, i, now)
+			d.start(j, part, i, now)
 			return true
 		}
 	}
@@ -203,7 +232,7 @@ func (d *Driver) place(j *job, now time.Time) bool {
 
 // replace takes the next old member by index while the window has room. In the
 // first evaluation of a version, those that it keeps in place take none of it.
-func (d *Driver) replace(j *job, now time.Time) bool {
+func (d *Driver) replace(j *job, part string, now time.Time) bool {
 	if j.canary > 0 && !j.promoted {
 		return false
 	}
@@ -211,35 +240,34 @@ func (d *Driver) replace(j *job, now time.Time) bool {
 	if j.parked {
 		window = 1
 	}
-	victim := -1
-	for i, a := range j.allocs {
+	var victim *alloc
+	for _, a := range j.of(part) {
 		switch {
-		case a.release != j.object.Release:
-			if victim < 0 {
-				victim = i
+		case !j.stays(a):
+			if victim == nil {
+				victim = a
 			}
 		case !a.approved && (!j.fresh || a.born == j.version):
 			open++
 		}
 	}
-	if victim < 0 || open >= max(1, window) {
+	if victim == nil || open >= max(1, window) {
 		return false
 	}
-	slot := j.allocs[victim].slot
-	d.drop(j, now, j.allocs[victim].is)
-	d.start(j, slot, now)
+	d.drop(j, now, victim.is)
+	d.start(j, part, victim.slot, now)
 	return true
 }
 
-func (d *Driver) start(j *job, slot int, now time.Time) *alloc {
-	a := d.newAlloc(j, j.object, slot, now)
+func (d *Driver) start(j *job, part string, slot int, now time.Time) *alloc {
+	a := d.newAlloc(j, j.object, part, slot, now)
 	j.allocs = append(j.allocs, a)
 	return a
 }
 
-func (d *Driver) newAlloc(j *job, o schema.Object, slot int, now time.Time) *alloc {
+func (d *Driver) newAlloc(j *job, o schema.Object, part string, slot int, now time.Time) *alloc {
 	d.allocSeq++
-	a := &alloc{id: fmt.Sprintf("alloc-%s-%06d", d.opt.Name, d.allocSeq), index: slot, slot: slot, version: j.version, born: j.version,
+	a := &alloc{id: fmt.Sprintf("alloc-%s-%06d", d.opt.Name, d.allocSeq), part: part, index: slot, slot: slot, version: j.version, born: j.version,
 		release: o.Release, object: o, created: now, behave: d.opt.Behave(o, slot), approved: j.status != "running"}
 	if j.system() {
 		a.index = 0
@@ -269,9 +297,9 @@ func (j *job) system() bool { return j.object.Paced != nil && j.object.Paced.Sys
 // as it was.
 func (d *Driver) again(j *job, m *alloc, now time.Time) *alloc {
 	if j.canary == 0 || j.promoted {
-		return d.newAlloc(j, j.object, m.slot, now)
+		return d.newAlloc(j, j.object, m.part, m.slot, now)
 	}
-	a := d.newAlloc(j, m.object, m.slot, now)
+	a := d.newAlloc(j, m.object, m.part, m.slot, now)
 	a.version, a.canary = m.version, m.canary
 	return a
 }

@@ -241,10 +241,11 @@ func (d *Driver) StopByHand(k schema.Key) {
 // was refused, as while a deployment runs.
 func (d *Driver) ScaleByHand(k schema.Key, n int) bool {
 	return d.byHand(k, fmt.Sprintf("scaled to %d", n), func(j *job) bool {
-		if j.status == "running" {
+		if j.status == "running" || len(j.counts) > 1 {
 			return false
 		}
 		j.count, j.status = n, "running"
+		j.counts = map[string]int{"": n}
 		j.deploy++
 		return true
 	})

@@ -76,6 +76,9 @@ func (d *Driver) compare(o schema.Object) schema.LiveObject {
 		}
 		if !j.system() {
 			out.Count = j.count
+			if len(j.counts) > 1 {
+				out.Counts = maps.Clone(j.counts)
+			}
 		}
 		out.Progress = &schema.Progress{Deployment: fmt.Sprintf("deployment-%d", j.deploy), Status: j.status, Parked: j.parked,
 			Desired: j.count, Release: j.object.Release}
@@ -108,11 +111,14 @@ func (d *Driver) members(k schema.Key, j *job, now time.Time) []schema.Member {
 	for _, a := range j.allocs {
 		running, passing, failed := d.state(a, now)
 		approved := a.approved
-		m := schema.Member{ID: a.id, Key: k, Group: j.object.Group, Index: a.index, Release: a.release,
+		m := schema.Member{ID: a.id, Key: k, Group: j.object.Group, Part: a.part, Index: a.index, Release: a.release,
 			Node: d.node(a), Address: "127.0.0.1", Ports: map[string]int{"http": 20000 + a.slot},
 			Running: running, Pending: !running && !failed, Failed: failed, Current: a.version == j.version,
 			Since: a.ready(d.opt.StartDelay).Add(d.faults.Skew), Created: a.created.Add(d.faults.Skew)}
 		m.Host, m.Canary = m.Node, a.canary
+		if part, ok := a.object.Paced.Part(a.part); ok {
+			m.PartRelease = part.Release
+		}
 		if approved {
 			m.Approved = &approved
 		}

@@ -83,8 +83,8 @@ type world struct {
 	now    time.Time
 	wrote  time.Time // last write of all
 	bodies map[schema.Digest]schema.Object
-	names  map[schema.Key]schema.Key // of the copies' objects, as they are called in the fleet
-	nodes  map[string]map[int]string // group -> index -> node
+	names  map[schema.Key]schema.Key   // of the copies' objects, as they are called in the fleet
+	nodes  map[string]map[place]string // group -> name -> node
 	ways   []*way
 	done   map[string]bool // partitions
 	ledger ledger.Ledger
@@ -246,7 +246,7 @@ func (w *world) tell(x *way, a schema.Action) {
 
 // called names a member by its index and the node on which it runs now.
 func (w *world) called(m schema.Member) string {
-	if node := w.nodes[m.Group][m.Index]; node != "" {
+	if node := w.nodes[m.Group][placeOf(m)]; node != "" {
 		return fmt.Sprintf("%d on %s", m.Index, node)
 	}
 	return fmt.Sprint(m.Index)

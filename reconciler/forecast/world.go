@@ -14,7 +14,7 @@ import (
 // of that stands.
 func newWorld(ctx context.Context, in Input) (*world, error) {
 	w := &world{in: in, now: in.At, bodies: map[schema.Digest]schema.Object{}, names: map[schema.Key]schema.Key{},
-		nodes: map[string]map[int]string{}, done: map[string]bool{}}
+		nodes: map[string]map[place]string{}, done: map[string]bool{}}
 	groups := map[string]schema.GroupReport{}
 	for _, g := range in.Groups {
 		groups[g.Name] = g
@@ -102,16 +102,25 @@ func counted(p schema.Paced, runs bool, g schema.GroupReport) *schema.Paced {
 	return &p
 }
 
+// place is a member's name, as the backend counts.
+type place struct {
+	part  string
+	index int
+}
+
+func placeOf(m schema.Member) place { return place{m.Part, m.Index} }
+
 // like holds members of the copy out whose counterparts do not serve now.
 func (w *world) like(x *way, g schema.GroupReport, list []schema.Member) {
-	out := map[int]bool{}
-	w.nodes[g.Name] = map[int]string{}
+	out := map[place]bool{}
+	w.nodes[g.Name] = map[place]string{}
 	for _, m := range g.Members {
-		w.nodes[g.Name][m.Index] = m.Node
-		out[m.Index] = out[m.Index] || !m.Serving || len(m.Out) > 0
+		at := placeOf(m.Member)
+		w.nodes[g.Name][at] = m.Node
+		out[at] = out[at] || !m.Serving || len(m.Out) > 0
 	}
 	for _, m := range list {
-		if out[m.Index] {
+		if out[placeOf(m)] {
 			x.held[m.ID] = true
 		}
 	}

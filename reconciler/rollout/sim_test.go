@@ -330,9 +330,12 @@ func (s *sim) register(j *simJob, a schema.Action, o schema.Object) {
 	if a.Count > 0 {
 		count = a.Count
 	}
-	if len(counts) == 0 {
+	switch {
+	case len(counts) == 0:
 		counts[""] = count
-	} else if a.Count > 0 && a.Count == j.count {
+	case len(counts) == 1:
+		counts[o.Paced.Parts[0].Name] = count
+	case a.Count > 0 && a.Count == j.count:
 		for name, n := range j.counts {
 			if _, still := counts[name]; still {
 				counts[name] = n
