@@ -250,14 +250,6 @@ func drawn(t *rapid.T) draw {
 	case "batches":
 		d.paced.Pacing.Batches = []schema.Share{{Percent: 10}, {Percent: 40}, {Percent: 50}}
 	}
-	if !d.paced.System && rapid.IntRange(0, 3).Draw(t, "parted") == 0 {
-		d.paced.Parts = []schema.Part{{Name: "main", Count: d.paced.Count, NoSurge: d.paced.NoSurge}}
-		for _, name := range []string{"second", "still"}[rapid.IntRange(0, 1).Draw(t, "from"):rapid.IntRange(1, 2).Draw(t, "to")] {
-			n := rapid.IntRange(1, 6).Draw(t, name)
-			d.paced.Parts = append(d.paced.Parts, schema.Part{Name: name, Count: n, NoSurge: d.paced.NoSurge})
-			d.paced.Count += n
-		}
-	}
 	if rapid.IntRange(0, 2).Draw(t, "bakes") == 0 {
 		bake := schema.Duration(rapid.SampledFrom([]int{0, 20, 120}).Draw(t, "bake")) * schema.Duration(time.Second)
 		d.paced.Pacing.Bake, d.paced.Pacing.Bastions = &bake, rapid.IntRange(1, 2).Draw(t, "bastions")
@@ -274,6 +266,14 @@ func drawn(t *rapid.T) draw {
 			rapid.SampledFrom([]string{"r1", "r2", "r2", "r3", "r4"}).Draw(t, "release"), size(t, "commit's count")})
 	}
 	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "abort late", "supersede back", "supersede more", "hold", "broken", "jump", "quarantine"}).Draw(t, "event")
+	if !d.paced.System && rapid.IntRange(0, 3).Draw(t, "parted") == 0 {
+		d.paced.Parts = []schema.Part{{Name: "main", Count: d.paced.Count, NoSurge: d.paced.NoSurge}}
+		for _, name := range []string{"second", "still"}[rapid.IntRange(0, 1).Draw(t, "from"):rapid.IntRange(1, 2).Draw(t, "to")] {
+			n := rapid.IntRange(1, 6).Draw(t, name)
+			d.paced.Parts = append(d.paced.Parts, schema.Part{Name: name, Count: n, NoSurge: d.paced.NoSurge})
+			d.paced.Count += n
+		}
+	}
 	return d
 }
 
