@@ -15,7 +15,9 @@ func (t *turn) stage(it *Item, g group) {
 	p, b := *it.Paced, g.budget
 	a := schema.Action{Verb: schema.VerbStage, Reason: it.Reason, Parallel: 1, Count: t.count(it, g)}
 	if len(g.on)+len(g.off) == 0 {
-		a.Parallel = max(1, b.N)
+		if g.live.State == schema.StateAbsent { // else members of another write may come up meanwhile
+			a.Parallel = max(1, b.N)
+		}
 		t.staged(it, g, a, nil)
 		return
 	}
@@ -52,7 +54,7 @@ func (t *turn) stage(it *Item, g group) {
 	}
 	lone := !b.every(off, func(x portion) bool { return x.N != 1 || x.Touches(x.list) == 0 })
 	if lone && surge && b.Fits(always) {
-		a.Canary = 1
+		a.Canary = surgeOf(b, off, always)
 		t.staged(it, g, a, always)
 		return
 	}

@@ -123,6 +123,9 @@ func inOrder(a, b Item) int {
 // inherit carries what is still under way at the backend.
 func (it *Item) inherit(o Item, now time.Time) {
 	it.Fence, it.Flight, it.FlightAt, it.Prior = o.Fence, o.Flight, o.FlightAt, o.Prior
+	if o.Paced != nil && len(o.Paced.Parts) > 1 {
+		it.Known = o.Known // who was updated in place does not have to prove itself
+	}
 	if o.Ask != nil {
 		it.Prior = o.Ask.ID
 	}
