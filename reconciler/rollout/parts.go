@@ -77,6 +77,11 @@ func (b Budget) every(members []schema.Member, ok func(x portion) bool) bool {
 	return !slices.ContainsFunc(b.split(members), func(x portion) bool { return !ok(x) })
 }
 
+// lone says whether the only member of a part is among those in rotation.
+func (b Budget) lone(members []schema.Member) bool {
+	return !b.every(members, func(x portion) bool { return x.N != 1 || x.Touches(x.list) == 0 })
+}
+
 // keeps says whether the floor holds without the members.
 func (b Budget) keeps(members []schema.Member) bool {
 	return b.every(members, func(x portion) bool { return x.Serving-x.Touches(x.list) >= x.floor })

@@ -52,7 +52,7 @@ func (t *turn) stage(it *Item, g group) {
 		}
 		most = min(most, per)
 	}
-	lone := !b.every(off, func(x portion) bool { return x.N != 1 || x.Touches(x.list) == 0 })
+	lone := b.lone(off)
 	if lone && surge && b.Fits(always) {
 		a.Canary = surgeOf(b, off, always)
 		t.staged(it, g, a, always)
@@ -360,14 +360,15 @@ func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 // surge that stands, so that it is worth the surged members.
 func (t *turn) resized(it *Item, g group) bool {
 	b, always := g.budget, surplus(it, g, g.members())
-	off := slices.DeleteFunc(slices.Clone(g.off), func(m schema.Member) bool { return contains(always, m) })
+	off := slices.DeleteFunc(t.moving(it, g.off), func(m schema.Member) bool { return contains(always, m) })
 	if !b.Fits(always) || len(off) == 0 {
 		return false
 	}
-	if n := t.bastions(it, g); n > 0 {
+	if n := t.bastions(it, b, off); n > 0 {
 		return n != it.Canary
 	}
-	return b.fitsBatch(always, off[:1]) || surgeOf(b, off, b.Touches(always)) != it.Canary
+	alone := len(b.parts) > 0 && b.lone(off) // its surge is tried before a window
+	return !alone && b.fitsBatch(always, b.front(off, 1)) || surgeOf(b, off, always) != it.Canary
 }
 
 // mayReplace says whether bastions for which there is no room may take the
