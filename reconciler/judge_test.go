@@ -285,7 +285,11 @@ func (r *record) freed(app string, at time.Time) bool {
 // brakesHeld: once a brake is on, nobody in its scope is taken.
 func brakesHeld(r *record) string {
 	for _, w := range r.writes {
-		if w.Taken == 0 {
+		taken := w.Taken
+		if w.Routed { // who is out of rotation may be taken
+			taken = w.Parted
+		}
+		if taken == 0 {
 			continue
 		}
 		on := map[string]time.Time{}
@@ -300,7 +304,7 @@ func brakesHeld(r *record) string {
 		for scope, at := range on {
 			covers := scope == "all" || scope == "dc:m" || scope == "app:"+appOf(w.Group) || scope == "group:"+w.Group
 			if covers && w.At.Sub(at) > staleness {
-				return about(w) + fmt.Sprintf("takes %d although %s is braked since %s", w.Taken, scope, since(at))
+				return about(w) + fmt.Sprintf("takes %d although %s is braked since %s", taken, scope, since(at))
 			}
 		}
 	}

@@ -33,7 +33,7 @@ func (l *Loop) overridden(rendered *schema.Fleet) *schema.Fleet {
 	if len(l.st.pins) == 0 {
 		return f
 	}
-	f.Groups, f.Apps, f.Routes, f.Versions = maps.Clone(f.Groups), maps.Clone(f.Apps), maps.Clone(f.Routes), maps.Clone(f.Versions)
+	f.Groups, f.Apps, f.Routes, f.Versions = own(f.Groups), own(f.Apps), own(f.Routes), maps.Clone(f.Versions)
 	l.freeze(f)
 	for _, key := range sortedKeys(l.st.pins) {
 		p := l.st.pins[key]
@@ -52,6 +52,13 @@ func (l *Loop) overridden(rendered *schema.Fleet) *schema.Fleet {
 		}
 	}
 	return f
+}
+
+// own copies a map for writing; that of a stored fleet without routes is nil.
+func own[V any](m map[string]V) map[string]V {
+	out := make(map[string]V, len(m))
+	maps.Copy(out, m)
+	return out
 }
 
 // renewed gives a definition that was set in place a version of its own.
