@@ -334,7 +334,11 @@ func bastionsFirst(r *record) string {
 		if w.Old == 0 || w.Pacing == nil || w.Pacing.Bake.Std() == 0 || !known || w.At.Before(at) || r.freed(appOf(w.Group), w.At) {
 			continue
 		}
-		old[it] += w.Old
+		if w.Routed {
+			old[it] += min(w.Old, w.Parted)
+		} else {
+			old[it] += w.Old
+		}
 		began, served := first[it]
 		if old[it] > max(1, w.Pacing.Bastions) && (!served || w.At.Sub(began) < w.Pacing.Bake.Std()) {
 			return about(w) + fmt.Sprintf("gives up %d members before a bastion served for %s", old[it], w.Pacing.Bake.Std())
@@ -444,15 +448,21 @@ func (r *record) said(app string, from, to time.Time) bool {
 // deletionsCapped: of what was wholly rolled out, one job an hour at most goes,
 // unless people approve of more or take the commit back that created it.
 func deletionsCapped(r *record) string {
-	whole := map[schema.Key]bool{}
+	whole := map[schema.Key]time.Time{} // surely noted as good since
 	var deletes []time.Time
 	for _, w := range r.writes {
 		switch {
 		case w.Key.Kind != memory.KindJob:
 		case w.Verb == schema.VerbPark:
-			whole[w.Key] = true
-		case w.Verb == schema.VerbDelete && whole[w.Key]:
+			if _, known := whole[w.Key]; !known {
+				whole[w.Key] = r.known(w.At)
+			}
+		case w.Verb == schema.VerbDelete:
+			since, known := whole[w.Key]
 			delete(whole, w.Key)
+			if !known || w.At.Before(since) {
+				continue // it takes a first release back
+			}
 			undone := slices.ContainsFunc(r.undone[appOf(w.Group)], func(at time.Time) bool { return at.Before(w.At) })
 			approved := slices.ContainsFunc(r.orders, func(o order) bool { return o.OK && o.Command.Verb == "approve" && o.At.Before(w.At) })
 			if undone || approved {
@@ -480,7 +490,10 @@ func nothingLost(r *record) string {
 			_, stays := c.Apps[appOf(w.Group)]
 			return c.Whole && !stays && c.At.Before(w.At)
 		}
-		if !slices.ContainsFunc(r.commits, meant) {
+		aborted := func(o order) bool { // a first release goes back to nothing
+			return o.OK && o.Command.Verb == "abort" && o.Command.Target == appOf(w.Group) && o.At.Before(w.At)
+		}
+		if !slices.ContainsFunc(r.commits, meant) && !slices.ContainsFunc(r.orders, aborted) {
 			return about(w) + "but every whole commit has it"
 		}
 	}
