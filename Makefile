@@ -20,6 +20,9 @@ REAL := ^locktide\.dev/(drivers/(nomad|consul|nginx|devstack)|e2e)(/|$$)
 # Packages with goroutines. The race detector finds nothing in the pure core and makes its property tests ten times slower.
 RACE := ^locktide\.dev/(reconciler(/(journal|gitsource|gate).*)?|drivers/memory)$$
 
+# Tests that play whole fleets for minutes; the race detector sees the same loop in all the others.
+FLEETS := ^(TestHistories|TestScenariosOf|TestEveryGuardIsNeeded|Test.*OfAThousand)
+
 FUZZTIME ?= 30s
 CHECKS   ?= 100000
 HISTORIES ?= 100000
@@ -45,9 +48,10 @@ test-core: tools ## Vet, and the tests that need no server
 	plain=$$(echo "$$core" | grep -vE '$(RACE)' || true); \
 	echo '== go vet'; go vet $$all; \
 	if [ -n "$$plain" ]; then echo '== tests without servers'; go test -timeout 10m $$plain; fi; \
-	echo '== random histories'; go test -count=1 -timeout 20m -run '^TestHistories' ./reconciler -histories 4000; \
+	echo '== whole fleets: random histories, scenarios that die at every step, a thousand groups'; \
+	go test -count=1 -timeout 25m -run '$(FLEETS)' ./reconciler -histories 4000; \
 	if [ -n "$$race" ]; then echo '== tests without servers, race detector (a failed test is run again and shown)'; \
-		bin/gotestsum --format pkgname --rerun-fails=2 --rerun-fails-max-failures=6 --packages="$$(echo $$race)" -- -race -timeout 10m; fi
+		bin/gotestsum --format pkgname --rerun-fails=2 --rerun-fails-max-failures=6 --packages="$$(echo $$race)" -- -race -timeout 15m -skip '$(FLEETS)'; fi
 
 .PHONY: test-fuzz
 test-fuzz: # Every decoder meets some inputs that nobody thought of.

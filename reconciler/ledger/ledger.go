@@ -41,7 +41,7 @@ type Info struct {
 	Team      string
 	Fleet     string // proxy fleet whose slots it uses; "" for the common one
 	Back      bool   // it goes back
-	Begun     bool   // it wrote something
+	Begun     bool   // it wrote what may fail: instances, or anything if it has none (their configuration comes first and proves nothing)
 	Failing   bool   // a gate failed and it did not end yet
 }
 
