@@ -208,12 +208,19 @@ func (q *queue) batch() []schema.Action {
 	return out
 }
 
-func (l *Loop) apply(ctx context.Context, q *queue, name string, batch []schema.Action, now time.Time) {
-	q.running++
+// writeBy is when a write that is sent now must be over: before somebody else
+// can lead.
+func (l *Loop) writeBy(now time.Time) time.Time {
 	limit := now.Add(l.cfg.Timeout)
 	if l.cfg.Lease != nil && l.st.leaseUntil.Before(limit) {
-		limit = l.st.leaseUntil
+		return l.st.leaseUntil
 	}
+	return limit
+}
+
+func (l *Loop) apply(ctx context.Context, q *queue, name string, batch []schema.Action, now time.Time) {
+	q.running++
+	limit := l.writeBy(now)
 	l.work(func() {
 		call, cancel := l.outlive(ctx, limit)
 		defer cancel()

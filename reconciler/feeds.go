@@ -38,8 +38,9 @@ func (l *Loop) push(ctx context.Context, f *feed, now time.Time) {
 	f.running = true
 	current := l.st.membership
 	send := f.confirmed < current.Revision || f.failures > 0
+	limit := l.writeBy(now)
 	l.work(func() {
-		call, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
+		call, cancel := context.WithDeadline(ctx, limit)
 		defer cancel()
 		var err error
 		revision := f.confirmed

@@ -200,8 +200,9 @@ func (l *Loop) routed() map[string][]*feed {
 		return out
 	}
 	stands := func(k schema.Key, body schema.Digest) {
-		if live, read := st.live[k]; read && live.State != schema.StateSame && live.State != schema.StateDiffers {
-			return
+		switch st.live[k].State {
+		case schema.StateAbsent, schema.StateForeign, schema.StateEjected:
+			return // what is not known to be gone may well stand
 		}
 		r := l.backendOf(k)
 		if r == nil || st.feeds[r.backend] == nil {

@@ -123,10 +123,14 @@ func (l *Loop) explainAwait(a schema.Await) {
 	}
 }
 
-// setOf identifies what a partition would bring about.
+// setOf identifies what a partition would bring about. Superseded configuration
+// that goes with it says nothing: after a restart it stays for a while.
 func setOf(items []schema.Item) schema.Digest {
 	lines := make([]string, 0, len(items))
 	for _, it := range items {
+		if it.To.Digest == "" && it.Layer == schema.LayerConfig {
+			continue
+		}
 		lines = append(lines, it.Key.String()+" "+string(it.To.Digest))
 	}
 	slices.Sort(lines)
