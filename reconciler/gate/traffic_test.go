@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -212,10 +213,10 @@ func (brokenLog) Recent(context.Context, time.Time, []string, int) ([]string, er
 // T19: the same requests to old and new, differences reported but the ignored
 // and those that two old answers show already.
 func TestDiff(t *testing.T) {
-	n := 0
+	var requests atomic.Int64
 	release := func(price, extra string) string {
 		return serve(t, func(w http.ResponseWriter, r *http.Request) {
-			n++
+			n := requests.Add(1)
 			w.Header().Set("X-Instance", fmt.Sprint(n))
 			if r.URL.Path == "/text" {
 				fmt.Fprint(w, price)
