@@ -135,20 +135,6 @@ func (j job) services() []string {
 	return slices.Compact(out)
 }
 
-// compiledJobs gives the compiled Nomad jobs by group.
-func compiledJobs(objects []schema.Object) map[string]job {
-	out := map[string]job{}
-	for _, o := range objects {
-		if o.Group == "" || o.Layer != schema.LayerInstance {
-			continue
-		}
-		if j, ok := decodeJob(o.Spec); ok {
-			out[o.Group] = j
-		}
-	}
-	return out
-}
-
 // decodeJob reads a job, bare or wrapped in "Job" as the API's bodies are.
 func decodeJob(raw json.RawMessage) (job, bool) {
 	var wrapped struct {

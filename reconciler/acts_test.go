@@ -29,7 +29,7 @@ func runs(p *play) {
 func stands(code string) act {
 	return waits("it stands: "+code, func(p *play) bool {
 		back := slices.ContainsFunc(p.loop.Report().Partitions, func(x schema.PartitionReport) bool { return x.Phase == rollout.PhaseBack })
-		return !back && p.world.waits(code)
+		return !back && p.waits(code)
 	})
 }
 

@@ -18,9 +18,10 @@ func TestAGroupHoldsThreeReleasesAtMost(t *testing.T) {
 		for i, release := range []string{"2", "3", "4"} {
 			w.git.commit(fleet(one(release), 16))
 			w.do(schema.Command{Verb: "sync"})
-			if i == 0 { // the next one takes the place of its first batch, not of its second
+			switch i {
+			case 0: // the next one takes the place of its first batch, not of its second
 				w.until(time.Minute, "two batches of it are there", func() bool { return fewest(w.back.Standing()[apiGroup]) == 8 })
-			} else if i == 1 {
+			case 1:
 				w.until(time.Minute, "the next release is there", func() bool { return len(releases(w.back.Standing()[apiGroup])) == 3 })
 			}
 		}

@@ -194,8 +194,8 @@ func bare(job *api.Job) {
 		if tg.RestartPolicy != nil {
 			tg.RestartPolicy.Mode = nil
 		}
-		if !deref(tg.PreventRescheduleOnLost) {
-			tg.PreventRescheduleOnLost = nil
+		if !deref(tg.PreventRescheduleOnLost) { //nolint:staticcheck // servers still answer with it
+			tg.PreventRescheduleOnLost = nil //nolint:staticcheck // as above
 		}
 		if s := tg.Scaling; s != nil {
 			s.ID, s.Namespace, s.Target, s.CreateIndex, s.ModifyIndex = "", "", nil, 0, 0

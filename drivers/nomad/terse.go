@@ -103,7 +103,7 @@ func secretsOf(job *api.Job) []string {
 			at := deref(tg.Name) + "." + t.Name
 			flat(at+".env", t.Env)
 			flat(at+".meta", t.Meta)
-			deep(at+".config", map[string]any(t.Config))
+			deep(at+".config", t.Config)
 			for _, x := range t.Templates {
 				if secretValue.MatchString(deref(x.EmbeddedTmpl)) {
 					out = append(out, at+".template "+deref(x.DestPath))

@@ -77,7 +77,7 @@ func TestDocument(t *testing.T) {
 	}
 	said["list"] = []any{true, nil, map[string]any{"x": "1\n2"}, []any{}}
 	raw := schema.MustCanonical(said)
-	got, err := plain.Parse("x.yaml", document("a test", map[string]any{"job": json.RawMessage(raw)}))
+	got, err := plain.Parse("x.yaml", document("a test", map[string]any{"job": raw}))
 	if err != nil {
 		t.Fatal(err.Message)
 	}
