@@ -33,24 +33,7 @@ func (in Input) unchanged(ref schema.Ref) bool {
 	if in.Previous == nil {
 		return false
 	}
-	was, had := definition(in.Previous, ref)
-	is, has := definition(in.Fleet, ref)
+	was, had := in.Previous.Definition(ref)
+	is, has := in.Fleet.Definition(ref)
 	return had && has && reflect.DeepEqual(was, is)
-}
-
-// definition gives the value that a reference names.
-func definition(f *schema.Fleet, ref schema.Ref) (value any, ok bool) {
-	switch kind, name := ref.Split(); kind {
-	case "hosts":
-		value, ok = f.Hosts[name]
-	case "pools":
-		value, ok = f.Pools[name]
-	case "apps":
-		value, ok = f.Apps[name]
-	case "groups":
-		value, ok = f.Groups[name]
-	case "routes":
-		value, ok = f.Routes[name]
-	}
-	return value, ok
 }

@@ -161,7 +161,7 @@ func (e elements) of(kind string, names map[string]bool) []Element {
 			continue
 		}
 		ref := schema.NewRef(kind, name)
-		value, ok := definition(e.in.Fleet, ref)
+		value, ok := e.in.Fleet.Definition(ref)
 		if !ok {
 			continue
 		}

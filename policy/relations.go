@@ -43,7 +43,7 @@ func targetsOfRoute(v *view, name string, report report) {
 
 func removeDefined(v *view, report report) {
 	for _, ref := range v.Fleet.Remove {
-		if _, defined := definition(v.Fleet, ref); defined {
+		if v.Fleet.Defines(ref) {
 			report(schema.Finding{Severity: schema.Deny, Ref: ref, Field: "remove",
 				Message: "it is named in remove and defined as well", Next: "take it out of remove, or delete its definition"})
 		}

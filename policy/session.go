@@ -151,22 +151,14 @@ func (s *verdicts) names(key string) []string {
 
 // defined says whether there is such an element.
 func (v *view) defined(kind, name string) bool {
-	var ok bool
 	switch kind {
 	case "groups":
-		ok = v.groups[name] != nil
-	case "stages":
-		_, ok = v.Fleet.Stages[name]
-	case "teams":
-		_, ok = v.Fleet.Teams[name]
-	case "exceptions":
-		_, ok = v.Fleet.Exceptions[name]
+		return v.groups[name] != nil
 	case "defaults":
-		_, ok = v.Fleet.Positions[schema.NewRef(kind, name)]
-	default:
-		_, ok = definition(v.Fleet, schema.NewRef(kind, name))
+		_, ok := v.Fleet.Positions[schema.NewRef(kind, name)]
+		return ok
 	}
-	return ok
+	return v.Fleet.Defines(schema.NewRef(kind, name))
 }
 
 // check runs a built-in rule over what lies under one key.

@@ -9,21 +9,6 @@ import (
 	"locktide.dev/schema"
 )
 
-// teamByPath is the team under whose paths file lies, the longest path first;
-// empty for files of the platform.
-func (v *view) teamByPath(file string) string {
-	best, team := -1, ""
-	for _, name := range v.teamNames {
-		for _, p := range v.teams[name].Paths {
-			p = strings.Trim(p, "/")
-			if (file == p || strings.HasPrefix(file, p+"/")) && len(p) > best {
-				best, team = len(p), name
-			}
-		}
-	}
-	return team
-}
-
 // teamOf is the team that answers for an app: by the path of its definition,
 // else by its owner, else by the name patterns.
 func (v *view) teamOf(app, owner string, ref schema.Ref) string {
@@ -31,7 +16,7 @@ func (v *view) teamOf(app, owner string, ref schema.Ref) string {
 	if at.File == "" {
 		at = v.Fleet.Positions[schema.NewRef("apps", app)]
 	}
-	if team := v.teamByPath(at.File); team != "" {
+	if team := schema.TeamOf(at.File, v.teams); team != "" {
 		return team
 	}
 	if owner = cmp.Or(owner, v.Fleet.Apps[app].Owner); owner != "" {
@@ -141,7 +126,7 @@ func teamNamespace(v *view, g *group, report report) {
 
 func ownApps(v *view, name string, report report) {
 	v.own("apps", name, "apps", name, func(t schema.Team) []string { return t.Apps }, report)
-	team := v.teamByPath(v.Fleet.Positions[schema.NewRef("apps", name)].File)
+	team := schema.TeamOf(v.Fleet.Positions[schema.NewRef("apps", name)].File, v.teams)
 	if owner := v.Fleet.Apps[name].Owner; team != "" && owner != "" && owner != team {
 		report(schema.Finding{Severity: schema.Deny, Field: "owner",
 			Message: fmt.Sprintf("owner is %s, but the file belongs to team %s", owner, team), Next: "leave owner out: the path says it"})
@@ -162,7 +147,7 @@ func ownRoutes(v *view, name string, report report) {
 // such kinds only where its kinds name them.
 func platformOnly(kind string) func(*view, string, report) {
 	return func(v *view, name string, report report) {
-		team := v.teamByPath(v.Fleet.Positions[schema.NewRef(kind, name)].File)
+		team := schema.TeamOf(v.Fleet.Positions[schema.NewRef(kind, name)].File, v.teams)
 		if team != "" && !slices.Contains(v.teams[team].Kinds, kind) {
 			report(schema.Finding{Severity: schema.Deny,
 				Message: fmt.Sprintf("team %s may not define %s: they are the platform's", team, kind),
@@ -175,7 +160,7 @@ func platformOnly(kind string) func(*view, string, report) {
 func tombstones(v *view, report report) {
 	for _, ref := range v.Fleet.Remove {
 		at := v.Fleet.Positions[schema.NewRef("remove", string(ref))]
-		team := v.teamByPath(at.File)
+		team := schema.TeamOf(at.File, v.teams)
 		if team == "" {
 			continue
 		}
@@ -212,7 +197,7 @@ func (v *view) owner(ref schema.Ref) string {
 		app, _, _ := strings.Cut(name, "/")
 		return v.teamOf(app, v.Fleet.Groups[name].Owner, ref)
 	}
-	if team := v.teamByPath(v.Fleet.Positions[ref].File); team != "" {
+	if team := schema.TeamOf(v.Fleet.Positions[ref].File, v.teams); team != "" {
 		return team
 	}
 	domains := v.Fleet.Routes[name].Domains
@@ -228,7 +213,7 @@ func (v *view) owner(ref schema.Ref) string {
 // own judges one name (an app, a domain) that a definition claims.
 func (v *view) own(kind, name, field, claim string, patterns func(schema.Team) []string, report report) {
 	ref := schema.NewRef(kind, name)
-	team := v.teamByPath(v.Fleet.Positions[ref].File)
+	team := schema.TeamOf(v.Fleet.Positions[ref].File, v.teams)
 	if team == "" {
 		return
 	}

@@ -3,8 +3,6 @@ package schema
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 )
@@ -133,13 +131,14 @@ type Team struct {
 	Quota map[string]Quota `json:"quota,omitempty"`
 }
 
-// TeamOf gives the team whose longest path holds a file of the repository, or "".
+// TeamOf gives the team whose longest path holds a file of the repository, the
+// first by name where several have it; "" is the platform.
 func TeamOf(file string, teams map[string]Team) string {
 	best, team := -1, ""
-	for _, name := range slices.Sorted(maps.Keys(teams)) {
-		for _, p := range teams[name].Paths {
+	for name, t := range teams {
+		for _, p := range t.Paths {
 			p = strings.Trim(p, "/")
-			if (file == p || strings.HasPrefix(file, p+"/")) && len(p) > best {
+			if (file == p || strings.HasPrefix(file, p+"/")) && (len(p) > best || len(p) == best && name < team) {
 				best, team = len(p), name
 			}
 		}

@@ -40,27 +40,34 @@ func Changed(a, b *Fleet) []Ref {
 }
 
 // Defines says whether the fleet has a definition.
-func (f *Fleet) Defines(ref Ref) (ok bool) {
+func (f *Fleet) Defines(ref Ref) bool {
+	_, ok := f.Definition(ref)
+	return ok
+}
+
+// Definition gives what a reference names: a Host, Pool, App, Group, Route,
+// Stage, Team or Exception.
+func (f *Fleet) Definition(ref Ref) (value any, ok bool) {
 	kind, name := ref.Split()
 	switch kind {
 	case "hosts":
-		_, ok = f.Hosts[name]
+		value, ok = f.Hosts[name]
 	case "pools":
-		_, ok = f.Pools[name]
+		value, ok = f.Pools[name]
 	case "apps":
-		_, ok = f.Apps[name]
+		value, ok = f.Apps[name]
 	case "groups":
-		_, ok = f.Groups[name]
+		value, ok = f.Groups[name]
 	case "routes":
-		_, ok = f.Routes[name]
+		value, ok = f.Routes[name]
 	case "stages":
-		_, ok = f.Stages[name]
+		value, ok = f.Stages[name]
 	case "teams":
-		_, ok = f.Teams[name]
+		value, ok = f.Teams[name]
 	case "exceptions":
-		_, ok = f.Exceptions[name]
+		value, ok = f.Exceptions[name]
 	}
-	return ok
+	return value, ok
 }
 
 // Take makes a definition what it is in from, with its position, version and
