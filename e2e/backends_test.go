@@ -240,15 +240,23 @@ func (u update) created() []alloc {
 	return list
 }
 
+// names counts the allocations since by their name.
+func (u update) names() map[string]int {
+	u.f.t.Helper()
+	n := map[string]int{}
+	for _, a := range u.created() {
+		n[a.Name]++
+	}
+	return n
+}
+
 // wantEachOnce wants that each member was replaced exactly once, in batches no
 // larger than allowed: between two batches lies at least the soak time. Nomad's
 // own record of its allocations is the judge.
 func (u update) wantEachOnce(allowed int) {
 	u.f.t.Helper()
-	list := u.created()
-	names := map[string]int{}
+	list, names := u.created(), u.names()
 	for i, a := range list {
-		names[a.Name]++
 		batch := 0
 		for _, b := range list[i:] {
 			if time.Duration(b.CreateTime-a.CreateTime) < soak {

@@ -154,15 +154,29 @@ func (f *fleet) floors(groups int) *floors {
 	return s
 }
 
-// proxied counts the members in nginx by group; nil while a generation is replaced.
-func (f *fleet) proxied() map[string]int {
+// upstreams gives the members in nginx, each with its group; nil while a
+// generation is replaced.
+func (f *fleet) upstreams() map[string]string {
 	raw, err := os.ReadFile(f.file("nginx/current/upstreams.conf"))
 	if err != nil {
 		return nil
 	}
-	n := map[string]int{}
+	members := map[string]string{}
 	for _, m := range upstream.FindAllSubmatch(raw, -1) {
-		n[string(m[1])]++
+		members[string(m[2])] = string(m[1])
+	}
+	return members
+}
+
+// proxied counts the members in nginx by group; nil as with upstreams.
+func (f *fleet) proxied() map[string]int {
+	members := f.upstreams()
+	if members == nil {
+		return nil
+	}
+	n := map[string]int{}
+	for _, group := range members {
+		n[group]++
 	}
 	return n
 }

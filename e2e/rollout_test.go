@@ -89,7 +89,7 @@ func TestBadVersionGoesBack(t *testing.T) {
 		web.version, web.args, web.body = c.version, []string{c.arg}, "rollout: {"+c.rollout+"}"
 		before := f.running(f.job("web", "dc1"))
 		commit := f.git.push(c.version, f.files(web))
-		f.await(c.version+" given up and v1 whole again", func() error { return f.wentBack(commit) })
+		f.await(c.version+" given up and v1 whole again", func() error { return f.wentBack(commit, 0) })
 		f.answers("v1")
 		if now := f.running(f.job("web", "dc2")); !maps.Equal(now, untouched) {
 			t.Errorf("dc2 comes after dc1, where %s failed; its allocations were %v and are %v", c.version, untouched, now)
@@ -117,8 +117,9 @@ func TestBadVersionGoesBack(t *testing.T) {
 	load.end()
 }
 
-// wentBack is nil when a commit's release failed and the one before serves whole.
-func (f *fleet) wentBack(commit string) error {
+// wentBack is nil when a commit's release failed and the one before serves
+// whole, but for members of each group that are held.
+func (f *fleet) wentBack(commit string, held int) error {
 	r, err := f.report()
 	switch {
 	case err != nil:
@@ -132,7 +133,7 @@ func (f *fleet) wentBack(commit string) error {
 		}
 	}
 	for _, g := range r.Groups {
-		if n := len(f.passing("web")); g.Serving != g.Desired || n != g.Desired*len(f.places) {
+		if n := len(f.passing("web")); g.Serving != g.Desired-held || n != g.Desired*len(f.places) {
 			return fmt.Errorf("%s: %d of %d serve, %d pass", g.Name, g.Serving, g.Desired, n)
 		}
 	}
@@ -173,7 +174,7 @@ func TestEditedCheck(t *testing.T) {
 
 	web.check, web.body = "/missing", "rollout: {start_timeout: 6s}"
 	wrong := f.git.push("a path that is not there", f.files(web))
-	fallsTo(func() error { return f.wentBack(wrong) })
+	fallsTo(func() error { return f.wentBack(wrong, 0) })
 	f.answers("v1")
 	load.end()
 	for _, dc := range f.places {

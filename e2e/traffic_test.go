@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -16,26 +17,33 @@ type traffic struct {
 	stop chan struct{}
 	done sync.WaitGroup
 
-	mu   sync.Mutex
-	good int
-	bad  []error
-	kept struct{ good, bad int }
+	mu     sync.Mutex
+	visits []visit
+	kept   struct{ good, bad int }
+}
+
+// visit is one request on a fresh connection.
+type visit struct {
+	began, ended time.Time
+	body         string // of a good answer
+	err          error  // with the body of a bad one
+}
+
+// answer is what was said, well or not.
+func (v visit) answer() string {
+	if v.err != nil {
+		return v.err.Error()
+	}
+	return v.body
 }
 
 // load starts three visitors that ask one request after the other.
 func (f *fleet) load() *traffic {
 	l := &traffic{f: f, stop: make(chan struct{})}
-	for range 3 {
+	visitor := func(ask func()) {
 		l.done.Go(func() {
 			for {
-				_, err := f.ask()
-				l.mu.Lock()
-				if err != nil {
-					l.bad = append(l.bad, fmt.Errorf("%s: %w", time.Now().Format("15:04:05.000"), err))
-				} else {
-					l.good++
-				}
-				l.mu.Unlock()
+				ask()
 				select {
 				case <-l.stop:
 					return
@@ -44,41 +52,56 @@ func (f *fleet) load() *traffic {
 			}
 		})
 	}
-	l.done.Go(func() {
-		transport := &http.Transport{}
-		defer transport.CloseIdleConnections()
-		for {
-			_, err := f.askVia(transport)
+	for range 3 {
+		visitor(func() {
+			v := visit{began: time.Now()}
+			v.body, v.err = f.ask()
+			v.ended = time.Now()
 			l.mu.Lock()
-			if err != nil {
-				l.kept.bad++
-			} else {
-				l.kept.good++
-			}
-			l.mu.Unlock()
-			select {
-			case <-l.stop:
-				return
-			case <-time.After(20 * time.Millisecond):
-			}
+			defer l.mu.Unlock()
+			l.visits = append(l.visits, v)
+		})
+	}
+	transport := &http.Transport{}
+	visitor(func() {
+		_, err := f.askVia(transport)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if err != nil {
+			l.kept.bad++
+		} else {
+			l.kept.good++
 		}
 	})
 	return l
 }
 
-// end stops the load and wants that no request failed.
-func (l *traffic) end() {
+// close stops the load.
+func (l *traffic) close() {
 	l.f.t.Helper()
 	close(l.stop)
 	l.done.Wait()
-	if len(l.bad) > 0 {
-		l.f.t.Errorf("%d of %d requests failed: %v", len(l.bad), len(l.bad)+l.good, l.bad[:min(5, len(l.bad))])
-	}
-	if l.good == 0 {
+	if len(l.visits) == 0 {
 		l.f.t.Error("no request was made")
 	}
 	l.f.t.Logf("fresh connections: %d requests, %d failed; kept ones: %d requests, %d failed",
-		l.good+len(l.bad), len(l.bad), l.kept.good+l.kept.bad, l.kept.bad)
+		len(l.visits), len(l.failed()), l.kept.good+l.kept.bad, l.kept.bad)
+}
+
+func (l *traffic) failed() []visit {
+	return slices.DeleteFunc(slices.Clone(l.visits), func(v visit) bool { return v.err == nil })
+}
+
+// end stops the load and wants that no request failed.
+func (l *traffic) end() {
+	l.f.t.Helper()
+	l.close()
+	if failed := l.failed(); len(failed) > 0 {
+		l.f.t.Errorf("%d of %d requests failed, such as:", len(failed), len(l.visits))
+		for _, v := range failed[:min(5, len(failed))] {
+			l.f.t.Errorf("%s: %v", v.ended.Format("15:04:05.000"), v.err)
+		}
+	}
 }
 
 // serving is how many allocations of an app's group run and pass at one moment;

@@ -354,7 +354,7 @@ func (l *Loop) ranWell(app string) bool {
 					well++
 				}
 			}
-			if l.halfway(k) || well < rollout.Capacity(*o.Paced, live, list, nil, false).N {
+			if l.halfway(k) || well < rollout.Capacity(*o.Paced, live, list, nil, 0).N {
 				return false
 			}
 		}

@@ -55,7 +55,7 @@ func (l *Loop) effects(hit func(schema.Member) bool) []effect {
 		if !ok || o.Paced == nil || !o.Paced.Gated {
 			continue
 		}
-		e := effect{group: o.Group, blind: l.blind(m, o.Group), budget: rollout.Capacity(*o.Paced, l.st.live[k], m.groups[o.Group], held, false)}
+		e := effect{group: o.Group, blind: l.blind(m, o.Group), budget: rollout.Capacity(*o.Paced, l.st.live[k], m.groups[o.Group], held, 0)}
 		var taken []schema.Member
 		for _, x := range m.groups[o.Group] {
 			in := e.budget.Touches([]schema.Member{x}) == 1

@@ -170,6 +170,29 @@ func (l *Loop) pinHead() {
 	}
 }
 
+// wasGood gives the share of a group's members that may be out at once while
+// a release comes back that was good before; 0: none of its goods has it.
+func (l *Loop) wasGood(k schema.Key, release schema.Digest) int {
+	app := ""
+	if w, ok := l.st.head[k]; ok && len(w.Object.Apps) > 0 {
+		app = w.Object.Apps[0]
+	}
+	for _, g := range l.st.goods[app] {
+		if e, ok := g.Snapshot[k]; ok && e.Release == release && release != "" {
+			p := l.st.pins[app]
+			return restoreShare(p.What == pinRollback && p.Fast)
+		}
+	}
+	return 0
+}
+
+func restoreShare(fast bool) int {
+	if fast {
+		return rollout.FastShare
+	}
+	return rollout.RestoreShare
+}
+
 func snapshotID(s schema.Snapshot) schema.Digest {
 	lines := make([]string, 0, len(s))
 	for _, k := range sortKeys(s) {
@@ -268,6 +291,7 @@ func (l *Loop) pin(c schema.Command) schema.Answer {
 		}
 		p.What, p.Value = pinCount, strconv.Itoa(c.Number)
 	case "rollback":
+		p.Fast = c.Value == "fast"
 		return l.rollback(p, max(1, c.Number), c.Preview)
 	}
 	was := l.describe(name, p)
@@ -336,7 +360,7 @@ func (l *Loop) rollback(p schema.Pin, n int, preview bool) schema.Answer {
 			continue
 		}
 		p.What, p.Value = pinRollback, string(snapshotID(g.Snapshot))
-		details, missing := l.wayBack(g, current)
+		details, missing := l.wayBack(g, current, p.Fast)
 		if missing != "" {
 			return refuse("the journal does not hold the body of %s that was good at %s", missing, g.At.UTC().Format(time.RFC3339))
 		}
@@ -364,7 +388,7 @@ func shortCommit(id string) string { return id[:min(len(id), 10)] }
 
 // wayBack says what going back to a good snapshot changes, and names an
 // object whose body is missing.
-func (l *Loop) wayBack(g good, current schema.Snapshot) (lines []string, missing string) {
+func (l *Loop) wayBack(g good, current schema.Snapshot, fast bool) (lines []string, missing string) {
 	groups := l.members().groups
 	for _, k := range sortKeys(g.Snapshot) {
 		to := g.Snapshot[k]
@@ -384,7 +408,7 @@ func (l *Loop) wayBack(g good, current schema.Snapshot) (lines []string, missing
 					old++
 				}
 			}
-			b := rollout.Capacity(*o.Paced, l.st.live[k], groups[o.Group], l.held(), true)
+			b := rollout.Capacity(*o.Paced, l.st.live[k], groups[o.Group], l.held(), restoreShare(fast))
 			lines = append(lines, fmt.Sprintf("restores %s to release %s: %d of %d members are replaced, at most %d out at once", o.Group,
 				orElse(g.Releases[o.Group], to.Release.Short()), old, len(groups[o.Group]), b.Cap))
 		}

@@ -21,7 +21,7 @@ func (l *Loop) progress(p *schema.PartitionReport, r rollout.Rollout, m *members
 		begun = begun || it.Started
 		x := &p.Items[i]
 		list := m.groups[it.Group]
-		b := rollout.Capacity(*it.Paced, l.st.live[it.Key], list, held, r.Back)
+		b := rollout.Capacity(*it.Paced, l.st.live[it.Key], list, held, r.Restores(it))
 		window := it.Parallel
 		if window == 0 {
 			window = b.Cap
@@ -100,7 +100,7 @@ func (l *Loop) ifAbort(r rollout.Rollout, m *members, held map[string]bool) stri
 		if it.Paced == nil || it.To == (schema.Entry{}) || it.From.Release == it.To.Release {
 			continue
 		}
-		b := rollout.Capacity(*it.Paced, l.st.live[it.Key], m.groups[it.Group], held, true)
+		b := rollout.Capacity(*it.Paced, l.st.live[it.Key], m.groups[it.Group], held, rollout.RestoreShare)
 		most = max(most, b.Cap)
 		for _, y := range m.groups[it.Group] {
 			if y.Release == it.To.Release {

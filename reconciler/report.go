@@ -138,7 +138,7 @@ func (l *Loop) reportGroups(r *schema.Report, m *members) {
 			continue
 		}
 		list := m.groups[o.Group]
-		b := rollout.Capacity(*o.Paced, st.live[k], list, held, false)
+		b := rollout.Capacity(*o.Paced, st.live[k], list, held, 0)
 		g := schema.GroupReport{Name: o.Group, Desired: b.N, Serving: b.Serving, Cap: b.Cap, Free: b.Free, Blind: l.blind(m, o.Group)}
 		if !o.Paced.Gated { // it runs when it is due: nobody has to serve
 			g.Desired, g.Cap, g.Free = 0, 0, 0

@@ -88,6 +88,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	in.ByHand = l.byHand()
 	in.Before = l.snapshot(st.meta.Before)
 	in.Closed = l.closed(now)
+	in.Good = l.wasGood
 	return in
 }
 

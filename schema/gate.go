@@ -66,6 +66,9 @@ func (g Gate) Probe() bool {
 	return true
 }
 
+// ReadsLog says whether the gate judges what proxies log of each request.
+func (g Gate) ReadsLog() bool { return g.Kind == GateAccessLog || g.Kind == GateCompare }
+
 // Compares says whether the gate needs baseline members beside the new ones.
 func (g Gate) Compares() bool { return g.Kind == GateCompare || g.Kind == GateDiff }
 

@@ -48,6 +48,9 @@ type Item struct {
 	// Free deletions are not charged to caps: tombstoned, approved, superseded
 	// configuration, or the undoing of a creation.
 	Free bool `json:"free,omitempty"`
+	// Restores is the percentage of the members that may be out at once while a
+	// release comes back that was good before; it needs no proof. 0: it is new.
+	Restores int `json:"restores,omitempty"`
 }
 
 // Await is a set of items that needs an operator's approval; Digest names it,

@@ -123,6 +123,7 @@ type Pin struct {
 	By      string    `json:"by"`
 	At      time.Time `json:"at"`
 	Until   time.Time `json:"until,omitzero"`    // alerts, never flips
+	Fast    bool      `json:"fast,omitempty"`    // of a rollback: half of the members at once where nothing can be added first
 	Commit  string    `json:"commit,omitempty"`  // in force when it was set
 	Fleet   Digest    `json:"fleet,omitempty"`   // stored definitions of that commit: what it covers stays as they say
 	Left    Digest    `json:"left,omitempty"`    // rollback: the snapshot that it went away from
@@ -261,6 +262,8 @@ type Verdict struct {
 	// TooLittle: nothing failed, there was too little data to judge by. What
 	// went back for that is not quarantined.
 	TooLittle bool `json:"too_little,omitempty"`
+	// Members are those that failed, by id.
+	Members []string `json:"members,omitempty"`
 }
 
 // HistoryEntry is one line of the timeline of all writers.

@@ -218,7 +218,7 @@ func (w *world) tell(x *way, a schema.Action) {
 	}
 	if o.Paced != nil && o.Paced.Gated {
 		list := x.members[s.Group]
-		b := rollout.Capacity(*o.Paced, x.objects[a.Key], list, x.held, false)
+		b := rollout.Capacity(*o.Paced, x.objects[a.Key], list, x.held, 0)
 		s.Serving, s.Of = b.Serving, b.N
 		for _, m := range list {
 			if slices.Contains(a.Victims, m.ID) {

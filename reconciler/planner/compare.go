@@ -60,6 +60,11 @@ func (s *state) grow(k schema.Key, w Wanted, from schema.Entry, exists bool) *ch
 		c.Verb, c.From = schema.VerbUpdate, from
 		c.old = s.body(from)
 		c.Reason = schema.Reason{Code: schema.ReasonChanged, Message: changed(c)}
+		if s.in.Good != nil && head.Paced != nil && from.Release != c.To.Release {
+			if c.Restores = s.in.Good(k, c.To.Release); c.Restores > 0 {
+				c.Reason = schema.Reason{Code: schema.ReasonRollback, Message: "to what was good before: " + c.Reason.Message}
+			}
+		}
 	}
 	if s.in.Recompiled[k] {
 		c.Reason = schema.Reason{Code: schema.ReasonRecompiled,

@@ -83,6 +83,9 @@ type Input struct {
 	// Head equals it as a whole, the commit is a proven way back, and deleting
 	// what the reverted commit created is not charged. Nil or empty: unknown.
 	Before schema.Snapshot
+	// Good says whether a release of an object was good before, and which
+	// percentage of its members may then be out at once; 0: it was not. Nil: none was.
+	Good func(schema.Key, schema.Digest) int
 	// What WithFleet takes from the definitions.
 	Stages   map[string]schema.Stage
 	Observed map[schema.Ref]bool // groups of mode observe: what is of them is shown and not written

@@ -49,15 +49,14 @@ func (t *turn) bastions(it *Item, b Budget, off []schema.Member) int {
 // proves says whether the item's release has still to prove itself.
 func (t *turn) proves(it *Item) bool {
 	asked := it.Paced.Pacing.Bastions > 0 || bake(it) > 0
-	return asked && it.good() != (schema.Entry{}) && it.fresh() && !it.Proven && !t.r.Back && !t.r.waived(t.s, t.now) && !t.g.noBastion
+	return asked && it.good() != (schema.Entry{}) && it.fresh() && !it.Proven && !t.restores(it) && !t.r.waived(t.s, t.now) && !t.g.noBastion
 }
 
 // waived says whether break-glass sets waits and gates aside.
 func (r Rollout) waived(s Seen, now time.Time) bool { return now.Before(s.Override) }
 
 // bits holds members out of rotation: bastions until they are ignited, what
-// was surged of a release that is not wanted any more, and, going back, members
-// that already are out and fail, so that a flapping one does not return.
+// was surged of a release that is not wanted any more, and what was withdrawn.
 func (t *turn) bits(it *Item) {
 	if it.Paced == nil || !it.Paced.Gated {
 		return
@@ -69,12 +68,16 @@ func (t *turn) bits(it *Item) {
 	for _, m := range t.members(it) {
 		mine := m.Release == it.To.Release
 		switch {
+		case slices.Contains(it.Out, m.ID):
+			why, since := "its release failed", it.AskedAt
+			if v := t.r.Verdict; v != nil {
+				why, since = v.Why, v.At
+			}
+			down(m, why, since)
 		case mine && smokes && (it.Bastions > 0 || m.Canary || !approved(m)) && !slices.Contains(it.Known, m.ID):
 			down(m, "a bastion of the new release that is not ignited yet", it.AskedAt)
 		case !mine && m.Canary && t.s.Withholds[it.Group]:
 			down(m, "it was surged for a release that is not wanted any more", it.AskedAt)
-		case !mine && t.r.Back && t.r.Verdict != nil && (m.Failed || m.Restarts > 0) && !m.Serving:
-			down(m, t.r.Verdict.Why, t.r.Verdict.At)
 		}
 	}
 }

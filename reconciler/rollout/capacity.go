@@ -26,18 +26,27 @@ type Budget struct {
 	members []schema.Member // by name index, as the backend replaces them
 	in      map[string]bool // in rotation
 	coming  map[string]bool // not in rotation, but may be at any moment
+	ours    map[string]bool // withdrawn from rotation by the rollout itself
 
 	// Of a job with several parts, by name: the rule holds in each of them, and
 	// the figures above are their sums.
 	parts map[string]*Budget
 }
 
+// Shares of a group's members, in percent, that may be out at once while it
+// goes back to what was good, unless its own is larger.
+const (
+	RestoreShare = 33
+	FastShare    = 50 // where an operator asked for it
+)
+
 // Capacity gives a group's budget. Live is the last reading, whose desired
 // count counts for autoscaled and system groups; held names members, hosts and
-// nodes that somebody holds out; back widens the share to a third.
-func Capacity(p schema.Paced, live schema.LiveObject, members []schema.Member, held map[string]bool, back bool) Budget {
+// nodes that somebody holds out; restores is the share, in percent, of one
+// that goes back to what was good (0: it does not).
+func Capacity(p schema.Paced, live schema.LiveObject, members []schema.Member, held map[string]bool, restores int) Budget {
 	return byPart(p, live.Count, live.Counts, members, func(p schema.Paced, live int, members []schema.Member) Budget {
-		return capacity(p, desired(p, live, len(members)), members, held, back, 0)
+		return capacity(p, desired(p, live, len(members)), members, held, restores, 0)
 	})
 }
 
@@ -60,8 +69,8 @@ func isHeld(held map[string]bool, m schema.Member) bool {
 	return held[m.ID] || held[m.Host] || held[m.Node]
 }
 
-func capacity(p schema.Paced, n int, members []schema.Member, held map[string]bool, back bool, round int) Budget {
-	b := Budget{N: n, Cap: limit(p, n, back, round), in: map[string]bool{}}
+func capacity(p schema.Paced, n int, members []schema.Member, held map[string]bool, restores, round int) Budget {
+	b := Budget{N: n, Cap: limit(p, n, restores, round), in: map[string]bool{}}
 	if n >= 2 && !p.Pacing.AllowZero {
 		b.floor = 1
 	}
@@ -117,7 +126,8 @@ func among(set map[string]bool, members []schema.Member) int {
 }
 
 // Fits says whether members may be taken together. Members that are out for
-// good cost nothing.
+// good cost nothing, and being taken no longer count as out; those that the
+// rollout withdrew itself do, or it could take as many again.
 func (b Budget) Fits(members []schema.Member) bool {
 	if len(b.parts) > 0 {
 		return b.every(members, func(x portion) bool { return x.Fits(x.list) })
@@ -127,7 +137,7 @@ func (b Budget) Fits(members []schema.Member) bool {
 	if in == 0 {
 		return true
 	}
-	out := max(0, b.N-serving-(len(members)-in))
+	out := max(0, b.N-serving-(len(members)-in-among(b.ours, members)))
 	cost := in - max(0, serving-b.N)
 	return out+cost <= b.Cap && serving-in >= b.floor
 }
@@ -160,12 +170,11 @@ func desired(p schema.Paced, live, listed int) int {
 
 const (
 	defaultShare = 25 // percent out at once
-	backShare    = 33 // percent out at once when going back
 	hardShare    = 50 // percent that no setting exceeds
 )
 
 // limit is cap: max(1, floor(N x r)).
-func limit(p schema.Paced, n int, back bool, round int) int {
+func limit(p schema.Paced, n int, restores, round int) int {
 	if p.Storage {
 		return 1
 	}
@@ -175,8 +184,8 @@ func limit(p schema.Paced, n int, back bool, round int) int {
 	}
 	c := own.Of(n)
 	switch {
-	case back:
-		c = max(c, schema.Share{Percent: backShare}.Of(n))
+	case restores > 0:
+		c = max(c, schema.Share{Percent: restores}.Of(n))
 	case len(p.Pacing.Batches) > 0:
 		c = share(p, round).Of(n)
 	}

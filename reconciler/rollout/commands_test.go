@@ -241,26 +241,27 @@ func TestCapacityRule(t *testing.T) {
 		name      string
 		p         schema.Paced
 		members   []schema.Member
-		back      bool
+		restores  int
 		cap, free int
 	}{
-		{"quarter", schema.Paced{Count: 12}, list(12), false, 3, 3},
-		{"at least one", schema.Paced{Count: 3}, list(3), false, 1, 1},
-		{"a third going back", schema.Paced{Count: 12}, list(12), true, 3, 3},
-		{"a third of nine", schema.Paced{Count: 9}, list(9), true, 2, 2},
-		{"never more than half", schema.Paced{Count: 4, Pacing: schema.Pacing{MaxUnavailable: schema.Share{Percent: 90}}}, list(4), false, 2, 2},
-		{"storage one by one", schema.Paced{Count: 12, Storage: true}, list(12), true, 1, 1},
-		{"those out count", schema.Paced{Count: 12}, list(12, 4, 5), false, 3, 1},
-		{"missing ones count", schema.Paced{Count: 12}, list(10), false, 3, 1},
-		{"the last one stays", schema.Paced{Count: 2}, list(2, 1), false, 1, 0},
-		{"one may go", schema.Paced{Count: 1}, list(1), false, 1, 1},
+		{"quarter", schema.Paced{Count: 12}, list(12), 0, 3, 3},
+		{"at least one", schema.Paced{Count: 3}, list(3), 0, 1, 1},
+		{"a third going back", schema.Paced{Count: 12}, list(12), RestoreShare, 3, 3},
+		{"a third of nine", schema.Paced{Count: 9}, list(9), RestoreShare, 2, 2},
+		{"half where somebody asked for it", schema.Paced{Count: 12}, list(12), FastShare, 6, 6},
+		{"never more than half", schema.Paced{Count: 4, Pacing: schema.Pacing{MaxUnavailable: schema.Share{Percent: 90}}}, list(4), 0, 2, 2},
+		{"storage one by one", schema.Paced{Count: 12, Storage: true}, list(12), FastShare, 1, 1},
+		{"those out count", schema.Paced{Count: 12}, list(12, 4, 5), 0, 3, 1},
+		{"missing ones count", schema.Paced{Count: 12}, list(10), 0, 3, 1},
+		{"the last one stays", schema.Paced{Count: 2}, list(2, 1), 0, 1, 0},
+		{"one may go", schema.Paced{Count: 1}, list(1), 0, 1, 1},
 	} {
-		b := Capacity(c.p, schema.LiveObject{}, c.members, nil, c.back)
+		b := Capacity(c.p, schema.LiveObject{}, c.members, nil, c.restores)
 		if b.Cap != c.cap || b.Free != c.free {
 			t.Errorf("%s: cap %d free %d, want %d %d", c.name, b.Cap, b.Free, c.cap, c.free)
 		}
 	}
-	b := Capacity(schema.Paced{Count: 12}, schema.LiveObject{}, list(12, 0, 1, 2, 3), nil, false)
+	b := Capacity(schema.Paced{Count: 12}, schema.LiveObject{}, list(12, 0, 1, 2, 3), nil, 0)
 	if v := b.Victims("new", 4); !b.Fits(v) || b.Fits(b.Victims("new", 8)) || !b.Fits(b.Victims("new", 7)) {
 		t.Error("members that are out cost nothing, and make room for three more")
 	}

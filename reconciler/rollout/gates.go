@@ -16,7 +16,7 @@ const defaultGateLimit = time.Hour // how long too little data is waited for
 // gate that fails, or has had too little data for too long, gives a verdict.
 func (t *turn) gates(it *Item, g group, members []schema.Member, which func(schema.Gate) bool, since, until time.Time) (*schema.Verdict, bool) {
 	tail := t.g.noTail && it.Paced.Pacing.TailWait != nil && it.Round >= 3
-	if t.r.Back || it.Waived || t.r.waived(t.s, t.now) || t.g.noGates || tail {
+	if t.restores(it) || it.Waived || t.r.waived(t.s, t.now) || t.g.noGates || tail {
 		return nil, true
 	}
 	all := true
@@ -29,13 +29,16 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 		if gate.Compares() {
 			q.Baseline = g.baseline(len(members))
 		}
+		if gate.ReadsLog() {
+			q.MaxAge = pollPause // it costs little, and a bad release hurts until it is answered
+		}
 		q = q.Sealed()
 		t.step.Ask = append(t.step.Ask, q)
 		j, answered := t.s.Answers[q.ID]
 		late := until.Add(duration(gate.BakeLimit, defaultGateLimit))
 		switch {
 		case answered && j.Result == schema.GateFail && !j.From.Before(since):
-			return &schema.Verdict{Group: it.Group, Gate: name, Why: j.Why, At: t.now, Commit: t.r.Commit}, false
+			return &schema.Verdict{Group: it.Group, Gate: name, Why: j.Why, At: t.now, Commit: t.r.Commit, Members: q.Members}, false
 		case answered && j.Lets(q, until):
 			continue
 		case answered && j.Result == schema.GateTooLittle && !j.To.Before(late):

@@ -31,6 +31,7 @@ type guards struct {
 	noSkip     bool // members on the release are skipped unproven
 	noFailed   bool // a quarantined release is tried again
 	noParts    bool // several parts are taken for one
+	noWithdraw bool // members that fail stay in rotation
 }
 
 // turn is one evaluation.
@@ -62,6 +63,7 @@ func next(r Rollout, s Seen, now time.Time, g guards) Step {
 	for i := range t.r.Items {
 		t.absorb(&t.r.Items[i])
 		t.bits(&t.r.Items[i])
+		t.withdraw(&t.r.Items[i])
 	}
 	if t.r.Phase == PhaseBraked && !t.r.Frozen && t.r.BrakeLimit > 0 {
 		over := t.r.BrakedAt.Add(t.r.BrakeLimit)

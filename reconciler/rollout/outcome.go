@@ -14,7 +14,8 @@ const (
 	defaultBrakeLimit   = 15 * time.Minute
 	shortBrakeLimit     = 5 * time.Minute // autoscaled, or below its desired count
 	defaultStaleness    = 10 * time.Second
-	flightHold          = 5 * time.Second // a backend takes its victims within that (Nomad: 0.22 s measured)
+	flightHold          = 5 * time.Second  // a backend takes its victims within that (Nomad: 0.22 s measured)
+	placing             = 10 * time.Second // where there is room, a backend places a surge within that
 	backoffFirst        = time.Second
 	backoffMost         = time.Minute
 	backoffDenied       = 5 * time.Minute

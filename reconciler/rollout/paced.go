@@ -20,21 +20,22 @@ type group struct {
 // budget is the item's capacity at the lower of the wanted and the live count:
 // growth takes nothing away, and what a lower count gives up is not needed.
 func (t *turn) budget(it *Item) Budget {
-	o := t.s.Objects[it.Key]
+	o, out, ours := t.s.Objects[it.Key], t.heldOut(it), t.withdrawn(it)
 	b := byPart(*it.Paced, liveCount(o), o.Counts, t.members(it), func(p schema.Paced, live int, members []schema.Member) Budget {
 		n := desired(p, live, len(members))
 		if live > 0 {
 			n = min(n, live)
 		}
-		b := capacity(p, n, members, t.s.Held, t.r.Back, it.Round+1)
+		b := capacity(p, n, members, out, t.r.Restores(*it), it.Round+1)
+		b.ours = ours
 		if live > n {
-			b.batch = max(b.batch, limit(p, live, t.r.Back, it.Round+1))
+			b.batch = max(b.batch, limit(p, live, t.r.Restores(*it), it.Round+1))
 		}
 		if live >= 2 && !p.Pacing.AllowZero {
 			b.floor = 1
 		}
 		if !t.g.noComing {
-			b.coming = b.comingUp(p, t.s.Held, t.step.Bits, t.now)
+			b.coming = b.comingUp(p, out, t.step.Bits, t.now)
 		}
 		return b
 	})
@@ -268,7 +269,7 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 		if (!approved(m) || m.Canary) && status == "running" { // a canary is to be promoted, even if approved
 			batch = append(batch, m)
 		}
-		if !t.r.Back && !approved(m) {
+		if !t.restores(it) && !approved(m) {
 			since = max2(since, m.Since)
 			ready = max2(ready, m.Since.Add(soak(it)))
 		}
@@ -276,7 +277,7 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 	if t.g.noGate {
 		batch, unready, ready, it.Proven = unapproved(g.on), 0, it.StagedAt, true
 	}
-	if unready > 0 && (!t.r.Back || len(batch) == 0) {
+	if unready > 0 && (!t.restores(it) || len(batch) == 0) {
 		t.wake(ref(it, slow).Add(startTimeout(*it.Paced)))
 		t.why(it, schema.WaitBatch, fmt.Sprintf("batch %d: %d of %d new members are not passing yet (%s %s)", it.Round, unready, len(g.on), slow.ID, orElse(slow.Why, "starting")), "")
 		return nil
@@ -333,6 +334,11 @@ func (t *turn) judge(it *Item, g group) *schema.Verdict {
 	verdict := func(gate, format string, args ...any) *schema.Verdict {
 		return &schema.Verdict{Group: it.Group, Gate: gate, Why: fmt.Sprintf(format, args...), At: t.now, Commit: t.r.Commit}
 	}
+	fails := func(m schema.Member, gate, format string, args ...any) *schema.Verdict {
+		v := verdict(gate, "member %s (index %d) %s", m.ID, m.Index, fmt.Sprintf(format, args...))
+		v.Members = []string{m.ID}
+		return v
+	}
 	seen := t.s.MembersAt[it.Group]
 	overdue := func(due time.Time) bool {
 		if !t.now.Before(due) && seen.Before(due) {
@@ -348,13 +354,13 @@ func (t *turn) judge(it *Item, g group) *schema.Verdict {
 		late := overdue(ref(it, m).Add(timeout))
 		switch {
 		case m.Failed && (!known || late):
-			return verdict("crashed", "member %s (index %d) of the new release died: %s", m.ID, m.Index, orElse(m.Why, "no reason told"))
+			return fails(m, "crashed", "of the new release died: %s", orElse(m.Why, "no reason told"))
 		case m.Restarts > 0 && !known:
-			return verdict("soak", "member %s (index %d) of the new release restarted: %s", m.ID, m.Index, orElse(m.Why, "no reason told"))
+			return fails(m, "soak", "of the new release restarted: %s", orElse(m.Why, "no reason told"))
 		case !good(*it.Paced, m) && late && !m.Running:
-			return verdict("start_timeout", "member %s (index %d) does not run after %s: %s", m.ID, m.Index, timeout, orElse(m.Why, "still pending"))
+			return fails(m, "start_timeout", "does not run after %s: %s", timeout, orElse(m.Why, "still pending"))
 		case !good(*it.Paced, m) && late:
-			return verdict("checks", "member %s (index %d) runs but does not pass its checks after %s", m.ID, m.Index, timeout)
+			return fails(m, "checks", "runs but does not pass its checks after %s", timeout)
 		}
 		if !good(*it.Paced, m) {
 			t.wake(ref(it, m).Add(timeout))
@@ -368,7 +374,7 @@ func (t *turn) judge(it *Item, g group) *schema.Verdict {
 	if status == "failed" && it.State == StateStaged && len(it.Accepted) == 0 && !it.Accept {
 		return verdict("backend", "the backend failed the deployment")
 	}
-	if late && it.Canary > 0 && canaries(g.on) < t.surged(it, g) && !t.mayReplace(it, g) {
+	if late && it.Canary > 0 && canaries(g.on) < t.surged(it, g) && !t.mayReplace(it, g) && !t.restores(it) {
 		return verdict("start_timeout", "the backend found no room for a second member within %s", timeout)
 	}
 	if late && listed < g.budget.N && len(it.Accepted) == 0 {

@@ -85,11 +85,24 @@ type Item struct {
 	Serial   int             `json:"serial,omitempty"`   // decisions so far
 	Ask      *schema.Action  `json:"ask,omitempty"`      // last decision, without outcome
 	AskedAt  time.Time       `json:"asked_at,omitzero"`  //
+	Out      []string        `json:"out,omitempty"`      // members of a failed release that are withdrawn from rotation
 	Lost     *schema.Action  `json:"lost,omitempty"`     // a Stage whose effect is unknown
 	Tries    int             `json:"tries,omitempty"`    // failures in a row
 	NotUntil time.Time       `json:"not_until,omitzero"` // back-off
 	Failure  *schema.Failure `json:"failure,omitempty"`  // last one
 }
+
+// Restores is the share, in percent, of an item that goes back to what was
+// good; 0: it brings something new. Such an item needs no proof, no waits and
+// no gates, and holds to the capacity rule like any other.
+func (r Rollout) Restores(it Item) int {
+	if r.Back {
+		return max(RestoreShare, it.Restores)
+	}
+	return it.Restores
+}
+
+func (t *turn) restores(it *Item) bool { return t.r.Restores(*it) > 0 }
 
 // Seen is what was read, and what people said, when Next is called.
 type Seen struct {

@@ -50,7 +50,8 @@ type scene struct {
 	p      schema.Partition
 	to     schema.Entry
 
-	commits int // newer ones so far
+	commits int                    // newer ones so far
+	good    map[schema.Digest]bool // releases that were good before
 }
 
 func pacing(soak string) schema.Pacing {
@@ -197,6 +198,8 @@ type draw struct {
 	more   []commit
 
 	withholds bool
+	restores  bool   // the release was good before
+	confirms  int    // ms until the proxy has who passes
 	gate      string // how it answers; "": there is none
 }
 
@@ -250,12 +253,17 @@ func drawn(t *rapid.T) draw {
 	case "batches":
 		d.paced.Pacing.Batches = []schema.Share{{Percent: 10}, {Percent: 40}, {Percent: 50}}
 	}
-	if rapid.IntRange(0, 2).Draw(t, "bakes") == 0 {
+	bakes := rapid.IntRange(0, 3).Draw(t, "bakes")
+	if bakes == 0 {
 		bake := schema.Duration(rapid.SampledFrom([]int{0, 20, 120}).Draw(t, "bake")) * schema.Duration(time.Second)
 		d.paced.Pacing.Bake, d.paced.Pacing.Bastions = &bake, rapid.IntRange(1, 2).Draw(t, "bastions")
+	}
+	if bakes <= 1 {
 		d.withholds = rapid.Bool().Draw(t, "withholds")
 		d.gate = rapid.SampledFrom([]string{"", "pass", "fail", "too_little", "unknown", "late"}).Draw(t, "gate")
 	}
+	d.confirms = rapid.SampledFrom([]int{0, 0, 1500, 5000}).Draw(t, "confirms")
+	d.restores = rapid.IntRange(0, 4).Draw(t, "restores") == 0
 	if rapid.Bool().Draw(t, "faulty") {
 		d.faults = 0.15
 	}
@@ -305,8 +313,16 @@ func play(d draw, g guards) *scene {
 	}
 	s := newScene(d.seed, d.paced, g)
 	s.reshape(d.shape, d.count)
+	if d.restores {
+		s.good = map[schema.Digest]bool{schema.DigestOf([]byte("r2")): true, schema.DigestOf([]byte("r1")): d.shape != "create"}
+		for i, it := range s.r.Items {
+			if it.Paced != nil && it.fresh() {
+				s.r.Items[i].Restores = RestoreShare
+			}
+		}
+	}
 	s.faults, s.lag = d.faults, d.faults > 0
-	s.sim.fate = fateOf(d)
+	s.sim.fate, s.sim.lag = fateOf(d), time.Duration(d.confirms)*time.Millisecond
 	s.seen.Withholds = map[string]bool{testGroup: d.withholds}
 	s.verdicts = answers(d)
 	when := epoch.Add(time.Duration(5+s.rng.Intn(90)) * time.Second)
@@ -413,7 +429,11 @@ func (s *scene) newer(want map[schema.Key]schema.Entry) {
 		case from == (schema.Entry{}):
 			verb = schema.VerbCreate
 		}
-		p.Items = append(p.Items, item(verb, o, from, to))
+		it := item(verb, o, from, to)
+		if verb == schema.VerbUpdate && from.Release != to.Release && s.good[to.Release] {
+			it.Restores = RestoreShare
+		}
+		p.Items = append(p.Items, it)
 	}
 	if len(p.Items) == 0 {
 		return
@@ -507,7 +527,8 @@ func TestGuards(t *testing.T) {
 		"blind": {noBlind: true}, "fence": {noFence: true}, "stale": {noStale: true}, "flight": {noFlight: true},
 		"order": {noOrder: true}, "park": {noPark: true}, "coming": {noComing: true}, "count": {noCount: true},
 		"bastion": {noBastion: true}, "bits": {noBits: true}, "bake gap": {noBakeGap: true}, "gates": {noGates: true},
-		"parts": {noParts: true},
+		"parts":    {noParts: true},
+		"withdraw": {noWithdraw: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := int64(1); seed < 4000; seed++ {
@@ -529,6 +550,9 @@ func example(seed int64) draw {
 	d.paced = schema.Paced{Count: 1 + n(3)%9, NoSurge: n(11)%3 == 0}
 	d.bad = []string{"", "crash", "silent", "dies", "slow", "all"}[seed%6]
 	d.event = []string{"", "brake", "blind", "abort", "hold", "broken", "supersede more", "abort late"}[seed%8]
+	if n(23)%3 == 1 {
+		d.withholds, d.gate = true, []string{"", "fail"}[n(31)%2]
+	}
 	if n(23)%3 == 0 {
 		bake := schema.Duration(20 * time.Second)
 		d.paced.Pacing.Bake, d.withholds = &bake, n(29)%2 == 0

@@ -38,9 +38,9 @@ func (t *turn) stage(it *Item, g group) {
 		t.staged(it, g, a, always)
 		return
 	}
-	a.Charge.Opens = !t.r.Back
+	a.Charge.Opens = !t.restores(it)
 	surge := !p.System && !it.NoRoom && (p.Pacing.Surge == nil || *p.Pacing.Surge > 0) && !noSurge(p, off)
-	most := window(p, b, it, off)
+	most := t.window(b, it, off)
 	it.Proven = it.Proven || t.r.waived(t.s, t.now)
 	per := t.bastions(it, b, off)
 	if it.Bastions = len(b.front(off, per)); per > 0 {
@@ -58,6 +58,15 @@ func (t *turn) stage(it *Item, g group) {
 		t.staged(it, g, a, always)
 		return
 	}
+	if t.restores(it) && surge && !p.Storage && b.Touches(off) > 0 && b.Fits(always) {
+		a.Canary = b.longest(off) // the good release beside the bad one: nobody waits for anybody to stop
+		if p.Pacing.Surge != nil {
+			a.Canary = min(a.Canary, *p.Pacing.Surge)
+		}
+		a.Parallel = t.after(b, off, a.Canary, always, most)
+		t.staged(it, g, a, always)
+		return
+	}
 	for n := most; n >= 1; n-- {
 		if victims := b.front(off, n); b.fitsBatch(always, victims) || t.g.noCapacity {
 			a.Parallel, it.Bastions = n, min(it.Bastions, len(victims))
@@ -72,7 +81,7 @@ func (t *turn) stage(it *Item, g group) {
 	case surge && b.Fits(always):
 		a.Canary = surgeOf(b, off, always)
 		t.staged(it, g, a, always)
-	case t.r.Back && b.Fits(always) && b.keeps(first):
+	case t.restores(it) && b.Fits(always) && b.keeps(first):
 		a.Reason.Message += fmt.Sprintf(" (no room for a surge: one member at a time, although only %d of %d serve)", b.Serving, b.N)
 		t.staged(it, g, a, first)
 	default:
@@ -100,14 +109,15 @@ func (t *turn) after(b Budget, off []schema.Member, bastions int, always []schem
 
 // window is the most that a batch may replace: its share when batches are
 // given, else all that fits.
-func window(p schema.Paced, b Budget, it *Item, off []schema.Member) int {
+func (t *turn) window(b Budget, it *Item, off []schema.Member) int {
+	p := *it.Paced
 	if p.Storage {
 		return 1
 	}
 	n := 0
 	for _, x := range b.split(off) {
 		most := len(x.list)
-		if len(p.Pacing.Batches) > 0 {
+		if len(p.Pacing.Batches) > 0 && !t.restores(it) {
 			most = min(most, max(1, min(share(p, it.Round+1).Of(x.N), x.Cap)))
 		}
 		n = max(n, most)
@@ -116,8 +126,8 @@ func window(p schema.Paced, b Budget, it *Item, off []schema.Member) int {
 }
 
 // wider says whether the next batch may be larger than the backend's window.
-func wider(p schema.Paced, b Budget, it *Item, off []schema.Member) bool {
-	for n := window(p, b, it, off); n > it.Parallel; n-- {
+func (t *turn) wider(b Budget, it *Item, off []schema.Member) bool {
+	for n := t.window(b, it, off); n > it.Parallel; n-- {
 		if b.fitsBatch(nil, b.front(off, n)) {
 			return true
 		}
@@ -148,7 +158,7 @@ func (t *turn) count(it *Item, g group) int {
 	case it.State == StateWaiting && it.fresh() && g.count > n && !g.budget.Fits(surplus(it, g, n)):
 		return g.count // its members are judged first
 	case it.good() == (schema.Entry{}) && !t.r.Override && len(g.on) < n:
-		return min(n, len(g.on)+max(1, it.Paced.Pacing.Bastions, min(len(g.on), window(*it.Paced, g.budget, it, make([]schema.Member, n)))))
+		return min(n, len(g.on)+max(1, it.Paced.Pacing.Bastions, min(len(g.on), t.window(g.budget, it, make([]schema.Member, n)))))
 	}
 	return n
 }
@@ -252,7 +262,7 @@ func (t *turn) charge(it *Item, g group, a *schema.Action, victims []schema.Memb
 // rule allows: approving k lets the backend take the next k.
 func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 	p, b := *it.Paced, g.budget
-	if pause := wait(it); len(g.off) > 0 && !t.r.Back && pause > 0 && !t.r.waived(t.s, t.now) {
+	if pause := wait(it); len(g.off) > 0 && !t.restores(it) && pause > 0 && !t.r.waived(t.s, t.now) {
 		soaked := it.StagedAt
 		for _, m := range batch {
 			soaked = max2(soaked, m.Since.Add(soak(it)))
@@ -263,7 +273,7 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 			return
 		}
 	}
-	if (len(p.Pacing.Batches) > 0 || it.Bastions > 0) && !t.r.Back && it.Canary == 0 && unready == 0 && wider(p, b, it, t.moving(it, g.off)) {
+	if (len(p.Pacing.Batches) > 0 || it.Bastions > 0) && !t.restores(it) && it.Canary == 0 && unready == 0 && t.wider(b, it, t.moving(it, g.off)) {
 		t.stage(it, g) // a wider window is a new register; all are approved again after it
 		return
 	}
@@ -282,10 +292,10 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 	for k := len(batch); k >= 1; k-- {
 		victims := nextOf(b, it.Parallel, 0, off, g.on, batch[:k])
 		n := b.longest(victims)
-		if len(p.Pacing.Batches) > 0 && !t.r.Back && n > window(p, b, it, off) && k > 1 {
+		if n > t.window(b, it, off) && k > 1 {
 			continue
 		}
-		if b.fitsBatch(nil, victims) || t.g.noCapacity || (t.r.Back && n <= 1 && b.keeps(victims) && (p.NoSurge || it.NoRoom)) {
+		if b.fitsBatch(nil, victims) || t.g.noCapacity || (t.restores(it) && n <= 1 && b.keeps(victims) && (p.NoSurge || it.NoRoom)) {
 			t.approval(it, g, batch[:k], victims)
 			return
 		}
@@ -307,34 +317,30 @@ func nextOf(b Budget, parallel, canary int, off, on, batch []schema.Member) []sc
 	return out
 }
 
-// confirms waits until a good new member is in rotation: it counts as out, and
-// will not for long.
+// confirms waits for a good new member that nobody holds and that is not in
+// rotation yet: it counts as out, and will not for long.
 func (t *turn) confirms(it *Item, g group) bool {
-	m, late := t.entering(it, g)
-	if late {
-		t.read(it)
-		t.wake(m.Since.Add(startTimeout(*it.Paced)))
-		t.why(it, schema.WaitConfirm, fmt.Sprintf("batch %d is good; the proxy has not confirmed member %s yet", it.Round, m.ID), "")
-	}
-	return late
-}
-
-// entering is a good new member that nobody holds and that is not in rotation
-// yet.
-func (t *turn) entering(it *Item, g group) (schema.Member, bool) {
-	timeout := startTimeout(*it.Paced)
 	for _, m := range g.on {
-		if !g.budget.in[m.ID] && !isHeld(t.s.Held, m) && good(*it.Paced, m) && t.now.Before(m.Since.Add(timeout)) {
-			return m, true
+		over := m.Since.Add(startTimeout(*it.Paced))
+		if !g.budget.in[m.ID] && !isHeld(t.heldOut(it), m) && good(*it.Paced, m) && t.now.Before(over) {
+			t.read(it)
+			t.wake(over)
+			t.why(it, schema.WaitConfirm, fmt.Sprintf("batch %d is good; the proxy has not confirmed member %s yet", it.Round, m.ID), "")
+			return true
 		}
 	}
-	return schema.Member{}, false
+	return false
 }
 
 func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 	b := g.budget
 	if it.Canary > 0 && !t.g.noCapacity && (!b.Fits(victims) || !b.every(victims, func(x portion) bool { return x.Serving-x.Touches(x.list) >= 1 || x.Serving == 0 })) {
 		if t.confirms(it, g) {
+			return
+		}
+		if b.N > 1 && !b.Fits(victims) && t.restores(it) && b.Fits(surplus(it, g, g.members())) {
+			it.NoRoom = true // members of the surge are held out: by batches then
+			t.stage(it, g)
 			return
 		}
 		if b.N > 1 && !b.Fits(victims) && t.resized(it, g) {
@@ -346,7 +352,7 @@ func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 	}
 	a := schema.Action{Verb: schema.VerbApprove, Canary: it.Canary, Reason: schema.Reason{Code: schema.ReasonNextBatch,
 		Message: fmt.Sprintf("batch %d is good: %d members approved, %d are next", it.Round, len(batch), len(victims))}}
-	if t.r.Back {
+	if t.restores(it) {
 		a.Reason.Code = schema.ReasonRollback
 	}
 	for _, m := range batch {
@@ -379,9 +385,18 @@ func (t *turn) mayReplace(it *Item, g group) bool {
 
 // noRoom gives up a surge that found no place, when going back or of bastions.
 func (t *turn) noRoom(it *Item, g group) bool {
+	placed := canaries(g.on)
+	up := canaries(slices.DeleteFunc(slices.Clone(g.on), func(m schema.Member) bool { return !good(*it.Paced, m) }))
+	wanted := t.surged(it, g)
+	if up >= wanted || !t.restores(it) && (placed == wanted || !t.mayReplace(it, g)) {
+		return false
+	}
 	due := it.StagedAt.Add(startTimeout(*it.Paced))
-	short := canaries(g.on) < t.surged(it, g) && t.mayReplace(it, g) && !t.s.MembersAt[it.Group].Before(due)
-	if !t.r.Back && !short || t.now.Before(due) {
+	if placed < wanted && t.restores(it) {
+		due = it.StagedAt.Add(placing)
+	}
+	if t.s.MembersAt[it.Group].Before(due) {
+		t.read(it)
 		t.wake(due)
 		return false
 	}

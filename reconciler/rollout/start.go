@@ -85,6 +85,9 @@ func (it *Item) replaces(o Item, back bool, now time.Time) {
 		}
 	}
 	it.Started = o.Started
+	if it.To.Release == o.To.Release && !back {
+		it.Restores = max(it.Restores, o.Restores)
+	}
 	it.inherit(o, now)
 }
 
@@ -122,7 +125,7 @@ func inOrder(a, b Item) int {
 
 // inherit carries what is still under way at the backend.
 func (it *Item) inherit(o Item, now time.Time) {
-	it.Fence, it.Flight, it.FlightAt, it.Prior = o.Fence, o.Flight, o.FlightAt, o.Prior
+	it.Fence, it.Flight, it.FlightAt, it.Prior, it.Out = o.Fence, o.Flight, o.FlightAt, o.Prior, o.Out
 	if o.Paced != nil && len(o.Paced.Parts) > 1 {
 		it.Known = o.Known // who was updated in place does not have to prove itself
 	}
@@ -205,6 +208,9 @@ func Command(r Rollout, verb string, now time.Time) (Rollout, error) {
 		r = r.released()
 		for i := range r.Items {
 			r.Items[i].Accept = !r.Back
+			if !r.Back {
+				r.Items[i].Out = nil
+			}
 		}
 		return r, nil
 	case verb == "continue" && r.Phase == PhaseIncomplete:
@@ -250,7 +256,7 @@ func (r Rollout) retried() Rollout {
 			it.Ask, it.Serial = nil, it.Serial+1
 		}
 		it.Failure, it.Tries, it.NotUntil, it.DriftAt = nil, 0, time.Time{}, time.Time{}
-		it.Accepted, it.Accept, it.Waived = nil, false, false
+		it.Accepted, it.Accept, it.Waived, it.Out = nil, false, false, nil
 		if !it.Proven {
 			it.Smoked, it.Baked, it.BakeFrom, it.BakedTo = false, 0, time.Time{}, time.Time{}
 		}
@@ -302,7 +308,7 @@ func (r Rollout) clone() Rollout {
 	r.Items = slices.Clone(r.Items)
 	for i := range r.Items {
 		it := &r.Items[i]
-		it.Known, it.Flight, it.Accepted = slices.Clone(it.Known), slices.Clone(it.Flight), slices.Clone(it.Accepted)
+		it.Known, it.Flight, it.Accepted, it.Out = slices.Clone(it.Known), slices.Clone(it.Flight), slices.Clone(it.Accepted), slices.Clone(it.Out)
 	}
 	return r
 }

@@ -49,6 +49,7 @@ type world struct {
 	proof    map[schema.Digest]time.Duration // the most that a member of a release was in rotation
 	ignited  map[string]bool                 // bastions whose smoke was over
 	passes   map[schema.Digest]bool          // questions answered by a pass
+	hurts    map[string]time.Time            // members that failed and could be withdrawn, since when
 	verdicts func(w *world, q schema.Question) schema.Judgment
 }
 
@@ -88,10 +89,55 @@ func (w *world) turnout(bits map[string]schema.Bit) {
 	if w.seen.Members == nil {
 		return // nothing is read yet: the proxies keep what they have
 	}
+	w.withdrawals(out)
 	w.out, w.known = out, map[string]bool{}
 	for _, ms := range w.seen.Members {
 		for _, m := range ms {
 			w.known[m.ID] = true
+		}
+	}
+}
+
+// withdrawals judges P1 and P10 of members that a verdict names: they leave
+// rotation as soon as the capacity rule lets them, and never beyond it.
+func (w *world) withdrawals(out map[string]bool) {
+	v := w.r.Verdict
+	if v == nil || !w.seen.Withholds[v.Group] {
+		return
+	}
+	for _, it := range w.r.Items {
+		if it.Group != v.Group || it.Paced == nil || len(it.Paced.Parts) > 1 {
+			continue
+		}
+		serving, left, kept := 0, 0, ""
+		for _, m := range w.seen.Members[it.Group] {
+			switch named := slices.Contains(v.Members, m.ID); {
+			case !m.Serving || w.held[m.ID] || w.out[m.ID]:
+			case !out[m.ID]:
+				serving++
+				if named {
+					kept = m.ID
+				}
+			case named:
+				left++
+			}
+		}
+		p := *it.Paced
+		n := min(p.Count, max(1, w.sim.jobs[it.Key].count))
+		most := limit(p, n, w.r.Restores(it), it.Round+1)
+		if left > 0 && (n-serving > most || serving < min(1, n-1)) {
+			w.fail("P1: %d members were withdrawn: %d of %d serve, cap %d", left, serving, n, most)
+		}
+		room := n - serving + 1
+		if p.NoSurge || p.System || it.NoRoom {
+			room++ // going back needs it
+		}
+		if since, hurts := w.hurts[kept]; kept == "" || room > most || serving < 2 || w.seen.Braked != "" || w.blind[it.Group] != "" || len(it.Flight)+len(w.flights) > 0 || w.faults > 0 {
+			w.hurts = map[string]time.Time{}
+		} else if !hurts {
+			w.hurts = map[string]time.Time{kept: w.sim.now}
+		} else if w.sim.now.Sub(since) > time.Second {
+			w.fail("P10: member %s failed %s ago and serves", kept, w.sim.now.Sub(since))
 		}
 	}
 }
@@ -388,15 +434,14 @@ func (w *world) judgePart(a schema.Action, group string, o schema.Object, part s
 	if s := o.Paced.Pacing.MaxUnavailable; s.Percent > 0 {
 		share = s.Percent
 	}
-	if len(o.Paced.Pacing.Batches) > 0 && !w.r.Back {
+	restores := w.r.Restores(w.itemOf(a.Key))
+	if len(o.Paced.Pacing.Batches) > 0 && restores == 0 {
 		share = 0
 		for _, b := range o.Paced.Pacing.Batches {
 			share = max(share, b.Percent)
 		}
 	}
-	if w.r.Back {
-		share = max(share, 33)
-	}
+	share = max(share, restores)
 	v.cap = max(1, v.n*min(share, 50)/100)
 	if o.Paced.Storage {
 		v.cap = 1
@@ -404,7 +449,7 @@ func (w *world) judgePart(a schema.Action, group string, o schema.Object, part s
 	if max(v.n, count) >= 2 {
 		v.floor = 1
 	}
-	v.relaxed = w.r.Back && (o.Paced.NoSurge || o.Paced.System || (len(w.r.Items) > 0 && w.noRoom(a.Key)))
+	v.relaxed = restores > 0 && (o.Paced.NoSurge || o.Paced.System || (len(w.r.Items) > 0 && w.noRoom(a.Key)))
 	maps.Copy(v.held, w.held)
 	maps.Copy(v.held, w.out)
 	return v
@@ -412,7 +457,7 @@ func (w *world) judgePart(a schema.Action, group string, o schema.Object, part s
 
 // soaked judges P5: no batch starts while the last one fails, or is young.
 func (w *world) soaked(a schema.Action, o schema.Object, members []schema.Member) {
-	if a.Verb == schema.VerbApprove && !w.r.Back && len(a.Victims) > 0 {
+	if a.Verb == schema.VerbApprove && w.r.Restores(w.itemOf(a.Key)) == 0 && len(a.Victims) > 0 {
 		for _, m := range members {
 			if m.Release != o.Release {
 				continue
@@ -431,7 +476,7 @@ func (w *world) soaked(a schema.Action, o schema.Object, members []schema.Member
 // one whose gates did not all pass.
 func (w *world) bastions(a schema.Action, o schema.Object, members []schema.Member) {
 	i := slices.IndexFunc(w.r.Items, func(it Item) bool { return it.Key == a.Key })
-	if i < 0 || w.r.Back || len(a.Victims) == 0 {
+	if i < 0 || len(a.Victims) == 0 || w.r.Restores(w.r.Items[i]) > 0 {
 		return
 	}
 	it := w.r.Items[i]
