@@ -34,8 +34,11 @@ func TestWaves(t *testing.T) {
 	f.inNginx(11)
 	f.await("the held member to answer nobody", func() error { // nginx' old workers are gone
 		for range 36 {
-			if body, err := f.ask(); err != nil || strings.Contains(body, held) {
-				return fmt.Errorf("%q %v", body, err)
+			switch body, err := f.ask(); {
+			case err != nil:
+				return err
+			case strings.Contains(body, held):
+				return fmt.Errorf("it answered %q", body)
 			}
 		}
 		return nil
