@@ -76,10 +76,18 @@ func (t *turn) bits(it *Item) {
 			down(m, why, since)
 		case mine && smokes && (it.Bastions > 0 || m.Canary || !approved(m)) && !slices.Contains(it.Known, m.ID):
 			down(m, "a bastion of the new release that is not ignited yet", it.AskedAt)
-		case !mine && m.Canary && t.s.Withholds[it.Group]:
+		case !mine && m.Canary && t.s.Withholds[it.Group] && t.needless(it, m):
 			down(m, "it was surged for a release that is not wanted any more", it.AskedAt)
 		}
 	}
+}
+
+// needless says whether the group can do without a member: it does not serve,
+// or it serves beyond the desired count and nobody else is about to be taken.
+func (t *turn) needless(it *Item, m schema.Member) bool {
+	b := t.budget(it)
+	touched := b.Touches([]schema.Member{m})
+	return touched == 0 || t.g.noBits || b.Serving-touched >= b.N && len(it.Flight) == 0 && !t.writing[it.Key] && !t.stale(it) && !t.membersBefore(it, it.Fence)
 }
 
 // prove brings bastions that pass through smoke and bake. It gives a verdict

@@ -20,7 +20,7 @@ type group struct {
 // budget is the item's capacity at the lower of the wanted and the live count:
 // growth takes nothing away, and what a lower count gives up is not needed.
 func (t *turn) budget(it *Item) Budget {
-	o, out, ours := t.s.Objects[it.Key], t.heldOut(it), t.withdrawn(it)
+	o, out, ours := t.s.Objects[it.Key], t.outNow(it), t.withdrawn(it)
 	b := byPart(*it.Paced, liveCount(o), o.Counts, t.members(it), func(p schema.Paced, live int, members []schema.Member) Budget {
 		n := desired(p, live, len(members))
 		if live > 0 {

@@ -62,3 +62,18 @@ func (t *turn) heldOut(it *Item) map[string]bool {
 	maps.Copy(out, t.s.Held)
 	return out
 }
+
+// outNow names them, and those whose release bit this very step puts down.
+func (t *turn) outNow(it *Item) map[string]bool {
+	out := t.heldOut(it)
+	for _, m := range t.members(it) {
+		if _, down := t.step.Bits[m.ID]; down && m.Serving && !out[m.ID] {
+			out = maps.Clone(out)
+			if out == nil {
+				out = map[string]bool{}
+			}
+			out[m.ID] = true
+		}
+	}
+	return out
+}

@@ -51,3 +51,31 @@ func TestMembersThatFailAGateAreWithdrawn(t *testing.T) {
 	}
 	s.settled(t, s.after)
 }
+
+// What was surged for a release that is not wanted any more leaves rotation
+// only when the group does without it, while nobody else is about to be taken.
+func TestASurgedMemberLeavesRotationWhenItIsNotNeeded(t *testing.T) {
+	for name, c := range map[string]struct {
+		serving int
+		flight  []string
+		down    bool
+	}{
+		"beyond the count":             {3, nil, true},
+		"another one is about to stop": {3, []string{"m0"}, false},
+		"the group needs it":           {2, nil, false},
+		"it does not serve":            {0, nil, true},
+	} {
+		it := &Item{Item: schema.Item{Key: keyJob, Group: testGroup, To: schema.Entry{Digest: "new", Release: "new"}}, Paced: &schema.Paced{Count: 2, Gated: true}, Flight: c.flight}
+		list := []schema.Member{{ID: "surged", Key: keyJob, Release: "superseded", Canary: true, Running: true}, {ID: "m0", Key: keyJob, Release: "old", Running: true}, {ID: "m1", Key: keyJob, Release: "old", Running: true}}
+		for i := range c.serving {
+			list[i].Serving = true
+		}
+		now := epoch.Add(time.Hour)
+		x := turn{r: Rollout{Phase: PhaseRolling}, now: now, step: Step{Bits: map[string]schema.Bit{}}, s: Seen{Withholds: map[string]bool{testGroup: true},
+			Members: map[string][]schema.Member{testGroup: list}, MembersAt: map[string]time.Time{testGroup: now}, ReadAt: map[schema.Key]time.Time{keyJob: now}}}
+		x.bits(it)
+		if _, down := x.step.Bits["surged"]; down != c.down {
+			t.Errorf("%s: its bit is down: %t", name, down)
+		}
+	}
+}
