@@ -40,3 +40,17 @@ func TestNothingGrows(t *testing.T) {
 		}
 	})
 }
+
+// Between two clean-ups of the journal, too: the heads of commits that are past
+// are let go, since each is as large as the fleet.
+func TestPastHeadsAreLetGo(t *testing.T) {
+	running(t, one("1"), 2, func(w *world) {
+		for n := 2; n <= 8; n++ {
+			w.git.commit(fleet(one(fmt.Sprint(n)), 2))
+			w.until(10*time.Minute, "released", w.onCommit(fmt.Sprintf("c%d", n)))
+		}
+		if n := w.loop.Sizes()["snapshots"]; n == 0 || n > 2 {
+			t.Errorf("%d heads are held, want the last one or two", n)
+		}
+	})
+}

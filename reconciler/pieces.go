@@ -139,7 +139,8 @@ func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
 	return l.keepBody(schema.MustCanonical(w))
 }
 
-// keepSnapshot stores what a head consists of and gives its digest.
+// keepSnapshot stores what a head consists of and gives its digest. Beside it
+// the one before stays at hand, which a revert is compared with.
 func (l *Loop) keepSnapshot(head map[schema.Key]planner.Wanted) string {
 	s := make(schema.Snapshot, len(head))
 	for k, w := range head {
@@ -153,6 +154,7 @@ func (l *Loop) keepSnapshot(head map[schema.Key]planner.Wanted) string {
 		return schema.MustCanonical(part)
 	}
 	d := l.keepBody(schema.MustCanonical(whole{Pieces: l.st.headPieces.update(maps.All(s), schema.Key.String, encode, l.st.unsaved)}))
+	maps.DeleteFunc(l.st.snapshots, func(d string, _ schema.Snapshot) bool { return d != l.st.meta.Previous })
 	l.st.snapshots[string(d)] = s
 	return string(d)
 }
