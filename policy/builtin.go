@@ -15,6 +15,7 @@ type rule struct {
 	check    func(v *view, key string, names []string, report report)
 	always   bool            // it is about no element: judged with every commit
 	off      bool            // unless switched on
+	advice   bool            // off, too, unless advice is asked for
 	teams    bool            // judged by the teams before and after
 	severity schema.Severity // override; empty: as the check says
 }
@@ -45,8 +46,11 @@ func table(cfg Config) []*rule {
 	rows := []*rule{
 		{code: "artifact-unpinned", kind: groups, check: each(artifactUnpinned)},
 		{code: "batch-share", kind: groups, check: each(batchShare)},
+		{code: "deprecated", kind: groups, advice: true, check: each(deprecated)},
 		{code: "equal-workers", kind: routes, off: true, check: one(func(v *view, name string, report report) { equalWorkers(v, name, cfg.Serves, report) })},
+		{code: "gate-missing", kind: groups, advice: true, check: each(gateMissing)},
 		{code: "group-no-check", kind: groups, check: each(groupNoCheck)},
+		{code: "hold-over", advice: true, always: true, check: whole(holdOver)},
 		{code: "host-network", kind: groups, teams: true, check: each(hostNetwork)},
 		{code: "host-path", kind: groups, teams: true, check: each(hostPath)},
 		{code: "identity", kind: groups, teams: true, check: each(identity)},
@@ -56,6 +60,7 @@ func table(cfg Config) []*rule {
 		{code: "one-app-per-host", kind: groups, off: true, key: where, check: oneAppPerHost},
 		{code: "outage-expected", kind: groups, check: each(outageExpected)},
 		{code: "overlay", kind: groups, teams: true, check: each(overlay)},
+		{code: "owner-missing", kind: "apps", advice: true, check: one(ownerMissing)},
 		{code: "pool-class", kind: hosts, check: one(poolClass)},
 		{code: "pool-class", kind: hosts, key: classless, check: poolClassAlike},
 		{code: "port-clash", kind: groups, check: each(portTwice)},
@@ -72,8 +77,11 @@ func table(cfg Config) []*rule {
 		{code: "remove-defined", always: true, check: whole(removeDefined)},
 		{code: "route-conflict", kind: routes, key: claims, check: routeConflict},
 		{code: "route-overlap", kind: routes, key: paths, check: routeOverlap},
+		{code: "secret-in-env", kind: groups, advice: true, check: each(secretInEnv)},
+		{code: "single-member", kind: routes, advice: true, check: one(singleMember)},
 		{code: "stop-delay", kind: groups, check: each(stopDelay)},
 		{code: "storage-replicas", kind: groups, key: stores, check: storageReplicas},
+		{code: "team-contact", kind: "teams", advice: true, check: one(teamContact)},
 		{code: "team-namespace", kind: groups, teams: true, check: each(teamNamespace)},
 		{code: "team-ownership", kind: "apps", teams: true, check: one(ownApps)},
 		{code: "team-ownership", kind: groups, teams: true, check: each(ownGroups)},
@@ -84,6 +92,7 @@ func table(cfg Config) []*rule {
 		{code: "team-reads", kind: groups, teams: true, check: each(teamReads)},
 		{code: "team-service", kind: groups, teams: true, check: each(teamService)},
 		{code: "template-restarts-all", kind: groups, check: each(templateRestarts)},
+		{code: "unused", advice: true, always: true, check: whole(unused)},
 		{code: "window-invalid", kind: "stages", check: one(windowInvalid)},
 	}
 	for _, kind := range []string{"hosts", "pools", "stages", "teams", "exceptions", "defaults"} {
@@ -97,7 +106,7 @@ func builtin(cfg Config) []*rule {
 	var out []*rule
 	for _, r := range table(cfg) {
 		r.severity = cfg.Severity[r.code]
-		if r.severity != Off && (!r.off || r.severity != "") {
+		if r.severity != Off && (r.severity != "" || !r.off && (!r.advice || cfg.Advice)) {
 			out = append(out, r)
 		}
 	}

@@ -72,6 +72,17 @@ func (es exceptions) add(name string, e schema.Exception) {
 	}
 }
 
+// names gives the exceptions in force.
+func (es exceptions) names() map[string]bool {
+	out := map[string]bool{}
+	for _, aside := range es {
+		for _, name := range aside.exact {
+			out[name] = true
+		}
+	}
+	return out
+}
+
 // covers names the first exception for f; empty if none.
 func (es exceptions) covers(f schema.Finding) string {
 	aside := es[f.Code]

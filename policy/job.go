@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -57,7 +58,9 @@ type task struct {
 	}
 	Resources struct {
 		CPU, MemoryMB int
+		Networks      []json.RawMessage
 	}
+	Env       map[string]string
 	Config    map[string]any
 	Services  []service
 	Artifacts []struct {
@@ -200,7 +203,13 @@ func typedTask(g schema.Group, name string) map[string]any {
 	if t.Resources != nil {
 		need = *t.Resources
 	}
-	out := map[string]any{"Name": name, "Driver": t.Driver, "Config": config, "Resources": map[string]any{"CPU": need.CPUMHz, "MemoryMB": need.MemoryMiB}}
+	env := maps.Clone(g.Env)
+	if env == nil {
+		env = map[string]string{}
+	}
+	maps.Copy(env, t.Env)
+	out := map[string]any{"Name": name, "Driver": t.Driver, "Config": config, "Env": env,
+		"Resources": map[string]any{"CPU": need.CPUMHz, "MemoryMB": need.MemoryMiB}}
 	if name != "main" {
 		return out
 	}

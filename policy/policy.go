@@ -81,6 +81,9 @@ type Config struct {
 	// Severity overrides a code's severity. Off drops the rule; any other
 	// switches on a rule that is off by default.
 	Severity map[string]schema.Severity
+	// Advice switches on the rules that advise: what they find is legal and may
+	// be meant.
+	Advice bool
 	// Serves names the datacenters behind a proxy (schema.Route.Via); one
 	// without serves all.
 	Serves map[string][]string
@@ -102,6 +105,7 @@ const (
 	CodeExceptionInvalid = "exception-invalid"
 	CodeExceptionExpired = "exception-expired"
 	CodeExceptionEnding  = "exception-ending"
+	CodeExceptionUnused  = "exception-unused" // with Config.Advice
 	CodeRuleFailed       = "rule-failed"
 	CodeInvalid          = "policy-invalid"
 )

@@ -367,7 +367,7 @@ func TestDocumentListsEveryCode(t *testing.T) {
 			documented = append(documented, cells[1])
 		}
 	}
-	want := append(Codes(), CodeExceptionInvalid, CodeExceptionExpired, CodeExceptionEnding, CodeRuleFailed, "policy-invalid")
+	want := append(Codes(), CodeExceptionInvalid, CodeExceptionExpired, CodeExceptionEnding, CodeExceptionUnused, CodeRuleFailed, "policy-invalid")
 	slices.Sort(want)
 	slices.Sort(documented)
 	if !slices.Equal(documented, want) {

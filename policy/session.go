@@ -224,6 +224,10 @@ func (s *Session) settle(all []found, own []*Rule, in Input) []schema.Finding {
 		by[r.Code] = r.By
 	}
 	exceptions, out := readExceptions(s.codes(own), in)
+	idle := map[string]bool{} // exceptions that cover nothing
+	if s.cfg.Advice {
+		idle = exceptions.names()
+	}
 	for _, f := range all {
 		for _, ref := range f.related {
 			if at, ok := in.Fleet.Positions[ref]; ok {
@@ -234,7 +238,12 @@ func (s *Session) settle(all []found, own []*Rule, in Input) []schema.Finding {
 			f.Finding = onNextChange(f.Finding, by[f.Code], in)
 		}
 		f.Excepted = exceptions.covers(f.Finding)
+		delete(idle, f.Excepted)
 		out = append(out, f.Finding)
+	}
+	for _, name := range sortedKeys(idle) {
+		out = append(out, schema.Finding{Code: CodeExceptionUnused, Severity: schema.Warn, Ref: schema.NewRef("exceptions", name),
+			Message: fmt.Sprintf("the exception from %s covers nothing", in.Fleet.Exceptions[name].Rule), Next: "delete it"})
 	}
 	for i, f := range out {
 		if f.At.File == "" {

@@ -117,9 +117,9 @@ func (e *edits) input() Input {
 
 // everything switches all rules on.
 func everything() Config {
-	cfg := Config{Serves: map[string][]string{"edge": {"dc1"}, "edge2": {"dc2"}}, Severity: map[string]schema.Severity{"artifact-unpinned": NextChange}}
+	cfg := Config{Advice: true, Serves: map[string][]string{"edge": {"dc1"}, "edge2": {"dc2"}}, Severity: map[string]schema.Severity{"artifact-unpinned": NextChange}}
 	for _, r := range table(Config{}) {
-		if r.off {
+		if r.off || r.advice {
 			cfg.Severity[r.code] = schema.Warn
 		}
 	}

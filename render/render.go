@@ -56,6 +56,9 @@ func (r Result) Usable(o OnError) bool {
 	return r.Complete || o == Freeze && len(r.Fleet.Apps)+len(r.Fleet.Routes)+len(r.Fleet.Hosts)+len(r.Fleet.Pools) > 0
 }
 
+// CodeEmpty is the code of the finding about a repository that defines nothing.
+const CodeEmpty = "empty"
+
 // MaxTime is the longest that a render may take.
 const MaxTime = 3 * time.Minute
 
@@ -127,7 +130,7 @@ func (s *Session) whole(next *state, opts Options) Result {
 	g := gather(next.units)
 	g.found = append(slices.Clone(next.found), g.found...)
 	if len(g.defs) == 0 && len(g.defaults.Map) == 0 && !schema.AnyDenied(g.found) {
-		g.found = append(g.found, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the repository defines nothing: refused, because it would mean to delete everything", Next: "check branch and path, or list what should go under remove"})
+		g.found = append(g.found, schema.Finding{Code: CodeEmpty, Severity: schema.Deny, Message: "the repository defines nothing: refused, because it would mean to delete everything", Next: "check branch and path, or list what should go under remove"})
 	}
 	if opts.OnError == Freeze {
 		g.dropFailed(opts.Previous)

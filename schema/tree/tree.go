@@ -236,3 +236,17 @@ func Join(path, key string) string {
 	}
 	return path + "." + key
 }
+
+// Split gives the keys of a path that Join made.
+func Split(path string) []string {
+	var out []string
+	for path != "" {
+		key, rest, _ := strings.Cut(path, ".")
+		if quoted, err := strconv.QuotedPrefix(path); err == nil && path[0] == '"' {
+			rest = strings.TrimPrefix(path[len(quoted):], ".")
+			key, _ = strconv.Unquote(quoted) // what QuotedPrefix gives is quoted
+		}
+		out, path = append(out, key), rest
+	}
+	return out
+}

@@ -2,6 +2,7 @@ package tree_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -88,4 +89,16 @@ func FuzzMerge(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestSplitUndoesJoin(t *testing.T) {
+	for _, keys := range [][]string{{"a"}, {"a", "b", "c"}, {"env", "a.b", "c"}, {`"`, "a b"}, {"x", "", "y"}, {"`a`.b"}} {
+		path := ""
+		for _, k := range keys {
+			path = tree.Join(path, k)
+		}
+		if got := tree.Split(path); !slices.Equal(got, keys) {
+			t.Errorf("%q: got %q, want %q", path, got, keys)
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"sort"
@@ -25,10 +26,24 @@ import (
 // Render implements cli.Engine: definitions, judged by the built-in rules and
 // the users' own, and compiled when a configuration names backends.
 func (e *engine) Render(ctx context.Context, folder, path string) (cli.Rendered, error) {
+	return e.judgedFolder(ctx, folder, path, false)
+}
+
+// Vet implements cli.Engine.
+func (e *engine) Vet(ctx context.Context, folder, path string) ([]schema.Finding, error) {
+	r, err := e.judgedFolder(ctx, folder, path, true)
+	return r.Findings, err
+}
+
+func (e *engine) judgedFolder(ctx context.Context, folder, path string, advice bool) (cli.Rendered, error) {
 	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
 		return cli.Rendered{}, cli.Fail("`locktide init "+folder+"` writes a starter fleet", "there is no folder %s", folder)
 	}
-	tree := os.DirFS(folder)
+	return e.judged(ctx, os.DirFS(folder), path, advice)
+}
+
+// judged renders definitions and judges them, with advice if that is asked for.
+func (e *engine) judged(ctx context.Context, tree fs.FS, path string, advice bool) (cli.Rendered, error) {
 	r := e.renderer(render.Refuse)
 	means, err := r.Render(ctx, tree)
 	if err != nil {
@@ -54,6 +69,7 @@ func (e *engine) Render(ctx context.Context, folder, path string) (cli.Rendered,
 		means.Place(compiled.Findings)
 		out.Findings = append(out.Findings, compiled.Findings...)
 	}
+	rules.Advice = advice
 	judged := policy.Evaluate(ctx, rules, means.Rules,
 		policy.Input{Fleet: &means.Fleet, Objects: out.Objects, Today: time.Now()})
 	means.Place(judged)

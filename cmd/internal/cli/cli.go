@@ -25,6 +25,7 @@ const (
 	ExitOK      = 0
 	ExitError   = 1
 	ExitChanges = 2 // plan: there is something to do
+	ExitAdvice  = 2 // vet: there is something to say, and nothing is denied
 )
 
 // Streams are the process's standard streams.
@@ -116,7 +117,7 @@ func New(std Streams, version string, engine Engine) *cobra.Command {
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"write", "Definitions:", []*cobra.Command{s.initCommand(), s.importCommand(), s.validateCommand(), s.fmtCommand(), s.policyCommand(), s.renderCommand(), s.planCommand(), s.whatIfCommand(), s.setCommand(), s.promoteCommand(), s.codeownersCommand()}},
+		{"write", "Definitions:", []*cobra.Command{s.initCommand(), s.newCommand(), s.importCommand(), s.validateCommand(), s.vetCommand(), s.fmtCommand(), s.policyCommand(), s.renderCommand(), s.planCommand(), s.whatIfCommand(), s.setCommand(), s.promoteCommand(), s.codeownersCommand()}},
 		{"run", "Running:", []*cobra.Command{s.devCommand(), s.serveCommand(), s.applyCommand()}},
 		{"see", "Looking:", []*cobra.Command{s.statusCommand(), s.getCommand(), s.rolloutCommand(), s.explainCommand(), s.diffCommand(),
 			s.changesCommand(), s.historyCommand(), s.reportCommand(), s.outCommand(), s.traceCommand(), s.doctorCommand()}},

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -62,6 +63,9 @@ func (e *engine) PrintPlan(w io.Writer, p schema.Plan, _ bool) error {
 	return nil
 }
 func (e *engine) Render(context.Context, string, string) (Rendered, error) { return e.rendered, nil }
+func (e *engine) Vet(context.Context, string, string) ([]schema.Finding, error) {
+	return e.rendered.Findings, nil
+}
 func (e *engine) Doctor(_ context.Context, path string) ([]schema.Diagnosis, error) {
 	return []schema.Diagnosis{{Name: "configuration", OK: true, Says: path}}, nil
 }
@@ -197,6 +201,28 @@ func TestValidate(t *testing.T) {
 	bad.Findings[0].Severity = schema.Warn
 	if code, _, errs := run(t, &engine{rendered: bad}, "validate", "x"); code != 0 {
 		t.Errorf("a warning gave exit code %d: %s", code, errs)
+	}
+}
+
+func TestVetExitCodes(t *testing.T) {
+	found := func(severity schema.Severity, excepted string) []schema.Finding {
+		return []schema.Finding{{Code: "unused", Severity: severity, Excepted: excepted, Message: "no group", At: schema.Position{File: "a.cue", Line: 3}}}
+	}
+	for name, c := range map[string]struct {
+		found []schema.Finding
+		code  int
+		says  string
+	}{"nothing": {nil, 0, "nothing to say"}, "advice": {found(schema.Warn, ""), 2, "a.cue:3: no group [warn unused]"},
+		"denied": {found(schema.Deny, ""), 1, "a.cue:3"}, "excepted": {found(schema.Deny, "x"), 0, "excepted by x"}} {
+		code, out, errs := run(t, &engine{rendered: Rendered{Findings: c.found}}, "vet", "x")
+		if code != c.code || !strings.Contains(out, c.says) {
+			t.Errorf("%s: exit code %d, %s%s", name, code, out, errs)
+		}
+		var list []schema.Finding
+		code, out, _ = run(t, &engine{rendered: Rendered{Findings: c.found}}, "vet", "x", "-o", "json")
+		if err := json.Unmarshal([]byte(out), &list); err != nil || code != c.code || len(list) != len(c.found) {
+			t.Errorf("%s, -o json: exit code %d, %s (%v)", name, code, out, err)
+		}
 	}
 }
 

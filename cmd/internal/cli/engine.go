@@ -14,6 +14,8 @@ type Engine interface {
 	// Render reads the definitions in folder and judges them. config may be
 	// empty; with it, objects are compiled for its backends.
 	Render(ctx context.Context, folder, config string) (Rendered, error)
+	// Vet gives what Render finds, and advice.
+	Vet(ctx context.Context, folder, config string) ([]schema.Finding, error)
 	// Format lays out the definitions in a folder or file and names the files
 	// that it changed; with check it changes none. The error names those that do
 	// not parse.
@@ -27,6 +29,8 @@ type Engine interface {
 	WhatIf(ctx context.Context, rev, config string, start time.Duration) (schema.Forecast, error)
 	// Set changes one value in folder, in the file that writes it.
 	Set(ctx context.Context, folder string, e Edit) (Edited, error)
+	// NewApp writes the definition of a new app into folder and names the file.
+	NewApp(ctx context.Context, folder string, n NewApp) (file string, err error)
 	// PrintPlan writes a plan for people.
 	PrintPlan(w io.Writer, p schema.Plan, color bool) error
 	// Apply runs the loop on folder until all is as defined, and ends.
