@@ -61,6 +61,7 @@ func table(cfg Config) []*rule {
 		{code: "outage-expected", kind: groups, check: each(outageExpected)},
 		{code: "overlay", kind: groups, teams: true, check: each(overlay)},
 		{code: "owner-missing", kind: "apps", advice: true, check: one(ownerMissing)},
+		{code: "peak-invalid", kind: groups, check: each(peakInvalid)},
 		{code: "pool-class", kind: hosts, check: one(poolClass)},
 		{code: "pool-class", kind: hosts, key: classless, check: poolClassAlike},
 		{code: "port-clash", kind: groups, check: each(portTwice)},

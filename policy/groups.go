@@ -114,6 +114,16 @@ func (g *group) reserved() []int {
 	return out
 }
 
+// peakInvalid denies bounds that cannot hold anything.
+func peakInvalid(_ *view, g *group, report report) {
+	p := g.Rollout.Peak
+	if p == nil || p.Member == 0 || p.Bounds() { // a query alone may be a default for others
+		return
+	}
+	report(schema.Finding{Severity: schema.Deny, Field: "rollout.peak", Message: "it bounds nothing: it needs a query and what one member carries, above 0",
+		Next: "write both, or leave it out"})
+}
+
 func portEphemeral(v *view, g *group, report report) {
 	for _, port := range g.reserved() {
 		if port >= ephemeralFirst && port <= ephemeralLast {

@@ -121,6 +121,9 @@ func TestBuiltinRules(t *testing.T) {
 		"outage-expected, accepted":    {[]func(*Input){group(func(g *schema.Group) { g.Count.Number, g.Rollout.Surge, g.Rollout.AllowZero = 1, &zero, true })}, ""},
 		"overlay":                      {[]func(*Input){team(), group(func(g *schema.Group) { g.Overlay = json.RawMessage(`{}`) })}, "deny overlay " + web},
 		"raw-job":                      {[]func(*Input){team(), group(func(g *schema.Group) { g.Raw = json.RawMessage(`{}`) })}, "deny raw-job " + web},
+		"peak-invalid":                 {[]func(*Input){group(func(g *schema.Group) { g.Rollout.Peak = &schema.Peak{Member: 100} })}, "deny peak-invalid " + web},
+		"peak-invalid, below 0":        {[]func(*Input){group(func(g *schema.Group) { g.Rollout.Peak = &schema.Peak{Query: "q", Member: -1} })}, "deny peak-invalid " + web},
+		"peak-invalid, a default":      {[]func(*Input){group(func(g *schema.Group) { g.Rollout.Peak = &schema.Peak{Query: "q"} })}, ""},
 		"pool-class": {[]func(*Input){func(in *Input) {
 			in.Fleet.Pools["web"] = schema.Pool{Class: &schema.Class{CPUCores: 8}}
 			in.Fleet.Hosts["h1"] = schema.Host{Pool: "web", Class: &schema.Class{CPUCores: 4}}

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"locktide.dev/reconciler/gate"
@@ -20,6 +21,9 @@ const (
 	gateAge     = 10 * time.Second // after which an answer is asked for again, unless the question says
 	gatesAtOnce = 16
 )
+
+// ofPlan stands for a partition where the plan asks, not a rollout.
+const ofPlan = ""
 
 // gates is what the loop knows of the rollouts' questions.
 type gates struct {
@@ -51,7 +55,7 @@ func (l *Loop) judge(ctx context.Context, now time.Time) (wake time.Time) {
 	}
 	wanted := map[schema.Digest]bool{}
 	for _, partition := range sortedKeys(g.open) {
-		if _, rolls := l.st.rollouts[partition]; !rolls {
+		if _, rolls := l.st.rollouts[partition]; !rolls && partition != ofPlan {
 			delete(g.open, partition)
 			continue
 		}
@@ -85,6 +89,10 @@ func (l *Loop) put(ctx context.Context, partition string, q schema.Question, now
 	a := gate.Ask{Question: q, At: now}
 	if def, ok := l.group(q.Group); ok {
 		a.App, a.Datacenter = def.App, def.Datacenter
+	} else { // it is gone: its name tells
+		app, place, _ := strings.Cut(q.Group, "/")
+		_, cell, _ := strings.Cut(place, ".")
+		a.App, a.Datacenter = app, cell
 	}
 	m := l.members()
 	a.ReadAt = m.at(q.Group)
@@ -114,7 +122,11 @@ func (l *Loop) judged(partition string, j schema.Judgment) {
 	delete(g.running, j.Question)
 	before := g.answers[j.Question]
 	g.answers[j.Question] = j
-	l.st.news[partition] = true
+	if partition == ofPlan {
+		l.st.planDue = l.st.planDue || before.Result != j.Result || before.Why != j.Why
+	} else {
+		l.st.news[partition] = true
+	}
 	l.tell(Event{Kind: "gate", HistoryEntry: schema.HistoryEntry{Writer: "locktide", What: "gate " + j.Name + ": " + string(j.Result), Group: j.Group, Reason: j.Why}, Took: time.Since(j.At)})
 	if before.Result != j.Result {
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "gate " + j.Name + ": " + string(j.Result), App: partition, Group: j.Group, Reason: j.Why})

@@ -28,6 +28,7 @@ func (l *Loop) replan(now time.Time) {
 		plan.Notes = append(plan.Notes, schema.Finding{Code: "not-learned", Severity: schema.Warn,
 			Message: "what " + name + " holds of ours is not known yet, so that it is shown as to be created: " + st.learn[name].why, Next: "nothing is written to it before it answers"})
 	}
+	st.gates.asks(ofPlan, plan.Asks)
 	l.count(plan.Awaits)
 	st.lastPlan = plan
 	l.plan.Store(&plan)
@@ -88,7 +89,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	in.ByHand = l.byHand()
 	in.Before = l.snapshot(st.meta.Before)
 	in.Closed = l.closed(now)
-	in.Good = l.wasGood
+	in.Good, in.Judged = l.wasGood, st.gates.answers
 	return in
 }
 

@@ -24,6 +24,7 @@ const (
 	GatePrometheus GateKind = "prometheus" // traffic: an instant query
 	GateAccessLog  GateKind = "accesslog"  // traffic: share of errors and slow answers in the proxies' access logs
 	GateCompare    GateKind = "compare"    // traffic: new members against a concurrent baseline, sequentially
+	GatePeak       GateKind = "peak"       // of a plan, not of a release: a group's recent peak (Pacing.Peak) against what its members carry
 )
 
 // Gate is one check that a release must pass, as defined under rollout.gates.

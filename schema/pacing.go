@@ -32,7 +32,18 @@ type Pacing struct {
 	ForwardOnly bool   `json:"forward_only,omitempty"`
 
 	Gates map[string]Gate `json:"gates,omitempty"` // by name
+	Peak  *Peak           `json:"peak,omitempty"`
 }
+
+// Peak bounds how few members a group may have: those that carry its recent
+// peak. Without both fields nothing is bounded.
+type Peak struct {
+	Query  string  `json:"query,omitempty"`  // PromQL that gives the peak, one number; $group and $app stand for the group's
+	Member float64 `json:"member,omitempty"` // what one member carries, in the unit of the query
+}
+
+// Bounds says whether the peak says something.
+func (p *Peak) Bounds() bool { return p != nil && p.Query != "" && p.Member > 0 }
 
 // Share is "25%" or an absolute number of members.
 type Share struct {

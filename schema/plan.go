@@ -15,6 +15,8 @@ type Plan struct {
 	Partitions []Partition `json:"partitions"`
 	Awaits     []Await     `json:"awaits,omitempty"` // sets that need an approval
 	Notes      []Finding   `json:"notes,omitempty"`
+	// Asks are questions whose answers may let more go on than Partitions.
+	Asks []Question `json:"asks,omitempty"`
 }
 
 // Digest identifies the plan by its partitions.
@@ -57,7 +59,7 @@ type Item struct {
 // and an approval holds for every later set that is a subset of it.
 type Await struct {
 	Digest Digest    `json:"digest"`
-	Rule   string    `json:"rule"` // deletions, blast-radius, not-fast-forward, recompiled, stage, window
+	Rule   string    `json:"rule"` // deletions, blast-radius, not-fast-forward, recompiled, stage, window, recent-peak
 	Why    string    `json:"why"`
 	Items  []string  `json:"items"`          // "<verb> <key> <to digest>", sorted
 	Opens  time.Time `json:"opens,omitzero"` // rule window: when it needs no approval any more

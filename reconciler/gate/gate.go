@@ -76,7 +76,7 @@ func (e *Evaluator) Judge(ctx context.Context, a Ask) schema.Judgment {
 	q := a.Question
 	j := schema.Judgment{Result: schema.GateUnknown, Why: "it was not asked"}
 	switch missing := a.missing(); {
-	case len(q.Members) == 0:
+	case len(q.Members) == 0 && q.Gate.Kind != schema.GatePeak:
 		j.Why = "there are no members to ask"
 	case missing != "":
 		j.Why = fmt.Sprintf("member %s is not known (any more)", missing)
@@ -93,7 +93,7 @@ func (e *Evaluator) ask(ctx context.Context, a Ask) schema.Judgment {
 		return e.probe(ctx, a)
 	case schema.GateConsul, schema.GateScript:
 		return checks(a)
-	case schema.GatePrometheus:
+	case schema.GatePrometheus, schema.GatePeak:
 		return e.prometheus(ctx, a)
 	case schema.GateAccessLog, schema.GateCompare:
 		return e.traffic(ctx, a)

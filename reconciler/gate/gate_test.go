@@ -296,6 +296,17 @@ func TestPrometheus(t *testing.T) {
 	expect(t, gate.Config{Prometheus: []gate.Prometheus{{Replicas: []string{good}, Datacenters: []string{"dc2"}}}}, ask(g, []schema.Member{{ID: "a"}}, nil), schema.GateUnknown, "datacenter dc1")
 }
 
+// A group's recent peak is asked for without members: they come and go.
+func TestRecentPeak(t *testing.T) {
+	carried := 700.0
+	g := schema.Gate{Kind: schema.GatePeak, Query: "peak", AtMost: &carried}
+	for said, want := range map[string]schema.GateResult{"690": schema.GatePass, "710": schema.GateFail} {
+		expect(t, gate.Config{Prometheus: []gate.Prometheus{{Replicas: []string{replica(t, 200, vector(said), nil)}}}}, ask(g, nil, nil), want, said)
+	}
+	expect(t, gate.Config{Prometheus: []gate.Prometheus{{Replicas: []string{replica(t, 200, vector(), nil)}}}}, ask(g, nil, nil), schema.GateTooLittle, "no series")
+	expect(t, gate.Config{}, ask(g, nil, nil), schema.GateUnknown, "no Prometheus is configured")
+}
+
 // The query names the question's members and sees no time before it.
 func TestPrometheusQuery(t *testing.T) {
 	var seen url.Values

@@ -15,6 +15,7 @@ func (s *state) await() {
 	s.holdAll(RuleRecompiled, "this version of locktide compiles unchanged definitions differently", s.in.Recompiled)
 	s.holdStages()
 	s.holdWindows()
+	s.holdPeaks()
 	if s.g.cap {
 		s.holdDeletions()
 	}

@@ -22,7 +22,7 @@ func plan(in Input, g guards) schema.Plan {
 	s.observe()
 	s.await()
 	s.protect()
-	return schema.Plan{Commit: in.Commit, Partitions: s.partitions(), Awaits: s.awaits, Notes: s.sortedNotes()}
+	return schema.Plan{Commit: in.Commit, Partitions: s.partitions(), Awaits: s.awaits, Notes: s.sortedNotes(), Asks: s.asks}
 }
 
 // state is one plan in the making.
@@ -34,6 +34,7 @@ type state struct {
 	changes []*change         // sorted by key
 	awaits  []schema.Await
 	notes   []schema.Finding
+	asks    []schema.Question
 }
 
 // change is one object that differs between target and head.

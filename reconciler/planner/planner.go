@@ -27,6 +27,7 @@ const (
 	RuleRecompiled     = "recompiled"
 	RuleStage          = "stage"
 	RuleWindow         = "window"
+	RulePeak           = "recent-peak"
 )
 
 // Wanted is one compiled object of the commit in force and its entry.
@@ -86,6 +87,8 @@ type Input struct {
 	// Good says whether a release of an object was good before, and which
 	// percentage of its members may then be out at once; 0: it was not. Nil: none was.
 	Good func(schema.Key, schema.Digest) int
+	// Judged are the answers to what plans asked (schema.Plan.Asks), by question.
+	Judged map[schema.Digest]schema.Judgment
 	// What WithFleet takes from the definitions.
 	Stages   map[string]schema.Stage
 	Observed map[schema.Ref]bool // groups of mode observe: what is of them is shown and not written

@@ -1,0 +1,66 @@
+package reconciler_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/gate"
+	"locktide.dev/schema"
+)
+
+// meter knows a group's recent peak; below 0 it has no data.
+type meter struct{ peak atomic.Int64 }
+
+func (m *meter) Judge(_ context.Context, a gate.Ask) schema.Judgment {
+	j := schema.Judgment{Question: a.Question.ID, Name: a.Question.Name, Group: a.Question.Group, At: a.At, Result: schema.GatePass}
+	switch peak := float64(m.peak.Load()); {
+	case a.App != "shop.api" || a.Datacenter != "dc1":
+		j.Result, j.Why = schema.GateUnknown, "asked about "+a.App+" in "+a.Datacenter
+	case peak < 0:
+		j.Result, j.Why = schema.GateTooLittle, "the query gives no series"
+	default:
+		j.Figures = map[string]float64{"replica1": peak}
+		if j.Why = "the query gives " + a.Question.Gate.Query; peak > *a.Question.Gate.AtMost {
+			j.Result = schema.GateFail
+		}
+	}
+	return j
+}
+
+// A commit that leaves a group fewer members than its recent peak needs waits,
+// with the figures, until the peak is past, or somebody approves it.
+func TestAShrinkBelowTheRecentPeakWaits(t *testing.T) {
+	sized := func(count int) schema.Fleet {
+		f := fleet(one("1"), count)
+		for name, g := range f.Groups {
+			g.Rollout.Peak = &schema.Peak{Query: "peak", Member: 100}
+			f.Groups[name] = g
+		}
+		return f
+	}
+	inBubble(t, func(w *world) {
+		m := &meter{}
+		m.peak.Store(740)
+		w.git.commit(sized(12))
+		start := func() { w.startWith(func(c *reconciler.Config) { c.Gates = m }) }
+		start()
+		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
+		w.git.commit(sized(7))
+		w.quiet(20*time.Minute, "seven members do not carry the peak")
+		w.says("group/"+apiGroup, schema.WaitApproval, "would have 7 members, which carry 700; its recent peak of 740 needs 8 members")
+		m.peak.Store(-1)
+		w.quiet(20*time.Minute, "nobody knows the peak")
+		w.says("group/"+apiGroup, schema.WaitApproval, "its recent peak is not known: the query gives no series")
+		w.stop()
+		start()
+		w.quiet(20*time.Minute, "after a restart as before")
+		m.peak.Store(690)
+		w.until(20*time.Minute, "the peak is past", w.onCommit("c2"))
+		if n := len(w.inRotation(apiGroup)); n != 7 {
+			t.Errorf("%d members serve", n)
+		}
+	})
+}
