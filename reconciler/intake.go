@@ -127,7 +127,7 @@ func (l *Loop) emptiedByHolds(fleet *schema.Fleet) []schema.Finding {
 // enforce makes what a commit compiles to head.
 func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, rev Revision) {
 	st := &l.st
-	before := st.head
+	before, ruled := st.head, st.fleet
 	same := st.meta.InForce == rev.Commit
 	rebuilt := same && st.meta.Version != l.cfg.Version
 	forced := !same && st.meta.InForce != "" && !l.descends(rev)
@@ -152,6 +152,9 @@ func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, 
 	}
 	st.fleet, st.roster = fleet, nil // hosts that Git holds
 	l.setHead(head)
+	if !same && ruled != nil {
+		l.lift(ruled)
+	}
 	if forced {
 		st.meta.ForcedKeys = l.changedSince(before, st.meta.ForcedKeys)
 	}

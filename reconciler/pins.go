@@ -186,6 +186,15 @@ func (l *Loop) wasGood(k schema.Key, release schema.Digest) int {
 	return 0
 }
 
+// goodsOf gives what an app ran at and was good, newest first.
+func (l *Loop) goodsOf(app string) []schema.Snapshot {
+	var out []schema.Snapshot
+	for _, g := range l.st.goods[app] {
+		out = append(out, g.Snapshot)
+	}
+	return out
+}
+
 func restoreShare(fast bool) int {
 	if fast {
 		return rollout.FastShare

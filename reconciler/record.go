@@ -48,6 +48,7 @@ type meta struct {
 	// what Git says yet: they await an approval.
 	ForcedKeys map[schema.Key]bool `json:"forced_keys,omitempty"`
 	Recompiled map[schema.Key]bool `json:"recompiled_keys,omitempty"`
+	Lifted     []lifted            `json:"lifted,omitempty"`
 	Before     string              `json:"before,omitempty"`   // stored snapshot of the head before Previous
 	Previous   string              `json:"previous,omitempty"` // stored snapshot of the head before this one
 	Serial     uint64              `json:"serial"`             // of history entries

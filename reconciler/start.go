@@ -21,6 +21,7 @@ func (l *Loop) replan(now time.Time) {
 	}
 	st.planDue, st.planned = false, now
 	l.useUpApprovals()
+	l.useUpLifted(now)
 	l.forget(now)
 	in := l.planInput(now)
 	plan := planner.Plan(in)
@@ -88,8 +89,8 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	}
 	in.ByHand = l.byHand()
 	in.Before = l.snapshot(st.meta.Before)
-	in.Closed = l.closed(now)
-	in.Good, in.Judged = l.wasGood, st.gates.answers
+	in.Closed, in.Lifted = l.closed(now), l.liftedApprovals()
+	in.Good, in.Goods, in.Judged = l.wasGood, l.goodsOf, st.gates.answers
 	return in
 }
 

@@ -8,32 +8,44 @@ import (
 	"locktide.dev/schema"
 )
 
-// closed gives the windows in which changes may not start now: those of the
-// stages, and the daemon's own where no stage has one of that name. It notes
-// when that changes.
+// closed gives the windows in which changes may not start now, also those that
+// a commit took out while they held. It notes when that changes.
 func (l *Loop) closed(now time.Time) []planner.Closed {
 	st := &l.st
 	st.edge = time.Time{}
-	var out []planner.Closed
-	look := func(name, stage string, w schema.Window) {
-		open, next := calendar.At(w, now)
-		st.edge = earliest(st.edge, next)
-		if !open {
-			out = append(out, planner.Closed{Name: name, Stage: stage, Window: w, Opens: next})
+	all := l.windows(st.fleet)
+	for _, x := range st.meta.Lifted {
+		if x.Name != "" {
+			all = append(all, planner.Closed{Name: x.Name, Stage: x.Stage, Window: x.Window, Only: x.Items})
 		}
 	}
+	var out []planner.Closed
+	for _, w := range all {
+		open, next := calendar.At(w.Window, now)
+		st.edge = earliest(st.edge, next)
+		if w.Opens = next; !open {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// windows gives those that hold for definitions: of their stages, and the
+// daemon's own where no stage has one of that name.
+func (l *Loop) windows(f *schema.Fleet) []planner.Closed {
+	var out []planner.Closed
 	own := map[string]bool{}
-	if st.fleet != nil {
-		for _, stage := range sortedKeys(st.fleet.Stages) {
-			for _, name := range sortedKeys(st.fleet.Stages[stage].Windows) {
+	if f != nil {
+		for _, stage := range sortedKeys(f.Stages) {
+			for _, name := range sortedKeys(f.Stages[stage].Windows) {
 				own[name] = true
-				look(name, stage, st.fleet.Stages[stage].Windows[name])
+				out = append(out, planner.Closed{Name: name, Stage: stage, Window: f.Stages[stage].Windows[name]})
 			}
 		}
 	}
 	for _, name := range sortedKeys(l.cfg.Windows) {
 		if !own[name] {
-			look(name, "", l.cfg.Windows[name])
+			out = append(out, planner.Closed{Name: name, Window: l.cfg.Windows[name]})
 		}
 	}
 	return out

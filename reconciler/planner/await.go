@@ -104,19 +104,36 @@ func (s *state) holdAll(rule, why string, keys map[schema.Key]bool) {
 // holdStages holds what belongs to stages that ask for an approval; lower
 // stages of the same apps go on.
 func (s *state) holdStages() {
+	asked := slices.Clone(s.in.Lifted)
 	for _, stage := range sortedKeys(s.in.Stages) {
-		if len(s.in.Stages[stage].Approve) == 0 {
-			continue
+		if by := s.in.Stages[stage].Approve; len(by) > 0 {
+			asked = append(asked, Approval{Stage: stage, By: by})
 		}
+	}
+	for _, a := range asked {
 		var held []*change
 		for _, cs := range s.judged() {
-			cs = slices.DeleteFunc(cs, func(c *change) bool { return !c.inStage(stage) })
+			cs = slices.DeleteFunc(cs, func(c *change) bool { return !c.inStage(a.Stage) || !c.among(a.Only) })
 			if !s.approved(cs) {
 				held = append(held, cs...)
 			}
 		}
-		s.hold(RuleStage, fmt.Sprintf("stage %s asks for an approval by %s", stage, strings.Join(s.in.Stages[stage].Approve, " or ")), held)
+		s.hold(RuleStage, fmt.Sprintf("stage %s asks for an approval by %s", a.Stage, strings.Join(a.By, " or "))+stillHolds(a.Only), held)
 	}
+}
+
+// among says whether a rule that holds only certain changes holds c.
+func (c *change) among(only map[schema.Key]schema.Digest) bool {
+	to, ok := only[c.Key]
+	return only == nil || ok && to == c.To.Digest
+}
+
+// stillHolds says why a rule holds that no commit in force has any more.
+func stillHolds(only map[schema.Key]schema.Digest) string {
+	if only == nil {
+		return ""
+	}
+	return "; the commit that takes this out is not let through by that"
 }
 
 func (c *change) inStage(stage string) bool {

@@ -67,6 +67,8 @@ type Input struct {
 	BlastGroups, BlastPercent int
 	// Closed are the windows in which changes may not start now, in order.
 	Closed []Closed
+	// Lifted are approvals that a commit took out and does not escape itself.
+	Lifted []Approval
 	// Recompiled objects came out differently because the binary changed, not
 	// their definitions.
 	Recompiled map[schema.Key]bool
@@ -87,6 +89,8 @@ type Input struct {
 	// Good says whether a release of an object was good before, and which
 	// percentage of its members may then be out at once; 0: it was not. Nil: none was.
 	Good func(schema.Key, schema.Digest) int
+	// Goods gives what an app ran at and was good, newest first; nil: unknown.
+	Goods func(app string) []schema.Snapshot
 	// Judged are the answers to what plans asked (schema.Plan.Asks), by question.
 	Judged map[schema.Digest]schema.Judgment
 	// What WithFleet takes from the definitions.
@@ -104,6 +108,16 @@ type Closed struct {
 	Stage  string // "" is every stage
 	Window schema.Window
 	Opens  time.Time // zero: not in sight
+	// Only are the changes that it still holds since a commit took it out, by
+	// what they lead to; nil: a commit in force has it.
+	Only map[schema.Key]schema.Digest
+}
+
+// Approval is whom a stage asks about its changes.
+type Approval struct {
+	Stage string
+	By    []string
+	Only  map[schema.Key]schema.Digest // as in Closed
 }
 
 // WithFleet gives in with what f says of stages, relations, tombstones and

@@ -15,10 +15,11 @@ func (s *state) holdWindows() {
 	for _, w := range s.in.Closed {
 		var held []*change
 		for _, cs := range s.judged() {
-			if s.returns(cs) {
+			if s.returns(cs) || s.restores(cs) {
 				continue
 			}
-			if cs = s.covered(w, cs); !s.approved(cs) {
+			cs = slices.DeleteFunc(s.covered(w, cs), func(c *change) bool { return !c.among(w.Only) })
+			if !s.approved(cs) {
 				held = append(held, cs...)
 			}
 		}
@@ -32,6 +33,7 @@ func (s *state) holdWindows() {
 		if w.Window.Reason != "" {
 			why += ": " + w.Window.Reason
 		}
+		why += stillHolds(w.Only)
 		if s.hold(RuleWindow, why, held); len(held) > 0 {
 			s.awaits[len(s.awaits)-1].Opens = w.Opens
 		}
@@ -46,6 +48,49 @@ func (s *state) returns(cs []*change) bool {
 	})
 }
 
+// restores says whether a partition brings back what was good before, each app
+// to one of its good snapshots.
+func (s *state) restores(cs []*change) bool {
+	if s.in.Goods == nil {
+		return false
+	}
+	byApp := map[string][]*change{}
+	for _, c := range cs {
+		app := ""
+		if o := c.body(); o != nil && len(o.Apps) > 0 {
+			app = o.Apps[0]
+		}
+		byApp[app] = append(byApp[app], c)
+	}
+	for app, cs := range byApp {
+		if !slices.ContainsFunc(s.in.Goods(app), func(g schema.Snapshot) bool { return backTo(cs, g) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// backTo says whether changes lead to what a snapshot has, and not only by
+// taking away. A release that comes back may have more members than it had.
+func backTo(cs []*change, g schema.Snapshot) bool {
+	back := false
+	for _, c := range cs {
+		was, there := g[c.Key]
+		switch {
+		case c.deletes():
+			if there {
+				return false
+			}
+		case there && was.Digest == c.To.Digest,
+			there && c.To.Release != "" && was.Release == c.To.Release && c.From.Release != c.To.Release && !c.shrinks():
+			back = true
+		default:
+			return false
+		}
+	}
+	return back
+}
+
 // covered gives the changes of a partition that a window covers. Configuration
 // waits with the instances unless others go on: they may read it.
 func (s *state) covered(w Closed, cs []*change) []*change {
@@ -55,7 +100,7 @@ func (s *state) covered(w Closed, cs []*change) []*change {
 		switch o := c.body(); {
 		case o.Layer == schema.LayerConfig:
 			config = append(config, c)
-		case slices.ContainsFunc(append([]string{o.Group}, o.Serves...), func(g string) bool { return s.covers(w, g, o) }):
+		case slices.ContainsFunc(append([]string{o.Group}, o.Serves...), func(g string) bool { return s.covers(w, g, o, c.old) }):
 			out = append(out, c)
 		default:
 			rest = true
@@ -77,8 +122,9 @@ func (s *state) coversApp(w Closed, o *schema.Object) bool {
 	return false
 }
 
-// covers says whether a window covers a group, which o belongs to or serves.
-func (s *state) covers(w Closed, group string, o *schema.Object) bool {
+// covers says whether a window covers a group, which an object with these
+// bodies belongs to or serves.
+func (s *state) covers(w Closed, group string, bodies ...*schema.Object) bool {
 	if group == "" {
 		return false
 	}
@@ -90,8 +136,10 @@ func (s *state) covers(w Closed, group string, o *schema.Object) bool {
 		app, stage, datacenter = g.App, g.Stage, g.Datacenter
 	}
 	tier := cmp.Or(g.Tier, s.in.Apps[app].Tier)
-	if o.Paced != nil && o.Paced.Storage {
-		tier = "storage"
+	for _, o := range bodies { // what was storage, too: a commit does not change its tier to escape
+		if o != nil && o.Paced != nil && o.Paced.Storage {
+			tier = "storage"
+		}
 	}
 	among := func(list []string, name string) bool { return len(list) == 0 || slices.Contains(list, name) }
 	return (w.Stage == "" || w.Stage == stage) && among(w.Window.Tiers, tier) && among(w.Window.Datacenters, datacenter) &&
