@@ -170,7 +170,7 @@ func TestAnApprovalHoldsOnce(t *testing.T) {
 func TestAnApprovalSurvivesRestartAndRetry(t *testing.T) {
 	inBubble(t, func(w *world) {
 		first := fleet(one("1"), 2)
-		first.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}, Approve: []string{"lead"}}}
+		first.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}, Approve: []string{"ada"}}}
 		w.git.commit(first)
 		w.start()
 		approve := func() {

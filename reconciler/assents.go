@@ -30,6 +30,7 @@ const keepApprovals = 100
 // count fills in how many people each set needs and who approved it so far.
 func (l *Loop) count(awaits []schema.Await) {
 	for i, a := range awaits {
+		awaits[i].From = l.approvers(a.Items)
 		if need, err := l.needs(a.Rule, a.Items); need > 1 && err == nil {
 			awaits[i].Need, awaits[i].By = need, l.assented(a.Items)
 		}
@@ -55,6 +56,70 @@ func (l *Loop) needs(rule string, items []string) (need int, err error) {
 		}
 	}
 	return need, err
+}
+
+// approvers gives whom the stages of a set ask, a list for each: one of it has
+// to approve. What a commit changes about that does not hold for its own
+// changes (lifted).
+func (l *Loop) approvers(items []string) [][]string {
+	var out [][]string
+	ask := func(by []string) {
+		if len(by) > 0 && !slices.ContainsFunc(out, func(have []string) bool { return slices.Equal(have, by) }) {
+			out = append(out, by)
+		}
+	}
+	for _, item := range items {
+		k, to, ok := parseItem(item)
+		if !ok {
+			continue // the rest of a commit: what waits in it for a stage goes on waiting
+		}
+		for _, stage := range l.stagesOf(k) {
+			old := slices.IndexFunc(l.st.meta.Lifted, func(x lifted) bool {
+				was, held := x.Items[k]
+				return x.Name == "" && x.Stage == stage && held && was == to
+			})
+			switch {
+			case old >= 0:
+				ask(l.st.meta.Lifted[old].Approve)
+			case l.st.fleet != nil:
+				ask(l.st.fleet.Stages[stage].Approve)
+			}
+		}
+	}
+	return out
+}
+
+// stagesOf gives the stages of an object, as Git has it or else as it is
+// driven at.
+func (l *Loop) stagesOf(k schema.Key) []string {
+	if w, ok := l.st.head[k]; ok {
+		return planner.StagesOf(&w.Object)
+	}
+	if o, known := l.body(l.st.target[k].Body); known {
+		return planner.StagesOf(&o)
+	}
+	return nil
+}
+
+// mayApprove says why a command's sender may not approve what is asked of
+// these lists; zero: they may.
+func (l *Loop) mayApprove(c schema.Command, lists [][]string) schema.Answer {
+	name, _, _ := strings.Cut(cmp.Or(c.By, "unknown"), "@")
+	if l.cfg.Named && !c.Proven {
+		a := refuse("whoever approves needs a token of their own, and this is the one that all share")
+		a.Next = "--token-file FILE with yours; people in the daemon's configuration lists who has one"
+		return a
+	}
+	for _, list := range lists {
+		if !slices.ContainsFunc(list, func(who string) bool { return who == name || slices.Contains(c.Roles, who) }) {
+			a := refuse("%s may not approve it: %s may", name, strings.Join(list, " or "))
+			if a.Next = "ask them"; !l.cfg.Named {
+				a.Next += "; people in the daemon's configuration says who has which role"
+			}
+			return a
+		}
+	}
+	return schema.Answer{OK: true}
 }
 
 // baseFleet gives the definitions of the commit before, or nil. After a
@@ -135,6 +200,9 @@ func (l *Loop) approve(c schema.Command) schema.Answer {
 // hold.
 func (l *Loop) assent(c schema.Command, rule string, items []string, what string) schema.Answer {
 	st, by := &l.st, cmp.Or(c.By, "unknown")
+	if a := l.mayApprove(c, l.approvers(items)); !a.OK {
+		return a
+	}
 	need, err := l.needs(rule, items)
 	if err != nil {
 		return refuse("%v", err)

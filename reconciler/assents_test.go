@@ -13,7 +13,7 @@ import (
 // teamed is a fleet whose production waits for approvals by people of a team.
 func teamed(release string, approvers int) schema.Fleet {
 	f := fleet(one(release), 2)
-	f.Stages["prod"] = schema.Stage{Order: 1, Datacenters: []string{"dc1"}, Approve: []string{"cart"}}
+	f.Stages["prod"] = schema.Stage{Order: 1, Datacenters: []string{"dc1"}, Approve: []string{"ann", "bob"}}
 	f.Teams = map[string]schema.Team{"cart": {Approvers: approvers}}
 	f.Apps["shop.api"] = schema.App{Owner: "cart"}
 	return f
@@ -150,5 +150,61 @@ func TestDeletionsOverTheCapNeedASecondPerson(t *testing.T) {
 		if n := w.deleted(0); n < 8 {
 			t.Errorf("%d objects are deleted after two approvals", n)
 		}
+	})
+}
+
+// A stage names who approves its changes; nobody else does, whatever rule
+// holds them.
+func TestAStageNamesWhoApproves(t *testing.T) {
+	staged := func(release string) schema.Fleet {
+		f := fleet(one(release), 2)
+		f.Stages["prod"] = schema.Stage{Order: 1, Datacenters: []string{"dc1"}, Approve: []string{"ann", "lead"}}
+		return f
+	}
+	inBubble(t, func(w *world) {
+		ask := func(rule string, c schema.Command) schema.Answer {
+			t.Helper()
+			w.pass(5 * time.Second)
+			a, ok := awaited(w, rule)
+			if !ok {
+				t.Fatalf("nothing awaits by %s: %+v", rule, w.loop.Report().Awaits)
+			}
+			c.Verb, c.Target = "approve", a.Digest.Short()
+			return w.try(c)
+		}
+		refused := func(rule string, c schema.Command, why string) {
+			t.Helper()
+			if a := ask(rule, c); a.OK || !strings.Contains(a.Message, why) {
+				t.Fatalf("%+v: %+v", c, a)
+			}
+		}
+		w.git.commit(staged("1"))
+		w.start()
+		w.pass(time.Minute)
+		refused("stage", schema.Command{By: "eve@laptop"}, "eve may not approve it: ann or lead may")
+		refused("stage", schema.Command{By: "eve", Proven: true, Roles: []string{"cart"}}, "eve may not approve it")
+		if a := ask("stage", schema.Command{By: "ann@laptop"}); !a.OK {
+			t.Fatalf("ann: %+v", a)
+		}
+		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
+		w.stop()
+		w.startWith(func(c *reconciler.Config) { c.Named = true })
+		w.git.commit(staged("2"))
+		w.pass(time.Minute)
+		refused("stage", schema.Command{By: "ann@laptop"}, "needs a token of their own")
+		refused("stage", schema.Command{By: "bob", Proven: true}, "bob may not approve it")
+		if a := ask("stage", schema.Command{By: "bob", Proven: true, Roles: []string{"lead"}}); !a.OK {
+			t.Fatalf("a lead: %+v", a)
+		}
+		w.until(10*time.Minute, "the second commit runs", w.onCommit("c2"))
+		// What another rule holds first belongs to the stage all the same.
+		w.git.setForced(true)
+		w.git.commit(staged("3"))
+		w.pass(time.Minute)
+		refused("not-fast-forward", schema.Command{By: "bob", Proven: true}, "bob may not approve it")
+		if a := ask("not-fast-forward", schema.Command{By: "ann", Proven: true}); !a.OK {
+			t.Fatalf("ann: %+v", a)
+		}
+		w.until(10*time.Minute, "the third commit runs", w.onCommit("c3"))
 	})
 }

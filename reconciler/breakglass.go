@@ -62,6 +62,9 @@ func (l *Loop) breakGlass(c schema.Command) schema.Answer {
 // from now.
 func (l *Loop) confirmGlass(c schema.Command) schema.Answer {
 	by := cmp.Or(c.By, "unknown")
+	if a := l.mayApprove(c, nil); !a.OK {
+		return a
+	}
 	o, asked := l.st.overrides[c.Target]
 	switch {
 	case !asked || !o.Asked() || !time.Now().Before(o.Until):

@@ -102,6 +102,9 @@ func TestACommitDoesNotTakeOutTheApprovalThatItNeeds(t *testing.T) {
 		w.start()
 		w.quiet(10*time.Minute, "the held one, after another commit and a restart")
 		a, _ := awaited(w, "stage")
+		if a := w.try(schema.Command{Verb: "approve", Target: a.Digest.Short(), By: "eve"}); a.OK {
+			t.Fatalf("somebody who was never asked approved it: %+v", a)
+		}
 		if a := w.try(schema.Command{Verb: "approve", Target: a.Digest.Short(), By: "lead"}); !a.OK {
 			t.Fatalf("%+v", a)
 		}

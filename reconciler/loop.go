@@ -39,6 +39,8 @@ type Config struct {
 	// SecondPerson: what spends capacity (gates set aside, deletions over the
 	// cap) needs two people.
 	SecondPerson bool
+	// Named: people have tokens of their own, and who approves needs one.
+	Named bool
 	// BrakeFile is a path whose presence brakes everything; "" none.
 	BrakeFile string
 

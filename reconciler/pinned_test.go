@@ -55,7 +55,7 @@ func TestRollbackNeedsNoStageApproval(t *testing.T) {
 	inBubble(t, func(w *world) {
 		staged := func(r string) schema.Fleet {
 			f := fleet(one(r), 2)
-			f.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}, Approve: []string{"lead"}}}
+			f.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}, Approve: []string{"ada"}}}
 			return f
 		}
 		ok := func(c string) {

@@ -15,7 +15,7 @@ func TestScenariosOfOperators(t *testing.T) {
 	long := paced(func(p *schema.Pacing) { d := schema.Duration(2 * time.Hour); p.Bake = &d })
 	staged := func(release string) schema.Fleet {
 		f := shop(release)
-		f.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}, Approve: []string{"lead"}}}
+		f.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}, Approve: []string{"ada"}}}
 		return f
 	}
 	enumerate(t, map[string]scenario{

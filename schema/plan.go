@@ -63,6 +63,9 @@ type Await struct {
 	Why    string    `json:"why"`
 	Items  []string  `json:"items"`          // "<verb> <key> <to digest>", sorted
 	Opens  time.Time `json:"opens,omitzero"` // rule window: when it needs no approval any more
+	// From lists those of whom somebody has to approve it, by name or role, one
+	// list for each stage that asks; none: anybody may.
+	From [][]string `json:"from,omitempty"`
 	// Need is how many people have to approve it (0: one), By who did so far.
 	Need int      `json:"need,omitempty"`
 	By   []string `json:"by,omitempty"`

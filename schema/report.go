@@ -303,6 +303,8 @@ type Command struct {
 	Reason string        `json:"reason,omitempty"`
 	Force  bool          `json:"force,omitempty"` // the verb's own override, audited
 	By     string        `json:"by"`
+	Proven bool          `json:"-"`              // By is whose token it was; else what the client says
+	Roles  []string      `json:"-"`              // of a proven By
 	From   string        `json:"from,omitempty"` // address or "socket"
 	// Preview asks what would happen; nothing does.
 	Preview bool `json:"preview,omitempty"`

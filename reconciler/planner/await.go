@@ -136,16 +136,23 @@ func stillHolds(only map[schema.Key]schema.Digest) string {
 	return "; the commit that takes this out is not let through by that"
 }
 
-func (c *change) inStage(stage string) bool {
-	o := c.body()
+func (c *change) inStage(stage string) bool { return slices.Contains(StagesOf(c.body()), stage) }
+
+// StagesOf gives the stages whose approval a change of an object needs: of its
+// group and of those that it serves; none for configuration, which does nothing
+// before an instance reads it.
+func StagesOf(o *schema.Object) []string {
 	if o.Layer == schema.LayerConfig {
-		return false
+		return nil
 	}
-	return slices.ContainsFunc(append([]string{o.Group}, o.Serves...), func(group string) bool {
+	var out []string
+	for _, group := range append([]string{o.Group}, o.Serves...) {
 		_, place, _ := strings.Cut(group, "/")
-		name, _, _ := strings.Cut(place, ".")
-		return name == stage
-	})
+		if stage, _, _ := strings.Cut(place, "."); stage != "" {
+			out = append(out, stage)
+		}
+	}
+	return out
 }
 
 // holdDeletions enforces the deletion cap: over it, in any kind, all

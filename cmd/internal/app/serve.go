@@ -57,7 +57,7 @@ func (e *engine) Serve(ctx context.Context, path string, logTo io.Writer) (err e
 	doctor := func(ctx context.Context) []schema.Diagnosis {
 		return append(append([]schema.Diagnosis{tokenCheck(cfg.TokenFile)}, backendChecks(ctx, cfg)...), connectionChecks(ctx, cfg)...)
 	}
-	return runDaemon(ctx, loop, daemon{listen: cfg.Listen, tokenFile: cfg.TokenFile, log: log, version: e.version, doctor: doctor})
+	return runDaemon(ctx, loop, daemon{listen: cfg.Listen, tokenFile: cfg.TokenFile, people: people(cfg), log: log, version: e.version, doctor: doctor})
 }
 
 // program identifies this build: another may evaluate the same files otherwise.
@@ -91,8 +91,8 @@ func (e *engine) loopConfig(cfg config.Config, b *backends) reconciler.Config {
 			BrakeMin: cfg.Limits.CommitBrakeFailures, BrakeShare: cfg.Limits.CommitBrakePercent,
 			DeleteMax: cfg.Limits.DeletionsPerHour, DeleteShare: cfg.Limits.DeletionsPercent},
 		Gates:        gates(cfg),
-		SecondPerson: cfg.SecondPerson,
-		Version:      e.version, Observe: cfg.Mode == "observe", BrakeFile: cfg.BrakeFile,
+		SecondPerson: cfg.SecondPerson, Named: len(cfg.People) > 0,
+		Version: e.version, Observe: cfg.Mode == "observe", BrakeFile: cfg.BrakeFile,
 	}
 }
 
@@ -115,10 +115,20 @@ func gates(cfg config.Config) *gate.Evaluator {
 	return gate.New(c)
 }
 
+// people gives those with tokens of their own.
+func people(cfg config.Config) []httpapi.Person {
+	var out []httpapi.Person
+	for _, name := range names(cfg.People) {
+		out = append(out, httpapi.Person{Name: name, Roles: cfg.People[name].Roles, TokenFile: cfg.People[name].TokenFile})
+	}
+	return out
+}
+
 // daemon is what the process around a loop needs to know.
 type daemon struct {
 	listen, tokenFile, version string
 
+	people []httpapi.Person // with tokens of their own
 	log    *slog.Logger
 	doctor func(context.Context) []schema.Diagnosis // of its surroundings; may be nil
 	ready  func(*reconciler.Loop, string)           // told once the API answers; may be nil
@@ -144,7 +154,7 @@ func runDaemon(ctx context.Context, cfg reconciler.Config, d daemon) error {
 	if err != nil {
 		return cli.Fail("stop what listens there, or choose another address with listen", "cannot listen on %s: %v", d.listen, err)
 	}
-	server := httpapi.New(httpapi.Options{Fleet: loop, Metrics: tel.Handler(), TokenFile: d.tokenFile, ReadToken: !httpapi.Loopback(d.listen), Doctor: d.doctor,
+	server := httpapi.New(httpapi.Options{Fleet: loop, Metrics: tel.Handler(), TokenFile: d.tokenFile, People: d.people, ReadToken: !httpapi.Loopback(d.listen), Doctor: d.doctor,
 		Denied: func(who, what string) {
 			tel.Event(reconciler.Event{Kind: "denied", HistoryEntry: schema.HistoryEntry{At: time.Now(), Writer: who, What: what}, Error: "the API token is missing or wrong"})
 		}})

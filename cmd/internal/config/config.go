@@ -41,8 +41,10 @@ type Config struct {
 	Limits    Limits            `yaml:"limits"`
 	// SecondPerson: override-gates and deletions over the cap need two people;
 	// default false: one, and an alert that pages another.
-	SecondPerson bool   `yaml:"second_person"`
-	Policy       Policy `yaml:"policy"`
+	SecondPerson bool `yaml:"second_person"`
+	// People have API tokens of their own; approvals then need one.
+	People map[string]Person `yaml:"people"`
+	Policy Policy            `yaml:"policy"`
 
 	Prometheus map[string]Prometheus `yaml:"prometheus"`  // that gates may ask
 	AccessLogs []string              `yaml:"access_logs"` // of proxies that other hands run; absolute
@@ -75,6 +77,12 @@ func (j *Journal) UnmarshalYAML(n *yaml.Node) error {
 		}
 	}
 	return n.Decode((*plain)(j))
+}
+
+// Person is somebody with an API token of their own.
+type Person struct {
+	TokenFile string   `yaml:"token_file"`
+	Roles     []string `yaml:"roles"` // as stages name them in approve
 }
 
 // TLS of one backend; paths of PEM files.
@@ -237,7 +245,7 @@ func (c *Config) validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen: %q is not host:port", c.Listen)
 	}
-	for _, check := range []func() error{c.Git.validate, c.backends, c.lease, c.journal, c.limits, c.severities, c.gates} {
+	for _, check := range []func() error{c.Git.validate, c.backends, c.lease, c.journal, c.limits, c.severities, c.gates, c.people} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -381,6 +389,28 @@ func (c *Config) gates() error {
 	}
 	return nil
 }
+
+// people checks that each has a token that no other has.
+func (c *Config) people() error {
+	taken := map[string]string{}
+	for _, name := range sorted(c.People) {
+		p := c.People[name]
+		switch other, twice := taken[p.TokenFile]; {
+		case !personName.MatchString(name):
+			return fmt.Errorf("people.%s: want a name of a-z, 0-9, '.', '_' and '-'", name)
+		case p.TokenFile == "":
+			return fmt.Errorf("people.%s.token_file: missing: a file of mode 0600 that holds a random word of theirs", name)
+		case p.TokenFile == c.TokenFile:
+			return fmt.Errorf("people.%s.token_file: it is the daemon's own: write a token of theirs", name)
+		case twice:
+			return fmt.Errorf("people.%s.token_file: it is that of %s", name, other)
+		}
+		taken[p.TokenFile] = name
+	}
+	return nil
+}
+
+var personName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
 func sorted[V any](m map[string]V) []string {
 	names := make([]string, 0, len(m))

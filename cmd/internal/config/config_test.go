@@ -69,6 +69,10 @@ func TestErrorsNameTheField(t *testing.T) {
 		{"prometheus address", good + "prometheus: {main: {replicas: [\"prom:9090\"]}}\n", "prometheus.main.replicas"},
 		{"prometheus password", good + "prometheus: {main: {replicas: [\"http://u:p@prom:9090\"]}}\n", "prometheus.main.replicas"},
 		{"access log", good + "access_logs: [access.log]\n", "access_logs"},
+		{"person", good + "people: {Ann: {token_file: /a}}\n", "people.Ann: want a name"},
+		{"person without token", good + "people: {ann: {roles: [lead]}}\n", "people.ann.token_file: missing"},
+		{"person with the shared token", good + "token_file: /t\npeople: {ann: {token_file: /t}}\n", "people.ann.token_file: it is the daemon's own"},
+		{"two people, one token", good + "people: {ann: {token_file: /a}, bob: {token_file: /a}}\n", "people.bob.token_file: it is that of ann"},
 		{"nginx", good + "nginx: {edge: {listen: \":80\"}}\n", "nginx.edge.dir"},
 	}
 	for _, c := range cases {
