@@ -85,11 +85,20 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 
 // release keeps the release bits of a partition's members.
 func (l *Loop) release(id string, bits map[string]schema.Bit) {
-	if st := &l.st; len(bits) > 0 {
-		st.released[id], st.bitsMoved = bits, true
-	} else if _, had := st.released[id]; had {
+	st := &l.st
+	before := st.released[id]
+	if st.released[id] = bits; len(bits) == 0 {
 		delete(st.released, id)
-		st.bitsMoved = true
+	}
+	if st.roster == nil {
+		return
+	}
+	for _, side := range []map[string]schema.Bit{before, bits} {
+		for member := range side {
+			if g, listed := st.roster.of[member]; listed {
+				st.undecided[g] = true
+			}
+		}
 	}
 }
 
@@ -263,7 +272,7 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 		st.ledger.End(r.ID, failed, l.cfg.Limits.SlowStart)
 	}
 	l.drop(id)
-	st.planDue, st.freed, st.roster = true, true, nil
+	st.planDue, st.freed = true, true
 	h := schema.HistoryEntry{Writer: "locktide", What: "rollout ended: " + r.Phase, App: id, Commit: r.Commit}
 	if ok {
 		for _, it := range r.Items {
@@ -319,13 +328,19 @@ func (l *Loop) remember(app, commit string, now time.Time) {
 	l.setGoods(app, append([]good{g}, older[:min(len(older), 2)]...))
 }
 
-// index enters an object of the target under its owning app, or takes it out.
+// index enters an object of the target under its owning app and the group whose
+// members it has, or takes it out.
 func (l *Loop) index(k schema.Key, e schema.Entry, change func(map[string][]schema.Key, string, schema.Key)) {
 	if e == (schema.Entry{}) {
 		return
 	}
-	if o, ok := l.body(e.Body); ok && len(o.Apps) > 0 {
+	o, ok := l.body(e.Body)
+	if ok && len(o.Apps) > 0 {
 		change(l.st.byApp, o.Apps[0], k)
+	}
+	if ok && o.Paced != nil && o.Group != "" {
+		change(l.st.byGroup, o.Group, k)
+		l.regroup(o.Group)
 	}
 }
 

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"reflect"
 	"strings"
@@ -91,6 +92,55 @@ func (l *Loop) Unjournaled() []string {
 		}
 		return wrong
 	})
+}
+
+// Doubt has blame called after every turn that leaves the loop with another
+// picture of the fleet than it would have if it had looked at all of it anew.
+func (l *Loop) Doubt(blame func(format string, args ...any)) {
+	l.cfg.Observer = doubter{l, l.cfg.Observer, blame}
+}
+
+type doubter struct {
+	l     *Loop
+	next  Observer
+	blame func(format string, args ...any)
+}
+
+// Event implements Observer, in the loop's goroutine.
+func (d doubter) Event(e Event) {
+	if e.Kind == "turn" {
+		for _, wrong := range d.l.misseen() {
+			d.blame("news was missed: %s", wrong)
+		}
+	}
+	if d.next != nil {
+		d.next.Event(e)
+	}
+}
+
+func (l *Loop) misseen() (wrong []string) {
+	st := &l.st
+	differs := func(what string, a, b any) {
+		if !reflect.DeepEqual(a, b) {
+			wrong = append(wrong, fmt.Sprintf("%s: known %+v, is %+v", what, a, b))
+		}
+	}
+	if known := st.roster; known != nil && len(known.stale)+len(known.rerouted) == 0 {
+		well, undecided, decidedTo := maps.Clone(st.well), maps.Clone(st.undecided), st.decidedTo
+		st.roster = nil
+		anew := l.members()
+		differs("groups", known.groups, anew.groups)
+		differs("rests", known.rests, anew.rests)
+		differs("routed", known.routed, anew.routed)
+		differs("unproven", known.unproven, anew.unproven)
+		differs("maintained", known.maintained, anew.maintained)
+		differs("of", known.of, anew.of)
+		differs("catalog", known.catalog, anew.catalog)
+		differs("serves", known.serves, anew.serves)
+		differs("well", well, st.well)
+		st.roster, st.well, st.undecided, st.decidedTo = known, well, undecided, decidedTo
+	}
+	return wrong
 }
 
 // Without takes one of the loop's guards away, before it runs; "" none.

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -80,8 +81,7 @@ func (l *Loop) fed(f *feed, revision uint64, serving map[string][]string, at tim
 			}
 		}
 	}
-	if f.failures, f.err, f.confirmed, f.at, f.serving = 0, "", revision, at, serving; len(groups) > 0 {
-		l.st.roster = nil
-	}
+	f.failures, f.err, f.confirmed, f.at, f.serving = 0, "", revision, at, serving
+	l.regroup(slices.Collect(maps.Keys(groups))...)
 	l.spread(nil, groups)
 }

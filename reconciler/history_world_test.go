@@ -342,6 +342,7 @@ func (c *chronicle) start(name string) {
 		c.t.Fatal(err)
 	}
 	loop.Without(c.without)
+	loop.Doubt(c.blame)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- loop.Run(ctx) }()

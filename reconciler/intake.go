@@ -150,7 +150,7 @@ func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, 
 		// before the commit that it takes back.
 		st.meta.Before, st.meta.Previous = st.meta.Previous, l.keepSnapshot(st.head)
 	}
-	st.fleet, st.roster = fleet, nil // hosts that Git holds
+	l.enforceFleet(fleet)
 	l.setHead(head)
 	if !same && ruled != nil {
 		l.lift(ruled)

@@ -282,9 +282,6 @@ func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
 	if !wake.IsZero() {
 		wait = min(wait, max(10*time.Millisecond, wake.Sub(now)))
 	}
-	if l.st.serveDue {
-		wait = min(wait, max(10*time.Millisecond, l.st.serveAt.Sub(now)))
-	}
 	for _, q := range l.st.queues {
 		if len(q.waiting) > 0 {
 			wait = min(wait, 50*time.Millisecond)

@@ -162,6 +162,7 @@ func (w *world) startWith(change func(*reconciler.Config)) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	loop.Doubt(w.t.Errorf)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- loop.Run(ctx) }()

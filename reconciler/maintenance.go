@@ -97,7 +97,7 @@ func (l *Loop) decided() bool {
 // changed there, and the group of each member.
 func (l *Loop) maintenances(backend string) (changes map[string]*schema.Bit, groups map[string]string) {
 	m, bits := l.members(), l.bits()
-	if !m.maintained && len(bits.Hosts)+len(bits.Operator)+len(bits.Release) == 0 {
+	if len(m.maintained) == 0 && len(bits.Hosts)+len(bits.Operator)+len(bits.Release) == 0 {
 		return nil, nil
 	}
 	changes, groups = map[string]*schema.Bit{}, map[string]string{}

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,6 +24,8 @@ type reading struct {
 	again    bool                         // that is what the reading before it compared
 	at       time.Time                    // of the last complete reading: when it began
 	live     schema.Live
+	groups   map[string][]schema.Member // those members, by group, if it lists who belongs to which
+	health   map[string]schema.Member   // else by member: it only knows of their health
 	err      string
 	running  bool
 	due      bool // asked for
@@ -184,20 +187,16 @@ func (l *Loop) observed(r *reading, live schema.Live, err error) {
 			st.compared[o.Key] = r.asked[o.Key]
 			o.Diff = append([]schema.Change(nil), o.Diff...)
 			st.live[o.Key] = o
+			l.reroute(o.Key)
 		}
 		st.readAt[o.Key] = r.began
 		if o.Receipt != nil {
 			l.setReceipt(o.Key, *o.Receipt)
 		}
 	}
-	if len(keys) > 0 {
-		st.roster = nil // there may be routes among them
-	}
 	if err == nil {
-		if r.failures > 0 || r.at.IsZero() {
-			st.planDue, st.roster = true, nil // what could not start while it was away
-		}
-		if r.failures > 0 || r.at.IsZero() || !slices.Equal(r.live.Held, live.Held) {
+		back := r.failures > 0 || r.at.IsZero()
+		if back || !slices.Equal(r.live.Held, live.Held) {
 			l.everybody()
 		}
 		if !r.again {
@@ -205,6 +204,9 @@ func (l *Loop) observed(r *reading, live schema.Live, err error) {
 		}
 		groups := l.readMembers(r, live)
 		r.failures, r.err, r.at = 0, "", r.began
+		if back {
+			st.planDue, st.roster = true, nil // what could not start while it was away
+		}
 		l.spread(keys, groups)
 	}
 	if r.live.Objects = live.Objects; err != nil {
@@ -246,20 +248,46 @@ func (l *Loop) unread(r *reading) {
 func (l *Loop) readMembers(r *reading, live schema.Live) map[string]bool {
 	groups, ids := movedMembers(r.live.Members, live.Members)
 	r.live.Members, r.live.Held = live.Members, live.Held
-	if len(ids) > 0 {
-		l.st.roster = nil
-	}
-	if len(ids) == 0 || paced(r.driver) {
+	if len(ids) == 0 {
 		return groups
 	}
-	for _, other := range l.st.readings {
-		for _, m := range other.live.Members {
-			if ids[m.ID] {
-				groups[m.Group] = true
+	if paced(r.driver) {
+		r.list(groups)
+	} else {
+		m := l.members()
+		r.check(ids)
+		for id := range ids {
+			if g, listed := m.of[id]; listed {
+				groups[g] = true
 			}
 		}
 	}
+	l.regroup(slices.Collect(maps.Keys(groups))...)
 	return groups
+}
+
+// list keeps the members of groups by group.
+func (r *reading) list(groups map[string]bool) {
+	for g := range groups {
+		delete(r.groups, g)
+	}
+	for i := range r.live.Members {
+		if m := &r.live.Members[i]; groups[m.Group] {
+			r.groups[m.Group] = append(r.groups[m.Group], *m)
+		}
+	}
+}
+
+// check keeps what is known of members' health by member.
+func (r *reading) check(ids map[string]bool) {
+	for id := range ids {
+		delete(r.health, id)
+	}
+	for i := range r.live.Members {
+		if m := &r.live.Members[i]; ids[m.ID] {
+			r.health[m.ID] = *m
+		}
+	}
 }
 
 // tells says whether an object's last reading says something about wanted:

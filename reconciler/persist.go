@@ -42,7 +42,7 @@ func (l *Loop) setTarget(k schema.Key, e schema.Entry) {
 		l.index(k, e, enter[string, schema.Key])
 	}
 	l.rewant(k)
-	st.roster = nil // its routes may be others
+	l.reroute(k)
 	st.touched.target[k], st.dirty = true, true
 }
 

@@ -225,7 +225,7 @@ func (l *Loop) recompile() string {
 	if schema.AnyDenied(compiled.Findings) {
 		return firstDenied(compiled.Findings)
 	}
-	st.fleet = fleet
+	l.enforceFleet(fleet)
 	l.setHead(compiled.Head)
 	return ""
 }

@@ -163,15 +163,16 @@ type state struct {
 
 	roster      *members                // nil: to be made
 	byApp       map[string][]schema.Key // the target by owning app
+	byGroup     map[string][]schema.Key // and by the group whose members its objects have
+	hostBits    map[string]schema.Bit   // hosts that Git holds out
 	membership  schema.Membership
 	maintenance map[string]*maintenance // by backend that lists services
 	base        *schema.Fleet           // definitions of the commit before, as read for baseOf
 	baseOf      string
 	decided     bool                            // the release bits of all rollouts were known once
-	decidedOn   *members                        // what the membership was decided on
-	decidedTo   time.Time                       // time alone changes nothing about it until then
-	serveAt     time.Time                       // membership is not decided before
-	serveDue    bool                            // it was put off until then
+	undecided   map[string]bool                 // groups with news since it was decided who serves
+	decidedTo   time.Time                       // it is decided for all groups then
+	confirms    alarms                          // when time alone makes a group's loss of health believed
 	reportCost  time.Duration                   // of the last report
 	suspects    map[string]map[string]time.Time // group -> member -> without health since
 	well        map[string]time.Time            // member -> seen to run and pass since
@@ -181,7 +182,7 @@ type state struct {
 	backends   map[place]*reading               // the readings, by what they hold
 	driftMoved bool                             // since drift was judged: a target, or what rollouts work on
 	released   map[string]map[string]schema.Bit // by partition: release bits, where there are any
-	bitsMoved  bool                             // since it was decided who serves
+	bitsMoved  bool                             // of hosts or by operators, since it was decided who serves
 
 	touched touched              // rows that the journal may not hold as they are, of tables with a row per object
 	slots   map[string]slotMark  // what it holds of the ledger's slots
@@ -198,7 +199,7 @@ func newState() state {
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
 		holders: newHolders(), alarms: alarms{at: map[string]time.Time{}}, eager: map[string]bool{}, waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
-		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]string{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
+		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]string{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, byGroup: map[string][]schema.Key{}, undecided: map[string]bool{}, confirms: alarms{at: map[string]time.Time{}}, well: map[string]time.Time{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 
@@ -262,7 +263,7 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 		if st.source, err = l.storedFleet(ctx, schema.Digest(st.meta.Fleet)); err != nil {
 			return fmt.Errorf("could not read the stored fleet: %w", err)
 		}
-		st.fleet = l.overridden(st.source)
+		l.enforceFleet(l.overridden(st.source))
 		if r, ok := l.cfg.Renderer.(Recaller); ok {
 			r.Recall(*st.source)
 		}

@@ -74,6 +74,8 @@ func (l *Loop) keep(r rollout.Rollout) {
 		l.rewantAll(r)
 	}
 	st.holders.infos[r.ID] = l.info(r)
+	l.rerouteAll(old)
+	l.rerouteAll(r)
 	st.rollouts[r.Partition], st.touched.rollouts[r.Partition], st.dirty = r, true, true
 }
 
@@ -81,6 +83,16 @@ func (l *Loop) keep(r rollout.Rollout) {
 func (l *Loop) rewantAll(r rollout.Rollout) {
 	for _, it := range r.Items {
 		l.rewant(it.Key)
+	}
+}
+
+// rerouteAll has it looked at anew to whom the routes that a rollout works on
+// send traffic.
+func (l *Loop) rerouteAll(r rollout.Rollout) {
+	for _, it := range r.Items {
+		if it.Layer == schema.LayerRoute {
+			l.reroute(it.Key)
+		}
 	}
 }
 
@@ -98,6 +110,7 @@ func (l *Loop) drop(partition string) {
 	l.undeny(partition)
 	st.holders.remove(st.rollouts[partition])
 	l.rewantAll(st.rollouts[partition])
+	l.rerouteAll(st.rollouts[partition])
 	delete(st.rollouts, partition)
 	delete(st.steps, partition)
 	delete(st.eager, partition)

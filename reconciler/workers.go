@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"locktide.dev/drivers"
+	"locktide.dev/schema"
 )
 
 // startWorkers starts what is slow: Git, readings, watches and the lease. Each
 // posts what it learned; none touches the loop's state.
 func (l *Loop) startWorkers(ctx context.Context) {
 	for _, d := range l.cfg.Drivers {
-		r := &reading{backend: backendName(d), driver: d, wake: make(chan struct{}, 1)}
+		r := &reading{backend: backendName(d), driver: d, wake: make(chan struct{}, 1), groups: map[string][]schema.Member{}, health: map[string]schema.Member{}}
 		l.st.readings[r.backend] = r
 		_, instance := d.Name()
 		for _, k := range d.Kinds() {

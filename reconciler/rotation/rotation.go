@@ -139,6 +139,18 @@ func Suspects(before map[string]time.Time, members []schema.Member, now time.Tim
 	return out
 }
 
+// Confirms says when time alone makes a loss of health believed next; zero:
+// it does not.
+func Confirms(suspects map[string]time.Time, lim Limits) (next time.Time) {
+	for _, since := range suspects {
+		at := since.Add(cmp.Or(lim.Confirm, defaultConfirm))
+		if at.After(lim.Now) && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next
+}
+
 func healthy(m schema.Member, lim Limits) bool {
 	if m.Passing == nil {
 		return m.Running && !m.Failed && !lim.Checked
