@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"locktide.dev/render/wire"
 	"locktide.dev/schema"
 	"locktide.dev/schema/cueschema"
 	"locktide.dev/schema/tree"
@@ -30,10 +31,32 @@ var (
 
 // definition is one named thing before layering.
 type definition struct {
-	ref  schema.Ref
-	node *tree.Node
-	unit string
-	file string // of the unit, for ownership by path
+	ref   schema.Ref
+	at    schema.Position
+	value *value
+	unit  string
+	file  string // of the unit, for ownership by path
+}
+
+// value is what a definition says, packed: all of them as nodes are most of the
+// memory. Definitions with the same value are the same.
+type value struct{ b []byte }
+
+func (d definition) node() *tree.Node {
+	if d.value == nil {
+		return nil
+	}
+	return unpack(d.value.b)[0]
+}
+
+// unpack reads values that this program has packed and that a checksum kept
+// from harm: nothing else is given to it.
+func unpack(b []byte) []*tree.Node {
+	nodes, err := wire.Unpack(b)
+	if err != nil {
+		panic(fmt.Sprintf("packed values cannot be read: %v", err))
+	}
+	return nodes
 }
 
 // contribution is what one unit defines, checked by itself.
@@ -50,7 +73,7 @@ type contribution struct {
 func contribute(types *cueschema.Schema, u *unit) *contribution {
 	c := &contribution{unit: u.task.Name, file: u.task.Files[0], remove: map[schema.Ref]schema.Position{}, found: slices.Clone(u.found())}
 	c.broken = len(c.found) > 0
-	for _, root := range u.roots() {
+	for _, root := range u.says() {
 		c.root(types, root)
 	}
 	return c
@@ -122,7 +145,7 @@ func (c *contribution) define(types *cueschema.Schema, kind, name string, n *tre
 	found := types.Check(kinds[kind], n, ref)
 	c.found = append(c.found, found...)
 	if len(found) == 0 {
-		c.defs = append(c.defs, definition{ref, n, c.unit, c.file})
+		c.defs = append(c.defs, definition{ref, n.At, &value{wire.Pack(n)}, c.unit, c.file})
 	}
 }
 
@@ -169,9 +192,9 @@ func (g *gathered) add(c *contribution) {
 			continue
 		}
 		g.shared[d.ref] = true
-		if !tree.Equal(old.node, d.node) {
-			f := deny("duplicate", d.ref, d.node.At, "defined twice with unequal values: %s and %s", old.node.At, d.node.At)
-			f.Related = []schema.Position{old.node.At}
+		if !tree.Equal(old.node(), d.node()) {
+			f := deny("duplicate", d.ref, d.at, "defined twice with unequal values: %s and %s", old.at, d.at)
+			f.Related = []schema.Position{old.at}
 			g.report(c.unit, f)
 			g.failed[old.unit] = true
 		}

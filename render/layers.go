@@ -1,6 +1,7 @@
 package render
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -14,6 +15,7 @@ var patches = []string{"nomad", "job"}
 // layers lays the values of one group over each other, lowest first.
 type layers struct {
 	of       []*contribution // what they are made of
+	stamp    string          // of that
 	builtin  *tree.Node
 	defaults *tree.Node
 	stages   map[string]schema.Stage
@@ -26,6 +28,11 @@ type place struct {
 	team             string
 	body             *tree.Node // the app, nil if absent
 	flat             *tree.Node // groups/<name> at top level, nil if absent
+}
+
+// team gives the team that an app belongs to: by its file, else by what it says.
+func (l *layers) team(d definition, body *tree.Node) string {
+	return cmp.Or(schema.TeamOf(d.file, l.teams), body.Str("owner"))
 }
 
 // merge gives the effective body of a group. Tier may be set by any layer, and

@@ -18,7 +18,8 @@ func (s *Session) patch(next *state) (Result, bool) {
 		len(next.touched) > 1+len(next.units)/10 || !reflect.DeepEqual(next.found, before.found) {
 		return Result{}, false
 	}
-	r := &resolver{gathered: &gathered{failed: map[string]bool{}, named: before.named}, types: s.types, before: before.resolved, layers: before.layers, flat: before.flat}
+	r := &resolver{gathered: &gathered{failed: map[string]bool{}, named: before.named}, types: s.types, before: before.resolved, layers: before.layers, flat: before.flat,
+		units: next.units, made: map[schema.Ref]definition{}}
 	edited := map[schema.Ref]*resolved{}
 	defs := map[schema.Ref]definition{}
 	for _, name := range next.touched {
@@ -40,8 +41,8 @@ func (s *Session) patch(next *state) (Result, bool) {
 	}
 	r.out = before.result
 	r.own(edited)
-	for _, got := range edited {
-		r.put(got)
+	for ref, got := range edited {
+		r.put(defs[ref], got)
 	}
 	for ref, d := range defs {
 		if before.refers[ref] || r.refer(ref, d) {
@@ -50,6 +51,7 @@ func (s *Session) patch(next *state) (Result, bool) {
 	}
 	next.resolved = maps.Clone(before.resolved)
 	maps.Copy(next.resolved, edited)
+	r.keep(next)
 	next.layers, next.named, next.flat, next.shared, next.refers = before.layers, before.named, before.flat, before.shared, before.refers
 	return r.out, true
 }

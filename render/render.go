@@ -107,7 +107,10 @@ func (s *Session) Render(ctx context.Context, fsys fs.FS, opts Options) (Result,
 
 func (s *Session) render(ctx context.Context, fsys fs.FS, opts Options) (Result, state, error) {
 	var next state
-	tasks, err := s.scan(fsys, &next)
+	if s.store != nil {
+		next.keep = &Kept{Units: map[string]KeptUnit{}, Definitions: map[schema.Ref]KeptDefinition{}}
+	}
+	tasks, err := s.scan(fsys, &next, s.remember())
 	if err != nil {
 		return Result{}, next, err
 	}
@@ -115,13 +118,24 @@ func (s *Session) render(ctx context.Context, fsys fs.FS, opts Options) (Result,
 		return Result{}, next, err
 	}
 	next.found = next.listing.Found()
+	if next.memory != nil {
+		next.memory.decoded.Wait()
+	}
 	r, ok := s.patch(&next)
 	if !ok {
 		r = s.whole(&next, opts)
 	}
 	r.Files, r.Evaluated = next.listing.Files(), next.evaluated
 	next.result = r
-	r.Changed = schema.Changed(&s.state.result.Fleet, &r.Fleet)
+	before := &s.state.result.Fleet
+	if before.Versions == nil {
+		before = &schema.Fleet{Versions: map[schema.Ref]uint64{}} // nothing was before
+	}
+	r.Changed = schema.Changed(before, &r.Fleet)
+	if next.keep != nil && len(next.keep.Units)+len(next.keep.Definitions) > 0 {
+		s.store.Add(*next.keep)
+	}
+	next.memory, next.keep = nil, nil
 	return r, next, ctx.Err()
 }
 

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -16,7 +17,7 @@ import (
 // resolved is what a definition comes to with its layers. It is kept from one
 // render to the next, as long as what it was made of stays.
 type resolved struct {
-	from    []*tree.Node // its definition, and those laid over it
+	from    []*value // its definition, and those laid over it
 	layers  *layers
 	outputs []output
 	found   []unitFinding
@@ -27,7 +28,6 @@ type output struct {
 	ref  schema.Ref
 	at   schema.Position
 	unit string
-	node func() *tree.Node // made when it is asked for: all of them are most of the memory
 
 	value   any // a definition of schema, as in its Fleet
 	version uint64
@@ -75,23 +75,14 @@ type resolver struct {
 	out    Result
 	layers *layers
 	flat   map[string]map[string]definition // app -> group name -> definition
+	units  map[string]*unit
+	memory *memory
+	made   map[schema.Ref]definition // what was not at hand
 }
 
 func (s *Session) resolve(g *gathered, next *state) Result {
-	r := &resolver{gathered: g, types: s.types, before: s.state.resolved, now: make(map[schema.Ref]*resolved, len(g.defs)), flat: map[string]map[string]definition{}}
-	r.out = Result{
-		Fleet: schema.Fleet{
-			Hosts: map[string]schema.Host{}, Pools: map[string]schema.Pool{}, Apps: map[string]schema.App{},
-			Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Stages: map[string]schema.Stage{},
-			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: make(map[schema.Ref]schema.Position, len(g.defs)), Versions: make(map[schema.Ref]uint64, len(g.defs)),
-			Units: make(map[schema.Ref]string, len(g.defs)),
-		},
-		Provenance: Provenance{nodes: make(map[schema.Ref]func() *tree.Node, len(g.defs))},
-	}
-	for name, at := range g.sources {
-		ref := schema.NewRef("defaults", name)
-		r.out.Fleet.Units[ref], r.out.Fleet.Positions[ref] = name, at
-	}
+	r := &resolver{gathered: g, types: s.types, before: s.state.resolved, now: make(map[schema.Ref]*resolved, len(g.defs)), flat: map[string]map[string]definition{},
+		units: next.units, memory: next.memory, made: map[schema.Ref]definition{}}
 	byKind := map[string][]schema.Ref{}
 	for _, ref := range slices.Sorted(maps.Keys(g.defs)) {
 		kind, name := ref.Split()
@@ -104,6 +95,20 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 			r.flat[app][name] = g.defs[ref]
 		}
 	}
+	size := len(g.defs) + 2*len(byKind["apps"]) // groups that apps bring
+	r.out = Result{
+		Fleet: schema.Fleet{
+			Hosts: make(map[string]schema.Host, len(byKind["hosts"])), Pools: map[string]schema.Pool{}, Apps: make(map[string]schema.App, len(byKind["apps"])),
+			Groups: make(map[string]schema.Group, 2*len(byKind["apps"])), Routes: make(map[string]schema.Route, len(byKind["routes"])), Stages: map[string]schema.Stage{},
+			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: make(map[schema.Ref]schema.Position, size), Versions: make(map[schema.Ref]uint64, size),
+			Units: make(map[schema.Ref]string, size),
+		},
+		Provenance: Provenance{nodes: make(map[schema.Ref]func() *tree.Node, size)},
+	}
+	for name, at := range g.sources {
+		ref := schema.NewRef("defaults", name)
+		r.out.Fleet.Units[ref], r.out.Fleet.Positions[ref] = name, at
+	}
 	for _, kind := range []string{"stages", "teams", "hosts", "pools", "exceptions", "routes"} {
 		for _, ref := range byKind[kind] {
 			r.use(g.defs[ref])
@@ -114,6 +119,7 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 		empty := tree.NewMap(schema.Position{})
 		r.layers = &layers{of: g.layered, builtin: tree.Merge(empty, s.types.Defaults("Body"), "built-in"), defaults: g.defaults,
 			stages: r.out.Fleet.Stages, teams: r.out.Fleet.Teams}
+		r.layers.stamp = r.stampOf(g.layered)
 	}
 	for _, ref := range byKind["apps"] {
 		r.use(g.defs[ref])
@@ -133,6 +139,7 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 	}
 	r.out.Findings = g.found
 	next.resolved, next.layers, next.flat, next.named, next.shared = r.now, r.layers, r.flat, g.named, g.shared
+	r.keep(next)
 	return r.out
 }
 
@@ -141,37 +148,108 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 func (r *resolver) use(d definition) {
 	got := r.before[d.ref]
 	if from, layers := r.from(d); got == nil || got.layers != layers || !slices.Equal(got.from, from) {
-		got = r.resolve(d)
+		if got = r.recall(d); got == nil {
+			got = r.resolve(d)
+		}
 	}
 	r.now[d.ref] = got
 	for _, f := range got.found {
 		r.report(f.unit, f.Finding)
 	}
-	r.put(got)
+	r.put(d, got)
 }
 
 // from gives what a definition is made of.
-func (r *resolver) from(d definition) ([]*tree.Node, *layers) {
-	from := []*tree.Node{d.node}
+func (r *resolver) from(d definition) ([]*value, *layers) {
+	from := []*value{d.value}
 	kind, name := d.ref.Split()
 	if kind != "apps" {
 		return from, nil
 	}
 	for _, full := range slices.Sorted(maps.Keys(r.flat[name])) {
-		from = append(from, r.flat[name][full].node)
+		from = append(from, r.flat[name][full].value)
 	}
 	return from, r.layers
+}
+
+// recall gives what a definition came to in an earlier process, or nil.
+func (r *resolver) recall(d definition) *resolved {
+	if r.memory == nil {
+		return nil
+	}
+	kept := r.memory.definitions[d.ref]
+	if kept == nil || kept.stamp != r.stamp(d) || len(kept.outputs) == 0 {
+		return nil
+	}
+	got := &resolved{outputs: kept.outputs}
+	got.from, got.layers = r.from(d)
+	got.number(nil)
+	return got
+}
+
+// stamp tells what a definition is made of, over restarts; empty if something
+// of it has an error.
+func (r *resolver) stamp(d definition) string {
+	of := r.units[d.unit].stamp
+	kind, name := d.ref.Split()
+	if kind != "apps" || of == "" {
+		return of
+	}
+	parts := []string{of, r.layers.stamp}
+	for _, full := range slices.Sorted(maps.Keys(r.flat[name])) {
+		parts = append(parts, full, r.units[r.flat[name][full].unit].stamp)
+	}
+	if slices.Contains(parts, "") {
+		return ""
+	}
+	return stampOf(parts)
+}
+
+// stampOf stands for what units say; empty if one has an error.
+func (r *resolver) stampOf(units []*contribution) string {
+	parts := []string{"layers"}
+	for _, c := range units {
+		parts = append(parts, r.units[c.unit].stamp)
+	}
+	if slices.Contains(parts, "") {
+		return ""
+	}
+	return stampOf(parts)
 }
 
 func (r *resolver) resolve(d definition) (got *resolved) {
 	if kind, name := d.ref.Split(); kind == "apps" {
 		got = r.app(name, d)
 	} else {
-		got = r.single(kind, d)
+		got = r.single(d)
 	}
 	got.from, got.layers = r.from(d)
 	got.number(r.before[d.ref])
+	r.made[d.ref] = d
 	return got
+}
+
+// written gives how an output of a definition is made again, layer by layer,
+// when somebody asks where its values come from.
+func (r *resolver) written(d definition, ref schema.Ref) func() *tree.Node {
+	kind, name := ref.Split()
+	switch kind {
+	case "apps":
+		return func() *tree.Node { return tree.Merge(nil, without(d.node(), "stages"), "app", patches...) }
+	case "groups":
+		m, layers := groupName.FindStringSubmatch(name), r.layers
+		flat := r.flat[m[1]][name]
+		return func() *tree.Node {
+			body := d.node()
+			return layers.effective(place{app: m[1], stage: m[2], cell: m[3], team: layers.team(d, body), body: body, flat: flat.node()}, d.at)
+		}
+	}
+	types := r.types
+	return func() *tree.Node { return overDefaults(types, kind, d.node()) }
+}
+
+func overDefaults(types *cueschema.Schema, kind string, n *tree.Node) *tree.Node {
+	return tree.Merge(tree.Merge(tree.NewMap(schema.Position{}), types.Defaults(kinds[kind]), "built-in"), n, "definition")
 }
 
 // number gives every output a version: that of before where it is the same, in
@@ -184,54 +262,77 @@ func (r *resolved) number(before *resolved) {
 			continue
 		}
 		for _, was := range before.outputs {
-			if was.ref == o.ref && was.at.File == o.at.File && reflect.DeepEqual(was.value, o.value) {
+			if was.ref == o.ref && was.at.File == o.at.File && same(was.value, o.value) {
 				o.version = was.version
 			}
 		}
 	}
 }
 
+// same says whether two definitions are the same as JSON: a list that is
+// absent equals an empty one.
+func same(a, b any) bool {
+	return reflect.DeepEqual(a, b) || bytes.Equal(schema.MustCanonical(a), schema.MustCanonical(b))
+}
+
+// keep hands what was made to the store.
+func (r *resolver) keep(next *state) {
+	if next.keep == nil {
+		return
+	}
+	for ref, d := range r.made {
+		if k, ok := next.resolved[ref].keep(ref, r.stamp(d)); ok {
+			next.keep.Definitions[ref] = k
+		}
+	}
+}
+
 // put puts what a definition came to into the result.
-func (r *resolver) put(got *resolved) {
+func (r *resolver) put(d definition, got *resolved) {
 	for _, o := range got.outputs {
 		o.put(&r.out.Fleet)
-		r.out.Provenance.nodes[o.ref] = o.node
+		r.out.Provenance.nodes[o.ref] = r.written(d, o.ref)
 	}
 }
 
 // single resolves a definition of a kind that has one layer above the built-in.
-func (r *resolver) single(kind string, d definition) *resolved {
-	switch kind {
-	case "hosts":
-		return one[schema.Host](r, d)
-	case "pools":
-		return one[schema.Pool](r, d)
-	case "stages":
-		return one[schema.Stage](r, d)
-	case "teams":
-		return one[schema.Team](r, d)
-	case "exceptions":
-		return one[schema.Exception](r, d)
-	}
-	return one[schema.Route](r, d)
-}
-
-func one[T any](r *resolver, d definition) *resolved {
+func (r *resolver) single(d definition) *resolved {
 	kind, _ := d.ref.Split()
-	base := tree.Merge(tree.NewMap(schema.Position{}), r.types.Defaults(kinds[kind]), "built-in")
 	out := &resolved{}
-	n := tree.Merge(base, d.node, "definition")
-	v, err := decode[T](n)
+	v, err := decodeKind(kind, overDefaults(r.types, kind, d.node()))
 	if err != nil {
-		out.deny(d.unit, "type", d.ref, d.node.At, "%v", err)
+		out.deny(d.unit, "type", d.ref, d.at, "%v", err)
 		return out
 	}
-	out.outputs = []output{{ref: d.ref, at: d.node.At, unit: d.unit, value: v, node: func() *tree.Node { return tree.Merge(base, d.node, "definition") }}}
+	out.outputs = []output{{ref: d.ref, at: d.at, unit: d.unit, value: v}}
 	return out
 }
 
-func decode[T any](n *tree.Node) (v T, err error) {
-	b, err := n.MarshalJSON()
+// decodeKind reads a definition of a kind; it comes as a value of schema.
+func decodeKind(kind string, from json.Marshaler) (any, error) {
+	switch kind {
+	case "hosts":
+		return decode[schema.Host](from)
+	case "pools":
+		return decode[schema.Pool](from)
+	case "apps":
+		app, err := decode[schema.App](from)
+		if app.Groups == nil {
+			app.Groups = []string{}
+		}
+		return app, err
+	case "stages":
+		return decode[schema.Stage](from)
+	case "teams":
+		return decode[schema.Team](from)
+	case "exceptions":
+		return decode[schema.Exception](from)
+	}
+	return decode[schema.Route](from)
+}
+
+func decode[T any](from json.Marshaler) (v T, err error) {
+	b, err := from.MarshalJSON()
 	if err == nil {
 		err = json.Unmarshal(b, &v)
 	}
@@ -239,43 +340,58 @@ func decode[T any](n *tree.Node) (v T, err error) {
 }
 
 func (r *resolver) app(name string, d definition) *resolved {
-	out := &resolved{}
-	team := schema.TeamOf(d.file, r.layers.teams)
-	owner := d.node.Str("owner")
-	if team != "" && owner != "" && owner != team {
-		out.deny(d.unit, "owner", d.ref, d.node.Get("owner").At, "owner is %q, but the file belongs to team %q by its path", owner, team)
+	out, body := &resolved{}, d.node()
+	team, owner := r.layers.team(d, body), body.Str("owner")
+	if owner != "" && owner != team {
+		out.deny(d.unit, "owner", d.ref, body.Get("owner").At, "owner is %q, but the file belongs to team %q by its path", owner, team)
 	}
-	if team == "" {
-		team = owner
-	}
-	app := schema.App{Owner: team, Tier: d.node.Str("tier"), Groups: []string{}}
-	if uses := d.node.Get("uses"); uses != nil {
+	app := schema.App{Owner: team, Tier: body.Str("tier"), Groups: []string{}}
+	if uses := body.Get("uses"); uses != nil {
 		v, err := decode[map[string]schema.Use](tree.Merge(nil, uses, "app"))
 		if err != nil {
 			out.deny(d.unit, "type", d.ref, uses.At, "uses: %v", err)
 		}
 		app.Uses = v
 	}
-	for _, p := range r.groupsOf(name, d, out) {
+	var shared bodies
+	for _, p := range r.groupsOf(name, d, body, out) {
 		full := name + "/" + p.stage + "." + p.cell
 		p.team = team
-		if group, ok := r.group(full, p, d, out); ok {
+		if group, ok := r.group(full, p, d, &shared, out); ok {
 			app.Groups = append(app.Groups, full)
 			if app.Tier == "" {
 				app.Tier = group.Tier
 			}
 		}
 	}
-	out.outputs = append(out.outputs, output{ref: d.ref, at: d.node.At, unit: d.unit, value: app,
-		node: func() *tree.Node { return tree.Merge(nil, without(d.node, "stages"), "app", patches...) }})
+	out.outputs = append(out.outputs, output{ref: d.ref, at: d.at, unit: d.unit, value: app})
 	return out
+}
+
+// bodies are those of one app's groups: where they are written the same, as in
+// the datacenters of a stage, they are one.
+type bodies struct {
+	written []byte
+	last    schema.Body
+}
+
+func (b *bodies) decode(written []byte, err error) (schema.Body, error) {
+	if err != nil || b.written != nil && bytes.Equal(b.written, written) {
+		return b.last, err
+	}
+	var body schema.Body
+	if err := json.Unmarshal(written, &body); err != nil {
+		return body, err
+	}
+	b.written, b.last = written, body
+	return body, nil
 }
 
 // groupsOf gives the groups that an app has in its stages and in the flat
 // map, in order.
-func (r *resolver) groupsOf(name string, d definition, to *resolved) []place {
+func (r *resolver) groupsOf(name string, d definition, body *tree.Node, to *resolved) []place {
 	var out []place
-	stages := d.node.Get("stages")
+	stages := body.Get("stages")
 	for _, stage := range stages.Sorted() {
 		if why := badName("stages", stage); why != "" {
 			to.deny(d.unit, "name", d.ref, stages.Map[stage].At, "stages: %s", why)
@@ -291,19 +407,19 @@ func (r *resolver) groupsOf(name string, d definition, to *resolved) []place {
 				continue
 			}
 			full := name + "/" + stage + "." + cell
-			out = append(out, place{app: name, stage: stage, cell: cell, body: d.node, flat: r.flat[name][full].node})
+			out = append(out, place{app: name, stage: stage, cell: cell, body: body, flat: r.flat[name][full].node()})
 		}
 	}
 	for _, full := range slices.Sorted(maps.Keys(r.flat[name])) {
 		m := groupName.FindStringSubmatch(full)
-		if d.node.Get("stages", m[2], "groups", m[3]) == nil {
-			out = append(out, place{app: name, stage: m[2], cell: m[3], body: d.node, flat: r.flat[name][full].node})
+		if body.Get("stages", m[2], "groups", m[3]) == nil {
+			out = append(out, place{app: name, stage: m[2], cell: m[3], body: body, flat: r.flat[name][full].node()})
 		}
 	}
 	return out
 }
 
-func (r *resolver) group(full string, p place, d definition, to *resolved) (schema.Group, bool) {
+func (r *resolver) group(full string, p place, d definition, shared *bodies, to *resolved) (schema.Group, bool) {
 	ref := schema.NewRef("groups", full)
 	from := d
 	if f, ok := r.flat[p.app][full]; ok {
@@ -311,26 +427,25 @@ func (r *resolver) group(full string, p place, d definition, to *resolved) (sche
 	}
 	for _, n := range []*tree.Node{p.body.Get("stages", p.stage, "groups", p.cell), p.flat} {
 		if n != nil {
-			from.node = n
+			from.at = n.At
 		}
 	}
-	n := r.layers.effective(p, d.node.At)
+	n := r.layers.effective(p, d.at)
 	dc, fault := r.datacenter(p, n)
 	if fault != "" {
-		to.deny(d.unit, "datacenter", ref, from.node.At, "%s", fault)
+		to.deny(d.unit, "datacenter", ref, from.at, "%s", fault)
 		return schema.Group{}, false
 	}
-	group, err := decode[schema.Group](n)
+	body, err := shared.decode(n.MarshalJSON())
 	if err != nil {
-		to.deny(d.unit, "type", ref, from.node.At, "%v", err)
+		to.deny(d.unit, "type", ref, from.at, "%v", err)
 		return schema.Group{}, false
 	}
-	if !gates(ref, from, n, group.Body, to) {
+	if !gates(ref, from, n, body, to) {
 		return schema.Group{}, false
 	}
-	group.App, group.Stage, group.Datacenter = p.app, p.stage, dc
-	layers := r.layers
-	to.outputs = append(to.outputs, output{ref: ref, at: from.node.At, unit: from.unit, value: group, node: func() *tree.Node { return layers.effective(p, d.node.At) }})
+	group := schema.Group{App: p.app, Stage: p.stage, Datacenter: dc, Body: body}
+	to.outputs = append(to.outputs, output{ref: ref, at: from.at, unit: from.unit, value: group})
 	return group, true
 }
 
@@ -403,24 +518,24 @@ func (r *resolver) refer(ref schema.Ref, d definition) bool {
 	switch kind, name := ref.Split(); kind {
 	case "groups":
 		if app := groupName.FindStringSubmatch(name)[1]; !known("apps", app) {
-			r.report(d.unit, missing(d.node.At, "app", app, apps()))
+			r.report(d.unit, missing(d.at, "app", app, apps()))
 		}
 	case "routes":
 		for i, to := range fleet.Routes[name].To {
-			at := d.node.Get("to").Items[i].At
+			at := func() schema.Position { return d.node().Get("to").Items[i].At }
 			switch {
 			case (to.App == "") == (to.Group == ""):
-				r.report(d.unit, deny("type", ref, at, "to[%d]: want either app or group", i))
+				r.report(d.unit, deny("type", ref, at(), "to[%d]: want either app or group", i))
 			case to.App != "" && !known("apps", to.App):
-				r.report(d.unit, missing(at, "app", to.App, apps()))
+				r.report(d.unit, missing(at(), "app", to.App, apps()))
 			case to.Group != "" && !has(fleet.Groups, to.Group) && !known("groups", to.Group):
-				r.report(d.unit, missing(at, "group", to.Group, slices.Sorted(maps.Keys(fleet.Groups))))
+				r.report(d.unit, missing(at(), "group", to.Group, slices.Sorted(maps.Keys(fleet.Groups))))
 			}
 		}
 	case "apps":
 		for _, used := range slices.Sorted(maps.Keys(fleet.Apps[name].Uses)) {
 			if !known("apps", used) {
-				f := missing(d.node.Get("uses", used).At, "app", used, apps())
+				f := missing(d.node().Get("uses", used).At, "app", used, apps())
 				f.Severity = schema.Warn
 				r.report(d.unit, f)
 			}

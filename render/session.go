@@ -11,6 +11,7 @@ import (
 
 	"locktide.dev/render/cuelang"
 	"locktide.dev/render/source"
+	"locktide.dev/render/wire"
 	"locktide.dev/schema"
 	"locktide.dev/schema/cueschema"
 	"locktide.dev/schema/tree"
@@ -25,20 +26,6 @@ type Session struct {
 	eval  Evaluator
 	store Store
 	state state
-}
-
-// Store keeps answers over restarts. What it gives is checked against the
-// tree, so that it may be old, but it must be of this program.
-type Store interface {
-	Load() map[string]Kept // by task
-	Add([]Kept)
-}
-
-// Kept is an answer with what it was made of.
-type Kept struct {
-	Task   Task
-	Answer Answer
-	Made   []string // of Answer.Reads: hashes, in the same order
 }
 
 // state is what a session knows of the newest tree that it rendered.
@@ -58,14 +45,18 @@ type state struct {
 
 	evaluated int      // units
 	touched   []string // units that are not as they were
+	memory    *memory  // of the first render of a session with a store
+	keep      *Kept    // what the store, if there is one, does not have yet
 }
 
 // unit is what fails or holds as a whole: a CUE package or a file.
 type unit struct {
 	task    Task
-	answer  Answer
+	answer  Answer // without its roots
+	roots   []byte // packed, if what it defines depends on others
 	defines *contribution
-	library bool // imported by others and defines nothing itself
+	library bool   // imported by others and defines nothing itself
+	stamp   string // of all that it was made of; empty if it has an error
 }
 
 // NewSession gives a session that evaluates with e (nil evaluates here) and
@@ -83,13 +74,13 @@ func NewSession(e Evaluator, store Store) (*Session, error) {
 
 // scan brings the list of units up to a tree: next gets the units that stay as
 // they are, the result says which must be evaluated.
-func (s *Session) scan(fsys fs.FS, next *state) ([]Task, error) {
+func (s *Session) scan(fsys fs.FS, next *state, remembered func() *memory) ([]Task, error) {
 	listing, err := source.List(fsys, s.state.listing)
 	if err != nil {
 		return nil, err
 	}
 	changed := listing.Since(s.state.listing)
-	*next = state{listing: listing, packages: maps.Clone(s.state.packages), units: maps.Clone(s.state.units)}
+	*next = state{memory: remembered(), keep: next.keep, listing: listing, packages: maps.Clone(s.state.packages), units: maps.Clone(s.state.units)}
 	if next.units == nil {
 		next.packages, next.units = map[string]string{}, map[string]*unit{}
 	}
@@ -103,7 +94,7 @@ func (s *Session) scan(fsys fs.FS, next *state) ([]Task, error) {
 			before, known := s.state.packages[name]
 			now, exists := "", listing.Hash(name) != ""
 			if exists {
-				now = cuelang.PackageOf(fsys, name)
+				now = next.packageOf(fsys, name)
 				next.packages[name] = now
 			} else {
 				delete(next.packages, name)
@@ -155,6 +146,16 @@ func (s *Session) scan(fsys fs.FS, next *state) ([]Task, error) {
 	return slices.CompactFunc(tasks, func(a, b Task) bool { return a.Name == b.Name }), nil
 }
 
+// packageOf gives the package of a .cue file.
+func (st *state) packageOf(fsys fs.FS, name string) string {
+	if st.memory != nil {
+		if known, ok := st.memory.packages[name]; ok && known[0] == st.listing.Hash(name) {
+			return known[1]
+		}
+	}
+	return cuelang.PackageOf(fsys, name)
+}
+
 // cueTasks gives the tasks that the .cue files of one folder make, by name.
 func cueTasks(files []string, packages map[string]string) map[string]Task {
 	out := map[string]Task{}
@@ -183,11 +184,11 @@ func intersect(a, b []string) bool {
 // evaluate runs the tasks and puts their units into next.
 func (s *Session) evaluate(ctx context.Context, fsys fs.FS, tasks []Task, next *state) error {
 	fresh := map[string]bool{} // units that may say something else
-	if s.store != nil && s.state.listing == nil {
+	if next.memory != nil {
 		for _, t := range tasks {
 			fresh[t.Name] = true
 		}
-		tasks = next.recall(s.store.Load(), tasks)
+		tasks = next.recall(tasks)
 	}
 	next.evaluated = len(tasks)
 	answers, err := s.eval.Evaluate(ctx, fsys, tasks)
@@ -197,16 +198,9 @@ func (s *Session) evaluate(ctx context.Context, fsys fs.FS, tasks []Task, next *
 	if len(answers) != len(tasks) {
 		return fmt.Errorf("the evaluator gave %d answers to %d tasks", len(answers), len(tasks))
 	}
-	var keep []Kept
 	for i, t := range tasks {
 		fresh[t.Name] = true
 		next.units[t.Name] = &unit{task: t, answer: answers[i]}
-		if len(answers[i].Found) == 0 {
-			keep = append(keep, Kept{t, answers[i], next.made(answers[i].Reads)})
-		}
-	}
-	if s.store != nil && len(keep) > 0 {
-		s.store.Add(keep)
 	}
 	same := len(next.units) == len(s.state.units)
 	for name := range fresh {
@@ -225,26 +219,45 @@ func (s *Session) evaluate(ctx context.Context, fsys fs.FS, tasks []Task, next *
 		u := next.units[name]
 		library := u.answer.Library && imported(name, u, next.readers)
 		if u.defines == nil || library != u.library {
-			u = &unit{task: u.task, answer: u.answer, library: library}
+			u = &unit{task: u.task, answer: u.answer, roots: u.roots, stamp: u.stamp, library: library}
 			u.defines = contribute(s.types, u)
 			next.units[name] = u
+		}
+		if s.state.units[name] != u {
 			next.touched = append(next.touched, name)
 		}
+	}
+	for _, t := range tasks {
+		u := next.units[t.Name]
+		if next.keep != nil && len(u.answer.Found) == 0 {
+			u.stamp = next.stamp(t, u.answer.Reads)
+			next.keep.Units[t.Name] = u.keep(next.made(t.Files))
+		}
+		if u.answer.Library {
+			u.roots = wire.Pack(u.answer.Roots...)
+		}
+		u.answer.Roots = nil
 	}
 	return nil
 }
 
-// recall takes the tasks whose answers are kept and still hold.
-func (st *state) recall(kept map[string]Kept, tasks []Task) (rest []Task) {
+// recall takes the tasks whose units are kept and still hold.
+func (st *state) recall(tasks []Task) (rest []Task) {
 	for _, t := range tasks {
-		k, ok := kept[t.Name]
-		if !ok || k.Task.Package != t.Package || !slices.Equal(k.Task.Files, t.Files) || !slices.Equal(st.made(k.Answer.Reads), k.Made) {
+		k, ok := st.memory.units[t.Name]
+		if !ok || k.Task.Package != t.Package || !slices.Equal(k.Task.Files, t.Files) || k.Stamp != st.stamp(t, k.Reads) {
 			rest = append(rest, t)
 			continue
 		}
-		st.units[t.Name] = &unit{task: t, answer: k.Answer}
+		st.units[t.Name] = recalled(k)
 	}
 	return rest
+}
+
+// stamp tells what a unit is made of: the same only for the same files, with
+// the same content.
+func (st *state) stamp(t Task, reads []string) string {
+	return stampOf([]string{t.Name, t.Package}, t.Files, reads, st.made(reads))
 }
 
 // made gives the hashes of what an answer depends on.
@@ -267,9 +280,13 @@ func imported(name string, u *unit, readers map[string][]string) bool {
 	return slices.ContainsFunc(readers[u.task.Files[0]], func(reader string) bool { return reader != name })
 }
 
-func (u *unit) roots() []*tree.Node {
-	if u.library {
+// says gives the values of a unit.
+func (u *unit) says() []*tree.Node {
+	switch {
+	case u.library:
 		return nil
+	case u.roots != nil:
+		return unpack(u.roots)
 	}
 	return u.answer.Roots
 }

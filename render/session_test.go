@@ -2,6 +2,7 @@ package render_test
 
 import (
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"locktide.dev/render"
+	"locktide.dev/render/cache"
 	"locktide.dev/schema"
 )
 
@@ -35,15 +37,24 @@ var variants = map[string][]string{
 	"g.yaml":             {"groups: {a/prod.dc1: {count: 5}}\n", "groups: {a/prod.dc2: {}}\n", "groups: {a/prod.dc1: {cuont: 5}}\n", ""},
 }
 
-// Whatever changes, a session gives what a render from scratch gives, and says
-// rightly what changed.
+// Whatever changes, also while the process is not running, a session gives what
+// a render from scratch gives, and says rightly what changed.
 func TestSessionIsAFreshRender(t *testing.T) {
+	dir := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
 		names := slices.Sorted(maps.Keys(variants))
-		session, err := render.NewSession(nil, nil)
-		if err != nil {
+		file, err := os.CreateTemp(dir, "cache")
+		if err != nil || file.Close() != nil {
 			t.Fatal(err)
 		}
+		start := func() *render.Session {
+			s, err := render.NewSession(nil, cache.New(file.Name(), "1", func(err error) { t.Error(err) }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		}
+		session := start()
 		tree := fstest.MapFS{}
 		var before render.Result
 		for range rapid.IntRange(1, 8).Draw(t, "commits") {
@@ -58,6 +69,10 @@ func TestSessionIsAFreshRender(t *testing.T) {
 			if before.Files > 0 {
 				opts.Previous = &before
 			}
+			restarted := rapid.IntRange(0, 3).Draw(t, "restart") == 0
+			if restarted {
+				session = start()
+			}
 			got, err := session.Render(t.Context(), tree, opts)
 			if err != nil {
 				t.Fatal(err)
@@ -67,13 +82,17 @@ func TestSessionIsAFreshRender(t *testing.T) {
 				t.Fatal(err)
 			}
 			compare(t, got, want)
+			if restarted { // to a process that starts, everything is new
+				before = got
+				continue
+			}
 			changed := map[schema.Ref]bool{}
 			for _, ref := range got.Changed {
 				changed[ref] = true
 			}
 			for name, g := range got.Fleet.Groups {
 				same := string(schema.MustCanonical(g)) == string(schema.MustCanonical(before.Fleet.Groups[name]))
-				if changed[schema.NewRef("groups", name)] == same {
+				if back := same && len(before.Frozen) > 0; changed[schema.NewRef("groups", name)] == same && !back { // what a freeze gives back counts as changed
 					t.Fatalf("groups/%s: same %t, changed %v", name, same, got.Changed)
 				}
 			}

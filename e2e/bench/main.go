@@ -70,6 +70,13 @@ func main() {
 		}
 		return
 	}
+	if len(os.Args) == 5 && os.Args[1] == restartCommand {
+		if err := measureRestart(context.Background(), os.Args[2], os.Args[3], os.Args[4]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	groups := flag.String("groups", "100,1000", "groups on the real Nomad, comma-separated")
 	rounds := flag.Int("rounds", 3, "rounds on the real Nomad, each on fresh servers")
 	engines := flag.String("engine", "memory,nomad", "engines to measure, comma-separated")

@@ -6,16 +6,18 @@ package cache
 
 import (
 	"bufio"
-	"crypto/sha256"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
 
 	"locktide.dev/render"
 	"locktide.dev/render/wire"
+	"locktide.dev/schema"
 )
 
 // File is a render.Store in a file. It is for one goroutine.
@@ -35,45 +37,60 @@ func New(path, program string, report func(error)) *File {
 const maxRecord = 64 << 20
 
 // Load implements render.Store.
-func (f *File) Load() map[string]render.Kept {
-	out := map[string]render.Kept{}
+func (f *File) Load() render.Kept {
+	out := render.Kept{Units: map[string]render.KeptUnit{}, Definitions: map[schema.Ref]render.KeptDefinition{}}
 	f.live, f.size = map[string]int{}, 0
-	in, err := os.Open(f.path)
+	b, err := os.ReadFile(f.path)
 	if err != nil {
 		return out
 	}
-	r := bufio.NewReaderSize(in, 1<<20)
-	head, err := readRecord(r)
-	if err == nil && string(head) == f.header() {
-		f.size = recordSize(head)
-		for {
-			b, err := readRecord(r)
-			if err != nil {
-				break
-			}
-			k, err := wire.ReadKept(b)
-			if err != nil {
-				break
-			}
-			f.size += recordSize(b)
-			f.live[k.Task.Name] = recordSize(b)
-			out[k.Task.Name] = k
+	head, rest, err := readRecord(b)
+	if err != nil || string(head) != f.header() {
+		return out
+	}
+	for {
+		f.size = len(b) - len(rest)
+		var record []byte
+		if record, rest, err = readRecord(rest); err != nil || len(record) == 0 {
+			return out
 		}
+		name := ""
+		switch kind, body := record[0], record[1:]; kind {
+		case kindUnit:
+			var k render.KeptUnit
+			k, err = render.ReadUnit(bytes.Clone(body)) // it stays, the file's bytes do not
+			out.Units[k.Task.Name], name = k, unitName(k)
+		case kindDefinition:
+			var k render.KeptDefinition
+			k, err = render.ReadDefinition(body)
+			out.Definitions[k.Ref], name = k, definitionName(k)
+		default:
+			return out
+		}
+		if err != nil {
+			return out
+		}
+		f.live[name] = recordSize(record)
 	}
-	if err := in.Close(); err != nil {
-		f.report(err)
-	}
-	return out
 }
 
+// Kinds of records, their first byte.
+const (
+	kindUnit       = 'u'
+	kindDefinition = 'd'
+)
+
+func unitName(k render.KeptUnit) string             { return string(kindUnit) + k.Task.Name }
+func definitionName(k render.KeptDefinition) string { return string(kindDefinition) + string(k.Ref) }
+
 // Add implements render.Store.
-func (f *File) Add(kept []render.Kept) {
+func (f *File) Add(kept render.Kept) {
 	if err := f.add(kept); err != nil {
 		f.report(fmt.Errorf("cannot keep what was rendered in %s: %w; a restart will evaluate it again", f.path, err))
 	}
 }
 
-func (f *File) add(kept []render.Kept) (err error) {
+func (f *File) add(kept render.Kept) (err error) {
 	live := 0
 	for _, n := range f.live {
 		live += n
@@ -99,11 +116,7 @@ func (f *File) add(kept []render.Kept) (err error) {
 	if size == 0 {
 		size += writeRecord(w, []byte(f.header()))
 	}
-	for _, k := range kept {
-		n := writeRecord(w, wire.AppendKept(nil, k))
-		f.live[k.Task.Name] = n
-		size += n
-	}
+	size += f.write(w, kept)
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -121,9 +134,7 @@ func (f *File) compact() (err error) {
 	}
 	w := bufio.NewWriterSize(temp, 1<<20)
 	size := writeRecord(w, []byte(f.header()))
-	for _, k := range kept {
-		size += writeRecord(w, wire.AppendKept(nil, k))
-	}
+	size += f.write(w, kept)
 	if err := errors.Join(w.Flush(), temp.Close()); err != nil {
 		return errors.Join(err, os.Remove(temp.Name()))
 	}
@@ -134,17 +145,36 @@ func (f *File) compact() (err error) {
 	return nil
 }
 
+// write writes what is kept and gives its size.
+func (f *File) write(w *bufio.Writer, kept render.Kept) int {
+	size := 0
+	put := func(name string, record []byte) {
+		n := writeRecord(w, record)
+		f.live[name] = n
+		size += n
+	}
+	for _, k := range kept.Units {
+		put(unitName(k), render.AppendUnit([]byte{kindUnit}, k))
+	}
+	for _, k := range kept.Definitions {
+		put(definitionName(k), render.AppendDefinition([]byte{kindDefinition}, k))
+	}
+	return size
+}
+
 func (f *File) header() string { return "locktide render cache " + wire.Version + " " + f.program }
 
 // A record is its length, a checksum and its bytes.
-const recordHead = 4 + 8
+const recordHead = 4 + 4
+
+var checksum = crc32.MakeTable(crc32.Castagnoli)
 
 func recordSize(b []byte) int { return recordHead + len(b) }
 
 func writeRecord(w *bufio.Writer, b []byte) int {
-	sum := sha256.Sum256(b)
 	head := binary.BigEndian.AppendUint32(nil, uint32(len(b)))
-	for _, part := range [][]byte{head, sum[:8], b} {
+	head = binary.BigEndian.AppendUint32(head, crc32.Checksum(b, checksum))
+	for _, part := range [][]byte{head, b} {
 		if _, err := w.Write(part); err != nil { // Flush gives it again
 			break
 		}
@@ -152,23 +182,19 @@ func writeRecord(w *bufio.Writer, b []byte) int {
 	return recordSize(b)
 }
 
-func readRecord(r io.Reader) ([]byte, error) {
-	var head [recordHead]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return nil, err
+func readRecord(b []byte) (record, rest []byte, err error) {
+	if len(b) < recordHead {
+		return nil, b, errors.New("a record is cut off")
 	}
-	n := binary.BigEndian.Uint32(head[:4])
-	if n > maxRecord {
-		return nil, errors.New("a record is too long")
+	n := int(binary.BigEndian.Uint32(b[:4]))
+	sum, rest := binary.BigEndian.Uint32(b[4:recordHead]), b[recordHead:]
+	if n > maxRecord || n > len(rest) {
+		return nil, b, errors.New("a record is cut off")
 	}
-	b := make([]byte, n)
-	if _, err := io.ReadFull(r, b); err != nil {
-		return nil, err
+	if crc32.Checksum(rest[:n], checksum) != sum {
+		return nil, b, errors.New("a record is damaged")
 	}
-	if sum := sha256.Sum256(b); string(sum[:8]) != string(head[4:]) {
-		return nil, errors.New("a record is damaged")
-	}
-	return b, nil
+	return rest[:n:n], rest[n:], nil
 }
 
 var _ render.Store = (*File)(nil)

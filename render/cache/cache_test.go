@@ -71,7 +71,9 @@ func TestRestart(t *testing.T) {
 		{"a library changed", func() {}, "1", tree("2"), 11},
 		{"a package has a file more", func() {}, "1", nearer, 1},
 		{"back to an older tree", func() {}, "1", tree("1"), 11},
-		{"a torn end", damage(func(b []byte) []byte { return b[:len(b)-5] }), "1", tree("1"), 1},
+		{"a torn end", damage(func(b []byte) []byte { return b[:len(b)-5] }), "1", tree("1"), 0}, // of what a definition comes to
+		{"a torn half", damage(func(b []byte) []byte { return b[:len(b)/3] }), "1", tree("1"), -1},
+		{"healed", func() {}, "1", tree("1"), 0},
 		{"a damaged middle", damage(func(b []byte) []byte { b[len(b)/2] ^= 1; return b }), "1", tree("1"), -1},
 		{"whole again", func() {}, "1", tree("1"), 0},
 		{"not ours", damage(func([]byte) []byte { return []byte("something else") }), "1", tree("1"), 21},

@@ -1,106 +1,71 @@
-// Package wire writes what evaluated units say as bytes, for a pipe between
-// processes and for a cache on disk. Reading bad bytes is an error, never a
-// panic; what reads well is what was written.
+// Package wire writes values of definitions as bytes, for a pipe between
+// processes, for a cache on disk, and because they take a tenth of the memory.
+// Reading bad bytes is an error, never a panic; what reads well is what was
+// written.
 package wire
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
-	"fmt"
 
-	"locktide.dev/render"
 	"locktide.dev/schema"
 	"locktide.dev/schema/tree"
 )
 
-// Version changes with the format.
-const Version = "1"
+// Version changes with the format, also of what others write with a Writer.
+const Version = "2"
 
-// AppendAnswer appends an answer to b.
-func AppendAnswer(b []byte, a render.Answer) []byte {
-	w := &writer{b: b, files: map[string]uint64{}}
-	found := []byte(nil)
-	if len(a.Found) > 0 {
-		found = schema.MustCanonical(a.Found)
-	}
-	w.text(string(found))
-	w.flag(a.Library)
-	w.texts(a.Reads)
-	w.number(uint64(len(a.Roots)))
-	for _, n := range a.Roots {
-		w.node(n)
-	}
-	return w.b
+// Pack writes values.
+func Pack(values ...*tree.Node) []byte {
+	var w Writer
+	w.Nodes(values)
+	return w.Bytes()
 }
 
-// ReadAnswer reads an answer that fills b.
-func ReadAnswer(b []byte) (a render.Answer, err error) {
-	r := &reader{b: b}
-	if found := r.text(); found != "" {
-		if err := json.Unmarshal([]byte(found), &a.Found); err != nil {
-			return render.Answer{}, fmt.Errorf("cannot read an answer: findings: %w", err)
-		}
-	}
-	a.Library = r.flag()
-	a.Reads = r.texts()
-	for range r.count() {
-		a.Roots = append(a.Roots, r.node(0))
-	}
-	if r.err == nil && len(r.b) > 0 {
-		r.err = errors.New("bytes follow its end")
-	}
-	if r.err != nil {
-		return render.Answer{}, fmt.Errorf("cannot read an answer: %w", r.err)
-	}
-	return a, nil
+// Unpack reads the values that fill b.
+func Unpack(b []byte) ([]*tree.Node, error) {
+	r := NewReader(b)
+	out := r.Nodes()
+	return out, r.End()
 }
 
-// AppendKept appends a kept answer to b.
-func AppendKept(b []byte, k render.Kept) []byte {
-	w := &writer{b: b}
-	w.text(k.Task.Name)
-	w.text(k.Task.Package)
-	w.texts(k.Task.Files)
-	w.texts(k.Made)
-	return AppendAnswer(w.b, k.Answer)
-}
-
-// ReadKept reads a kept answer that fills b.
-func ReadKept(b []byte) (k render.Kept, err error) {
-	r := &reader{b: b}
-	k.Task.Name, k.Task.Package = r.text(), r.text()
-	k.Task.Files, k.Made = r.texts(), r.texts()
-	if r.err == nil && (len(k.Task.Files) == 0 || k.Task.Name == "") {
-		r.err = errors.New("a task has no files")
-	}
-	if r.err != nil {
-		return render.Kept{}, fmt.Errorf("cannot read a kept answer: %w", r.err)
-	}
-	k.Answer, err = ReadAnswer(r.b)
-	return k, err
-}
-
-type writer struct {
+// Writer appends to its bytes.
+type Writer struct {
 	b     []byte
 	files map[string]uint64 // names that were written, by number
 }
 
-func (w *writer) number(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
+// NewWriter gives a writer that appends to b.
+func NewWriter(b []byte) *Writer { return &Writer{b: b} }
 
-func (w *writer) text(s string) {
-	w.number(uint64(len(s)))
+// Bytes gives what was written.
+func (w *Writer) Bytes() []byte { return w.b }
+
+// Number writes a number.
+func (w *Writer) Number(n uint64) { w.b = binary.AppendUvarint(w.b, n) }
+
+// Text writes a text.
+func (w *Writer) Text(s string) {
+	w.Number(uint64(len(s)))
 	w.b = append(w.b, s...)
 }
 
-func (w *writer) texts(list []string) {
-	w.number(uint64(len(list)))
+// Blob writes bytes.
+func (w *Writer) Blob(b []byte) {
+	w.Number(uint64(len(b)))
+	w.b = append(w.b, b...)
+}
+
+// Texts writes a list of texts.
+func (w *Writer) Texts(list []string) {
+	w.Number(uint64(len(list)))
 	for _, s := range list {
-		w.text(s)
+		w.Text(s)
 	}
 }
 
-func (w *writer) flag(f bool) {
+// Flag writes yes or no.
+func (w *Writer) Flag(f bool) {
 	if f {
 		w.b = append(w.b, 1)
 	} else {
@@ -108,56 +73,80 @@ func (w *writer) flag(f bool) {
 	}
 }
 
-// at writes a position; a file's name is written when it comes first.
-func (w *writer) at(p schema.Position) {
+// Position writes a position; a file's name is written when it comes first.
+func (w *Writer) Position(p schema.Position) {
 	n, known := w.files[p.File]
 	if !known {
+		if w.files == nil {
+			w.files = map[string]uint64{}
+		}
 		n = uint64(len(w.files))
 		w.files[p.File] = n
 	}
-	w.number(n)
+	w.Number(n)
 	if !known {
-		w.text(p.File)
+		w.Text(p.File)
 	}
-	w.number(uint64(p.Line))
-	w.number(uint64(p.Column))
+	w.Number(uint64(p.Line))
+	w.Number(uint64(p.Column))
 }
 
-func (w *writer) node(n *tree.Node) {
+// Nodes writes values.
+func (w *Writer) Nodes(list []*tree.Node) {
+	w.Number(uint64(len(list)))
+	for _, n := range list {
+		w.node(n)
+	}
+}
+
+func (w *Writer) node(n *tree.Node) {
 	w.b = append(w.b, byte(n.Kind))
-	w.at(n.At)
+	w.Position(n.At)
 	switch n.Kind {
 	case tree.Null:
 	case tree.Bool, tree.Number, tree.String:
-		w.text(n.Text)
+		w.Text(n.Text)
 	case tree.List:
-		w.number(uint64(len(n.Items)))
+		w.Number(uint64(len(n.Items)))
 		for _, v := range n.Items {
 			w.node(v)
 		}
 	case tree.Map:
-		w.number(uint64(len(n.Keys)))
+		w.Number(uint64(len(n.Keys)))
 		for _, k := range n.Keys {
-			w.text(k)
+			w.Text(k)
 			w.node(n.Map[k])
 		}
 	}
 }
 
-type reader struct {
+// Reader reads what a Writer wrote. After an error it gives zero values.
+type Reader struct {
 	b     []byte
 	files []string
 	err   error
 }
 
-func (r *reader) fail(what string) {
+// NewReader reads b.
+func NewReader(b []byte) *Reader { return &Reader{b: b} }
+
+// End gives the first error; bytes that are left are one.
+func (r *Reader) End() error {
+	if r.err == nil && len(r.b) > 0 {
+		r.err = errors.New("bytes follow its end")
+	}
+	return r.err
+}
+
+func (r *Reader) fail(what string) {
 	if r.err == nil {
 		r.err = errors.New(what)
 	}
 	r.b = nil
 }
 
-func (r *reader) number() uint64 {
+// Number reads a number.
+func (r *Reader) Number() uint64 {
 	n, size := binary.Uvarint(r.b)
 	if size <= 0 {
 		r.fail("a number is cut off")
@@ -167,9 +156,9 @@ func (r *reader) number() uint64 {
 	return n
 }
 
-// count reads how many things follow, each of at least one byte.
-func (r *reader) count() uint64 {
-	n := r.number()
+// Count reads how many things follow, each of at least one byte.
+func (r *Reader) Count() uint64 {
+	n := r.Number()
 	if n > uint64(len(r.b)) {
 		r.fail("fewer things follow than it says")
 		return 0
@@ -177,21 +166,31 @@ func (r *reader) count() uint64 {
 	return n
 }
 
-func (r *reader) text() string {
-	n := r.count()
+// Text reads a text.
+func (r *Reader) Text() string {
+	n := r.Count()
 	s := string(r.b[:n])
 	r.b = r.b[n:]
 	return s
 }
 
-func (r *reader) texts() (out []string) {
-	for range r.count() {
-		out = append(out, r.text())
+// Blob reads bytes; they are part of what is read.
+func (r *Reader) Blob() []byte {
+	n := r.Count()
+	b := r.b[:n:n]
+	r.b = r.b[n:]
+	return b
+}
+
+// Texts reads a list of texts.
+func (r *Reader) Texts() (out []string) {
+	for range r.Count() {
+		out = append(out, r.Text())
 	}
 	return out
 }
 
-func (r *reader) byte() byte {
+func (r *Reader) byte() byte {
 	if len(r.b) == 0 {
 		r.fail("it ends too early")
 		return 0
@@ -201,13 +200,15 @@ func (r *reader) byte() byte {
 	return c
 }
 
-func (r *reader) flag() bool { return r.byte() == 1 }
+// Flag reads yes or no.
+func (r *Reader) Flag() bool { return r.byte() == 1 }
 
-func (r *reader) at() (p schema.Position) {
-	n := r.number()
+// Position reads a position.
+func (r *Reader) Position() (p schema.Position) {
+	n := r.Number()
 	switch {
 	case n == uint64(len(r.files)):
-		r.files = append(r.files, r.text())
+		r.files = append(r.files, r.Text())
 	case n > uint64(len(r.files)):
 		r.fail("a file is unknown")
 		return p
@@ -215,13 +216,21 @@ func (r *reader) at() (p schema.Position) {
 	if r.err == nil {
 		p.File = r.files[n]
 	}
-	p.Line, p.Column = int(r.number()&(1<<31-1)), int(r.number()&(1<<31-1))
+	p.Line, p.Column = int(r.Number()&(1<<31-1)), int(r.Number()&(1<<31-1))
 	return p
 }
 
-func (r *reader) node(depth int) *tree.Node {
+// Nodes reads values.
+func (r *Reader) Nodes() (out []*tree.Node) {
+	for range r.Count() {
+		out = append(out, r.node(0))
+	}
+	return out
+}
+
+func (r *Reader) node(depth int) *tree.Node {
 	n := &tree.Node{Kind: tree.Kind(r.byte())}
-	n.At = r.at()
+	n.At = r.Position()
 	if depth > 2*tree.MaxDepth {
 		r.fail("it is nested too deep")
 		return n
@@ -229,15 +238,15 @@ func (r *reader) node(depth int) *tree.Node {
 	switch n.Kind {
 	case tree.Null:
 	case tree.Bool, tree.Number, tree.String:
-		n.Text = r.text()
+		n.Text = r.Text()
 	case tree.List:
-		for range r.count() {
+		for range r.Count() {
 			n.Items = append(n.Items, r.node(depth+1))
 		}
 	case tree.Map:
 		n.Map = map[string]*tree.Node{}
-		for range r.count() {
-			k := r.text()
+		for range r.Count() {
+			k := r.Text()
 			n.Set(k, r.node(depth+1))
 		}
 	default:

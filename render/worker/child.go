@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"locktide.dev/render"
-	"locktide.dev/render/wire"
 	"locktide.dev/schema"
 )
 
@@ -105,10 +104,10 @@ func (c *child) task(payload []byte) error {
 	if err != nil {
 		return err
 	}
-	b := wire.AppendAnswer(nil, a)
+	b := render.AppendAnswer(nil, a)
 	if len(b) > maxOutput {
 		f := schema.Finding{Code: "too-big", Severity: schema.Deny, At: schema.Position{File: t.Files[0]}, Message: fmt.Sprintf("what this evaluates to is larger than %d MiB", maxOutput>>20)}
-		b = wire.AppendAnswer(nil, render.Answer{Reads: a.Reads, Found: []schema.Finding{f}})
+		b = render.AppendAnswer(nil, render.Answer{Reads: a.Reads, Found: []schema.Finding{f}})
 	}
 	return writeFrame(c.out, frameAnswer, b)
 }

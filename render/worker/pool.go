@@ -12,7 +12,6 @@ import (
 
 	"locktide.dev/render"
 	"locktide.dev/render/source"
-	"locktide.dev/render/wire"
 	"locktide.dev/schema"
 )
 
@@ -215,7 +214,7 @@ func (l *lane) ask(ctx context.Context, t render.Task) (a render.Answer, bad *fa
 				return died(err)
 			}
 		case frameAnswer:
-			a, err := wire.ReadAnswer(payload)
+			a, err := render.ReadAnswer(payload)
 			return a, nil, err
 		case frameBroken:
 			return a, nil, fmt.Errorf("the evaluator of definitions cannot work: %s", payload)

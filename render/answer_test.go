@@ -1,4 +1,4 @@
-package wire_test
+package render_test
 
 import (
 	"bytes"
@@ -7,7 +7,6 @@ import (
 	"testing/fstest"
 
 	"locktide.dev/render"
-	"locktide.dev/render/wire"
 )
 
 func answers(t testing.TB) []render.Answer {
@@ -30,7 +29,7 @@ func answers(t testing.TB) []render.Answer {
 
 func TestAnswersComeBack(t *testing.T) {
 	for _, want := range append(answers(t), render.Answer{}) {
-		got, err := wire.ReadAnswer(wire.AppendAnswer(nil, want))
+		got, err := render.ReadAnswer(render.AppendAnswer(nil, want))
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, error %v\nwant %+v", got, err, want)
 		}
@@ -40,9 +39,9 @@ func TestAnswersComeBack(t *testing.T) {
 // An answer that is cut off anywhere is an error, never a shorter answer.
 func TestACutOffAnswerIsNone(t *testing.T) {
 	for _, a := range answers(t) {
-		whole := wire.AppendAnswer(nil, a)
+		whole := render.AppendAnswer(nil, a)
 		for n := range whole {
-			if got, err := wire.ReadAnswer(whole[:n]); err == nil {
+			if got, err := render.ReadAnswer(whole[:n]); err == nil {
 				t.Fatalf("%d of %d bytes pass for %+v", n, len(whole), got)
 			}
 		}
@@ -53,18 +52,18 @@ func TestACutOffAnswerIsNone(t *testing.T) {
 // the same.
 func FuzzReadAnswer(f *testing.F) {
 	for _, a := range answers(f) {
-		b := wire.AppendAnswer(nil, a)
+		b := render.AppendAnswer(nil, a)
 		f.Add(b)
 		f.Add(b[:len(b)/2])
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a, err := wire.ReadAnswer(b)
+		a, err := render.ReadAnswer(b)
 		if err != nil {
 			return
 		}
-		once := wire.AppendAnswer(nil, a)
-		again, err := wire.ReadAnswer(once)
-		if err != nil || !bytes.Equal(once, wire.AppendAnswer(nil, again)) {
+		once := render.AppendAnswer(nil, a)
+		again, err := render.ReadAnswer(once)
+		if err != nil || !bytes.Equal(once, render.AppendAnswer(nil, again)) {
 			t.Errorf("%q became %q, error %v", b, once, err)
 		}
 	})
