@@ -1,6 +1,7 @@
 package cache_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -87,6 +88,28 @@ func TestRestart(t *testing.T) {
 		c.before()
 		if r := restart(t, path, c.program, c.files); c.evaluated >= 0 && r.Evaluated != c.evaluated {
 			t.Errorf("%s: evaluated %d, want %d", c.what, r.Evaluated, c.evaluated)
+		}
+	}
+}
+
+// Whichever bit of the file is wrong, what it says is found to be damaged and
+// rendered anew.
+func TestDamageIsFound(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "render.cache")
+	restart(t, path, "1", tree("1"))
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; at < len(good) && !t.Failed(); at += len(good)/100 + 1 {
+		bad := bytes.Clone(good)
+		bad[at] ^= 1
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		restart(t, path, "1", tree("1"))
+		if r := restart(t, path, "1", tree("1")); r.Evaluated != 0 {
+			t.Errorf("byte %d was damaged: the file is not whole again", at)
 		}
 	}
 }
