@@ -141,19 +141,34 @@ type Writer interface {
 
 // Exporter is a driver that can write down what runs as definitions.
 type Exporter interface {
-	// Export lists what runs here and is not this fleet's, sorted by key. An
-	// error means that nothing was read.
+	// Export lists what runs here and is not this fleet's, in a stable order, and
+	// what is, if it has members. An error means that nothing was read.
 	Export(ctx context.Context) ([]Exported, error)
 }
 
-// Exported is one live object as a definition says it, or why none can.
+// Exported is one live object as a definition says it, or why none can. One
+// of Group and Route is set, unless Why is, or Ours.
 type Exported struct {
 	Key     schema.Key
 	Name    string // as the backend has it
-	Group   schema.Group
+	At      string // FILE:LINE of the configuration that says so, if one does
+	Group   *schema.Group
+	Route   *schema.Route // without targets: Servers say whom it is sent to
+	Servers []Server
 	Secrets []string // fields whose values look like secrets
 	Notes   []string // what a human should know of it
-	Why     string   // it is not to be defined; the rest of the fields is empty
+	Why     string   // it is not to be defined
+	Ours    bool     // it is this fleet's already; named for its members only
+	// Who runs of it, and the names in Consul under which they are found, each
+	// with its port label.
+	Members  []schema.Endpoint
+	Services map[string]string
+}
+
+// Server is a member as a proxy's configuration names it.
+type Server struct {
+	Address string // host:port
+	Weight  int    // at least 1
 }
 
 // Error gives a failure outcome.

@@ -179,7 +179,7 @@ func Resolve(v *schema.View, ref schema.Ref, def schema.Route, serves func(datac
 func portOf(g schema.Group, wanted string) (string, bool) {
 	if wanted != "" {
 		_, ok := g.Ports[wanted]
-		return wanted, ok
+		return wanted, ok || len(g.Raw) > 0 // a raw job's ports are not known here
 	}
 	for _, s := range sortedKeys(g.Services) {
 		if p := g.Services[s].Port; p != "" {
@@ -189,5 +189,5 @@ func portOf(g schema.Group, wanted string) (string, bool) {
 	if len(g.Ports) == 1 {
 		return sortedKeys(g.Ports)[0], true
 	}
-	return "", len(g.Raw) > 0 // a raw job's ports are not known here
+	return "", len(g.Raw) > 0
 }

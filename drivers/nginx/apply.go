@@ -158,8 +158,17 @@ func (d *Driver) step(i int, a schema.Action) (step, *schema.Failure) {
 	if a.Key.Kind != KindRoute || a.Key.Instance != d.config.Name {
 		return s, invalid("%s is no route of nginx %s", a.Key, d.config.Name)
 	}
-	if a.If != live.version() {
-		return s, &schema.Failure{Kind: schema.FailConflict, Message: fmt.Sprintf("%s is at generation %q, not %q as read", a.Key, live.version(), a.If)}
+	at := live.version()
+	if !there {
+		if failure := d.adoption(a); failure != nil {
+			return s, failure
+		}
+		if a.Verb == schema.VerbAdopt && d.adopts != nil {
+			at = a.If // of the configuration before ours, compared already
+		}
+	}
+	if a.If != at {
+		return s, &schema.Failure{Kind: schema.FailConflict, Message: fmt.Sprintf("%s is at generation %q, not %q as read", a.Key, at, a.If)}
 	}
 	switch a.Verb {
 	case schema.VerbDelete:

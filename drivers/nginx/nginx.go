@@ -21,6 +21,7 @@ import (
 
 	"locktide.dev/drivers"
 	"locktide.dev/drivers/l7"
+	"locktide.dev/drivers/l7/foreign"
 	"locktide.dev/schema"
 )
 
@@ -45,12 +46,14 @@ type Config struct {
 	Test                  []string        `json:"test,omitempty"`                    // External: command that tests the whole configuration
 	Reload                []string        `json:"reload,omitempty"`                  // External: command that reloads it
 	MembersOnly           bool            `json:"members_only,omitempty"`            // upstreams named after groups, no routes
+	Adopts                foreign.Source  `json:"adopts,omitzero"`                   // the configuration that serves until its routes are adopted
 }
 
 // Driver is one opened nginx.
 type Driver struct {
 	config Config
 	store  l7.Store
+	adopts *foreign.Reader // nil: nothing serves before
 	now    func() time.Time
 
 	mu       sync.Mutex // one activation at a time
@@ -151,7 +154,7 @@ func (c Config) Inspect() (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{config: c, store: l7.Store{Dir: c.Dir}, now: time.Now, state: state{Owner: c.Owner, Routes: map[string]routeState{}}}
+	d := &Driver{config: c, store: l7.Store{Dir: c.Dir}, adopts: foreign.NewReader(c.Adopts), now: time.Now, state: state{Owner: c.Owner, Routes: map[string]routeState{}}}
 	n, err := d.store.InForce()
 	if err != nil {
 		return nil, fmt.Errorf("nginx instance %s: %w", c.Name, err)

@@ -32,11 +32,11 @@ func (d *Driver) Observe(_ context.Context, q drivers.Query) (schema.Live, error
 		}
 	}
 	for _, w := range q.Want {
-		o := schema.LiveObject{Key: w.Object.Key, State: schema.StateAbsent}
 		if r, ok := s.Routes[w.Object.Key.Name]; ok {
-			o = compare(r, w.Object, reason)
+			live.Objects = append(live.Objects, compare(r, w.Object, reason))
+			continue
 		}
-		live.Objects = append(live.Objects, o)
+		live.Objects = append(live.Objects, d.standing(w.Object))
 	}
 	return live, nil
 }
@@ -72,15 +72,19 @@ func compare(r routeState, want schema.Object, edited string) schema.LiveObject 
 	case err1 != nil || err2 != nil:
 		o.Reason = "the spec is of another format"
 	default:
-		a, b := reflect.ValueOf(was), reflect.ValueOf(is)
-		for i := range a.NumField() {
-			if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
-				o.Diff = append(o.Diff, schema.Change{Field: strings.ToLower(a.Type().Field(i).Name),
-					Was: string(schema.MustCanonical(a.Field(i).Interface())), Is: string(schema.MustCanonical(b.Field(i).Interface()))})
-			}
-		}
+		o.Diff = differences(was, is)
 	}
 	return o
+}
+
+func differences(was, is l7.Route) (out []schema.Change) {
+	a, b := reflect.ValueOf(was), reflect.ValueOf(is)
+	for i := range a.NumField() {
+		if x, y := string(schema.MustCanonical(a.Field(i).Interface())), string(schema.MustCanonical(b.Field(i).Interface())); x != y {
+			out = append(out, schema.Change{Field: strings.ToLower(a.Type().Field(i).Name), Was: x, Is: y})
+		}
+	}
+	return out
 }
 
 // Inventory implements drivers.Inventory: the directory is ours as a whole.

@@ -198,7 +198,7 @@ func location(l l7.Location, choice string) string {
 	}
 	line("proxy_connect_timeout 5s;")
 	line("proxy_http_version 1.1;")
-	for _, h := range []string{"Host $host", "X-Forwarded-For $proxy_add_x_forwarded_for", "X-Forwarded-Proto $scheme", "Upgrade $http_upgrade", "Connection $lt_connection"} {
+	for _, h := range []string{"Host $host", "X-Real-IP $remote_addr", "X-Forwarded-For $proxy_add_x_forwarded_for", "X-Forwarded-Proto $scheme", "Upgrade $http_upgrade", "Connection $lt_connection"} {
 		line("proxy_set_header %s;", h)
 	}
 	if r.Rewrite != "" {

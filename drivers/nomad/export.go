@@ -15,7 +15,8 @@ import (
 )
 
 // Export implements drivers.Exporter: every job that runs without our mark, as
-// a raw job under its exact name. Compiled, it is what runs.
+// a raw job under its exact name. Compiled, it is what runs. Of all jobs it
+// tells who runs.
 func (d *Driver) Export(ctx context.Context) ([]drivers.Exported, error) {
 	if err := d.reachable(ctx); err != nil {
 		return nil, err
@@ -37,9 +38,13 @@ func (d *Driver) Export(ctx context.Context) ([]drivers.Exported, error) {
 	if len(d.config.Datacenters) == 0 {
 		slices.Sort(serves)
 	}
+	members, err := d.running(ctx, nodes)
+	if err != nil {
+		return nil, fmt.Errorf("nomad %s: could not list allocations: %w", d.config.Name, failureOf(err, false))
+	}
 	var keys []schema.Key
 	for key, s := range stubs {
-		if !s.Stop && s.Meta[markOwner] != d.config.Owner {
+		if !s.Stop {
 			keys = append(keys, key)
 		}
 	}
@@ -52,20 +57,58 @@ func (d *Driver) Export(ctx context.Context) ([]drivers.Exported, error) {
 			return nil, fmt.Errorf("nomad %s: could not read %s: %w", d.config.Name, keys[i], failureOf(errs[i], false))
 		}
 		if x != nil {
+			x.Members = members[x.Key]
 			out = append(out, *x)
 		}
 	}
 	return out, nil
 }
 
-// export gives nil for a job that is ours or gone.
+// running lists the instances that run, by job.
+func (d *Driver) running(ctx context.Context, nodes []*api.NodeListStub) (map[schema.Key][]schema.Endpoint, error) {
+	allocs, err := d.allocs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	address := map[string]string{}
+	for _, n := range nodes {
+		address[n.ID] = n.Address
+	}
+	out := map[schema.Key][]schema.Endpoint{}
+	for _, a := range allocs {
+		if counts(a) {
+			host, ports := addressOf(a, address[a.NodeID])
+			key := d.config.key(a.JobID, a.Namespace)
+			out[key] = append(out[key], schema.Endpoint{ID: a.ID, Address: host, Ports: ports})
+		}
+	}
+	return out, nil
+}
+
+// namesOf gives the names in Consul under which a job's instances are found.
+func namesOf(job *api.Job) map[string]string {
+	out := map[string]string{}
+	for _, tg := range job.TaskGroups {
+		for _, s := range allServices(tg) {
+			if s.Provider != "nomad" {
+				out[s.Name] = s.PortLabel
+			}
+		}
+	}
+	return out
+}
+
+// export gives nil for a job that is gone.
 func (d *Driver) export(ctx context.Context, key schema.Key, serves []string) (*drivers.Exported, error) {
 	live, err := d.read(ctx, key)
-	if err != nil || live == nil || live.stopped() || live.ours(d.config.Owner) {
+	if err != nil || live == nil || live.stopped() {
 		return nil, err
 	}
 	id, namespace := splitName(key.Name)
-	out := &drivers.Exported{Key: key, Name: id}
+	out := &drivers.Exported{Key: key, Name: id, Services: namesOf(live.job)}
+	if out.Ours = live.ours(d.config.Owner); out.Ours {
+		return out, nil
+	}
 	refuse := func(format string, args ...any) (*drivers.Exported, error) {
 		out.Why = fmt.Sprintf(format, args...)
 		return out, nil
@@ -81,10 +124,10 @@ func (d *Driver) export(ctx context.Context, key schema.Key, serves []string) (*
 	case datacenter == "":
 		return refuse("its datacenters %s are none of this instance (%s)", strings.Join(live.job.Datacenters, ", "), strings.Join(serves, ", "))
 	}
-	if ended, err := d.ended(ctx, live.job); err != nil || ended != "" {
-		return &drivers.Exported{Key: key, Name: id, Why: ended}, err
+	if out.Why, err = d.ended(ctx, live.job); err != nil || out.Why != "" {
+		return out, err
 	}
-	out.Group = schema.Group{Datacenter: datacenter, Body: schema.Body{Kind: kindOf(live.job), Namespace: namespace, Job: id, Count: schema.Count{Number: live.count()}}}
+	out.Group = &schema.Group{Datacenter: datacenter, Body: schema.Body{Kind: kindOf(live.job), Namespace: namespace, Job: id, Count: schema.Count{Number: live.count()}}}
 	if namespace == api.DefaultNamespace {
 		out.Group.Namespace = ""
 	}

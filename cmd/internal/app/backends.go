@@ -14,6 +14,7 @@ import (
 	"locktide.dev/cmd/internal/config"
 	"locktide.dev/drivers"
 	"locktide.dev/drivers/consul"
+	"locktide.dev/drivers/l7/foreign"
 	"locktide.dev/drivers/nginx"
 	"locktide.dev/drivers/nomad"
 	"locktide.dev/reconciler"
@@ -96,7 +97,8 @@ func opened(ctx context.Context, cfg config.Config, log *slog.Logger, proxy func
 	for _, name := range names(cfg.Nginx) {
 		c := cfg.Nginx[name]
 		d, err := proxy(nginx.Config{Name: name, Dir: c.Dir, Binary: c.Binary, Listen: c.Listen, ListenTLS: c.ListenTLS, CertDir: c.CertDir, User: c.User,
-			Datacenters: c.Datacenters, Owner: cfg.Owner, External: c.External, Test: c.Test, Reload: c.Reload, MembersOnly: c.MembersOnly}, ctx)
+			Datacenters: c.Datacenters, Owner: cfg.Owner, External: c.External, Test: c.Test, Reload: c.Reload, MembersOnly: c.MembersOnly,
+			Adopts: foreign.Source{Nginx: c.Adopts.Nginx}}, ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -42,9 +42,11 @@ func (e *engine) Import(ctx context.Context, o cli.ImportOptions) (out cli.Impor
 	if err != nil {
 		return out, err
 	}
-	exported = slices.DeleteFunc(exported, func(x drivers.Exported) bool { return defined.keys[x.Key] })
 	today := time.Now().UTC()
-	result := importer.Jobs(exported, importer.Options{Stage: o.Stage, Date: today.Format(time.DateOnly), Stages: defined.stages, Taken: defined.apps})
+	defined.Stage, defined.Date, defined.Selected = o.Stage, today.Format(time.DateOnly), func(name string) bool {
+		return len(o.Only) == 0 || slices.ContainsFunc(o.Only, func(p string) bool { ok, err := path.Match(p, name); return ok && err == nil })
+	}
+	result := importer.Define(exported, defined)
 	if result = keepFiles(result, o); len(result.Defined) == 0 {
 		return cli.Imported{Refused: listed(result.Refused)}, nil
 	}
@@ -79,8 +81,8 @@ func (e *engine) Import(ctx context.Context, o cli.ImportOptions) (out cli.Impor
 
 func listed(items []importer.Item) []cli.ImportedObject {
 	out := make([]cli.ImportedObject, len(items))
-	for i, item := range items {
-		out[i] = cli.ImportedObject(item)
+	for i, x := range items {
+		out[i] = cli.ImportedObject{Key: x.Key, Ref: x.Ref, File: x.File, Secrets: x.Secrets, Notes: x.Notes, At: x.At, Why: x.Why}
 	}
 	return out
 }
@@ -107,21 +109,12 @@ func (e *engine) export(ctx context.Context, o cli.ImportOptions) ([]drivers.Exp
 		}
 		out = append(out, found...)
 	}
-	return slices.DeleteFunc(out, func(x drivers.Exported) bool {
-		return len(o.Only) > 0 && !slices.ContainsFunc(o.Only, func(p string) bool { ok, err := path.Match(p, x.Name); return ok && err == nil })
-	}), nil
-}
-
-// present is what a folder defines already.
-type present struct {
-	keys   map[schema.Key]bool
-	apps   map[string]bool
-	stages map[string]schema.Stage
+	return out, nil
 }
 
 // copyOf copies the folder's definitions to trial and says what they define.
-func (e *engine) copyOf(ctx context.Context, o cli.ImportOptions, trial string) (present, error) {
-	out := present{keys: map[schema.Key]bool{}, apps: map[string]bool{}}
+func (e *engine) copyOf(ctx context.Context, o cli.ImportOptions, trial string) (importer.Options, error) {
+	out := importer.Options{Taken: map[schema.Ref]bool{}, Groups: map[schema.Key]string{}, Places: map[importer.Place]bool{}}
 	info, err := os.Stat(o.Folder)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -142,21 +135,27 @@ func (e *engine) copyOf(ctx context.Context, o cli.ImportOptions, trial string) 
 		return out, cli.Fail("`locktide validate "+o.Folder+"` says what", "the definitions that %s has already are not valid", o.Folder)
 	}
 	for _, x := range have.Objects {
-		out.keys[x.Key] = true
+		out.Groups[x.Key] = x.Group
 	}
 	for name := range have.Fleet.Apps {
-		out.apps[name] = true
+		out.Taken[schema.NewRef("apps", name)] = true
 	}
-	out.stages = have.Fleet.Stages
+	for name, def := range have.Fleet.Routes {
+		out.Taken[schema.NewRef("routes", name)] = true
+		for _, p := range importer.Places(def) {
+			out.Places[p] = true
+		}
+	}
+	out.Stages = have.Fleet.Stages
 	return out, nil
 }
 
 // keepFiles refuses what would be written over an existing file.
 func keepFiles(r importer.Result, o cli.ImportOptions) importer.Result {
-	why := map[string]string{}
+	why := map[schema.Ref]string{}
 	for _, item := range r.Defined {
 		if !o.Overwrite && exists(filepath.Join(o.Folder, item.File)) {
-			why[item.Group] = "the file " + item.File + " exists: move it away, or say --overwrite"
+			why[item.Ref] = "the file " + item.File + " exists: move it away, or say --overwrite"
 		}
 	}
 	if file := "stages.yaml"; r.Files[file] != nil && exists(filepath.Join(o.Folder, file)) {
@@ -214,9 +213,11 @@ func (e *engine) baseline(ctx context.Context, o cli.ImportOptions, trial string
 	}
 	ours := map[schema.Ref]bool{}
 	for _, item := range r.Defined {
-		ours[schema.NewRef("groups", item.Group)] = true
-		app, _, _ := strings.Cut(item.Group, "/")
-		ours[schema.NewRef("apps", app)] = true
+		ours[item.Ref] = true
+		if kind, name := item.Ref.Split(); kind == "groups" {
+			app, _, _ := strings.Cut(name, "/")
+			ours[schema.NewRef("apps", app)] = true
+		}
 	}
 	var out []schema.Finding
 	for _, f := range rendered.Findings {
@@ -231,18 +232,19 @@ func (e *engine) baseline(ctx context.Context, o cli.ImportOptions, trial string
 	return out, nil
 }
 
-// changed plans the trial and says which of the new groups would be changed.
-func (e *engine) changed(ctx context.Context, o cli.ImportOptions, trial string, r importer.Result) (map[string]string, error) {
+// changed plans the trial and says which of the new definitions would change
+// what is live.
+func (e *engine) changed(ctx context.Context, o cli.ImportOptions, trial string, r importer.Result) (map[schema.Ref]string, error) {
 	c, _, err := e.observing(ctx, o.Config)
 	if err != nil {
 		return nil, err
 	}
 	c.Source = folderSource{trial}
-	groups := map[schema.Key]string{}
+	refs := map[schema.Key]schema.Ref{}
 	for _, item := range r.Defined {
-		groups[item.Key] = item.Group
+		refs[item.Key] = item.Ref
 	}
-	out := map[string]string{}
+	out := map[schema.Ref]string{}
 	err = planOnce(ctx, c, func(l *reconciler.Loop) error {
 		differs := map[schema.Key]string{}
 		for _, x := range l.Report().Objects {
@@ -254,8 +256,8 @@ func (e *engine) changed(ctx context.Context, o cli.ImportOptions, trial string,
 		}
 		for _, p := range l.Plan().Partitions {
 			for _, it := range p.Items {
-				if group, ours := groups[it.Key]; ours {
-					out[group] = "its definition would change it" + differs[it.Key]
+				if ref, ours := refs[it.Key]; ours {
+					out[ref] = "its definition would change it" + differs[it.Key]
 				}
 			}
 		}

@@ -121,7 +121,7 @@ func New(std Streams, version string, engine Engine) *cobra.Command {
 		{"run", "Running:", []*cobra.Command{s.devCommand(), s.serveCommand(), s.applyCommand()}},
 		{"see", "Looking:", []*cobra.Command{s.statusCommand(), s.getCommand(), s.rolloutCommand(), s.explainCommand(), s.diffCommand(),
 			s.changesCommand(), s.historyCommand(), s.reportCommand(), s.outCommand(), s.traceCommand(), s.doctorCommand()}},
-		{"act", "Acting:", append(s.verbCommands(), s.ejectCommand())},
+		{"act", "Acting:", append(s.verbCommands(), s.adoptCommand(), s.ejectCommand())},
 		{"more", "More:", []*cobra.Command{s.journalCommand(), s.versionCommand()}},
 	}
 	for _, g := range groups {

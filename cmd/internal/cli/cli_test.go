@@ -74,7 +74,10 @@ func (e *engine) CheckJournal(path string) (string, error)        { return "whol
 func (e *engine) Tested() map[string]string                       { return map[string]string{"nomad": "1.11.3"} }
 func (e *engine) Brake(_ context.Context, _, reason string) error { e.braked = reason; return nil }
 
-type fleet struct{ asked []schema.Command }
+type fleet struct {
+	asked   []schema.Command
+	foreign []schema.ObjectReport
+}
 
 func (f *fleet) Report() *schema.Report {
 	no := false
@@ -85,11 +88,11 @@ func (f *fleet) Report() *schema.Report {
 			Gates: []schema.Judgment{{Name: "errors", Group: "shop.web/prod.dc1", Result: schema.GateTooLittle, Sample: 42, Why: "0.00 % errors of 42 requests; 100 are needed", Threshold: "at most 1% errors", At: now}},
 			Items: []schema.ItemReport{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: "staged", Batch: 2, Batches: 3,
 				Members: 3, Done: 2, Next: []string{"aaaaaaaa-1111-2222-3333-444444444444"}}}}},
-		Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Desired: 2, Serving: 1, Cap: 1, Release: "1.2.0",
+		Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Team: "shop", Desired: 2, Serving: 1, Cap: 1, Release: "1.2.0",
 			Members: []schema.MemberReport{{Member: schema.Member{ID: "aaaaaaaa-1111-2222-3333-444444444444", Group: "shop.web/prod.dc1", Node: "n1", Running: true, Passing: &no, Since: now, Created: now}}},
 			Goods:   []schema.GoodReport{{Version: "1.1.0", Commit: "c1", At: now}}}},
-		Objects: []schema.ObjectReport{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: schema.StateDiffers,
-			Diff: []schema.Change{{Field: "count", Was: "2", Is: "5"}}, Writer: "eve", Why: []schema.Reason{{Code: schema.WaitRepair, Message: "repaired in 14 min", Next: "locktide repair shop.web"}}}}}
+		Objects: append(f.foreign, schema.ObjectReport{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: schema.StateDiffers,
+			Diff: []schema.Change{{Field: "count", Was: "2", Is: "5"}}, Writer: "eve", Why: []schema.Reason{{Code: schema.WaitRepair, Message: "repaired in 14 min", Next: "locktide repair shop.web"}}})}
 }
 func (f *fleet) Recent() *schema.Report { return f.Report() }
 func (f *fleet) Relations() *relations.Index {
@@ -126,7 +129,7 @@ func (f *fleet) Backup(_ context.Context, w io.Writer) error {
 }
 func (f *fleet) Do(_ context.Context, c schema.Command) schema.Answer {
 	f.asked = append(f.asked, c)
-	if c.Target == "nobody" {
+	if strings.HasSuffix(c.Target, "nobody") {
 		return schema.Answer{Message: "there is no nobody", Next: "locktide get"}
 	}
 	return schema.Answer{OK: true, Message: "done: " + c.Verb, Details: []string{"one group"}, Standing: []string{"braked: all"}}

@@ -31,10 +31,11 @@ type Imported struct {
 // ImportedObject is what became of one live object.
 type ImportedObject struct {
 	Key     schema.Key `json:"key"`
-	Group   string     `json:"group,omitempty"`
+	Ref     schema.Ref `json:"ref,omitempty"` // the definition
 	File    string     `json:"file,omitempty"`
 	Secrets []string   `json:"secrets,omitempty"` // fields whose values look like secrets
 	Notes   []string   `json:"notes,omitempty"`
+	At      string     `json:"at,omitempty"`  // FILE:LINE of the configuration that says it
 	Why     string     `json:"why,omitempty"` // it is not defined
 }
 
@@ -87,22 +88,30 @@ func (s *shared) imported(done Imported, folder string) {
 	for _, f := range done.Files {
 		fmt.Fprintf(s.Out, "wrote %s/%s\n", folder, f)
 	}
+	told := map[string]bool{}
 	for _, item := range done.Defined {
 		for _, n := range item.Notes {
-			fmt.Fprintf(s.Out, "%s: note: %s\n", item.Group, n)
+			if !told[n] {
+				fmt.Fprintf(s.Out, "%s: note: %s\n", item.Ref, n)
+			}
+			told[n] = true // it may hold for many routes
 		}
 		for _, field := range item.Secrets {
-			fmt.Fprintf(s.Out, "%s/%s: %s: %s looks like a secret and stands in the file %s\n", folder, item.File, item.Group, field, s.paint(yellow, "[secret]"))
+			fmt.Fprintf(s.Out, "%s/%s: %s: %s looks like a secret and stands in the file %s\n", folder, item.File, item.Ref, field, s.paint(yellow, "[secret]"))
 		}
 	}
 	for _, item := range done.Refused {
-		fmt.Fprintf(s.Out, "%s: %s: %s\n", s.paint(red, "not imported"), item.Key, item.Why)
+		why := item.Why
+		if item.At != "" {
+			why = item.At + ": " + why
+		}
+		fmt.Fprintf(s.Out, "%s: %s: %s\n", s.paint(red, "not imported"), item.Key, why)
 	}
 	fmt.Fprintf(s.Out, "%d defined, %d not; the plan of what was defined is empty\n", len(done.Defined), len(done.Refused))
 	if done.Covered > 0 {
 		fmt.Fprintf(s.Out, "%d findings of policies are excepted until %s\n", done.Covered, done.Expires)
 	}
 	if len(done.Defined) > 0 {
-		fmt.Fprintf(s.Out, "Next: commit %s; once the daemon has read it: locktide adopt %s\n", folder, done.Defined[0].Group)
+		fmt.Fprintf(s.Out, "Next: commit %s; once the daemon has read it: locktide adopt %s\n", folder, done.Defined[0].Ref)
 	}
 }

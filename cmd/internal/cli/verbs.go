@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"strconv"
@@ -29,8 +28,6 @@ type verb struct {
 // verbs are all of them, in the order of the help.
 var verbs = []verb{
 	{name: "approve", args: "DIGEST", about: "Approve a set of changes that waits (see status)", example: "approve 3f0c9a"},
-	{name: "adopt", args: "OBJECT|GROUP", about: "Take a foreign or ejected object over, without a restart; it has to be as its definition says",
-		example: "adopt shop.web/prod.dc1"},
 	{name: "retry", args: "APP|GROUP", about: "Try again what failed", force: "set the quarantine of a failed release aside", example: "retry shop.web"},
 	{name: "continue", args: "APP|GROUP", about: "Go on with a braked rollout, accepting its failed members", example: "continue shop.web"},
 	{name: "abort", args: "APP|GROUP", about: "Take a rollout back to the last good release", example: "abort shop.web"},
@@ -131,21 +128,18 @@ func (s *shared) verbCommand(v verb) *cobra.Command {
 		if direct {
 			return s.direct(cmd, v.name, ask, config)
 		}
-		targets, err := s.targets(cmd.Context(), v.name, ask.Target)
-		for _, t := range targets {
-			ask.Target = t
-			if only {
-				ask.Preview = true
-			} else if v.previews && !yes && !s.wantsJSON() && isTerminal(s.In) {
-				if err := s.confirm(cmd, ask); err != nil {
-					return err
-				}
-			}
-			if err := s.send(cmd, ask); err != nil {
+		var err error
+		if ask.Target, err = s.target(cmd.Context(), v.name, ask.Target); err != nil {
+			return err
+		}
+		if only {
+			ask.Preview = true
+		} else if v.previews && !yes && !s.wantsJSON() && isTerminal(s.In) {
+			if err := s.confirm(cmd, ask); err != nil {
 				return err
 			}
 		}
-		return err
+		return s.send(cmd, ask)
 	}
 	f := c.Flags()
 	f.StringVar(&ask.Reason, "reason", "", "why, for the audit")
@@ -251,13 +245,5 @@ func (s *shared) confirm(cmd *cobra.Command, ask schema.Command) error {
 		return err
 	}
 	s.answer(answer)
-	fmt.Fprintf(s.Out, "%s? [y/N] ", ask.Verb)
-	line, err := bufio.NewReader(s.In).ReadString('\n')
-	if err != nil && line == "" {
-		return Fail("add --yes to go on without asking", "nobody answered: nothing was done")
-	}
-	if !strings.HasPrefix(strings.ToLower(strings.TrimSpace(line)), "y") {
-		return Fail("", "nothing was done")
-	}
-	return nil
+	return s.agreed(ask.Verb)
 }

@@ -136,6 +136,12 @@ type Nginx struct {
 	Test        []string `yaml:"test"`         // external: command that tests the whole configuration
 	Reload      []string `yaml:"reload"`       // external: command that reloads it
 	MembersOnly bool     `yaml:"members_only"` // upstreams only, no routes
+	Adopts      Adopts   `yaml:"adopts"`       // what serves until its routes are adopted
+}
+
+// Adopts names the configuration of the proxy that an instance takes over from.
+type Adopts struct {
+	Nginx string `yaml:"nginx"` // nginx.conf, or the output of nginx -T; absolute
 }
 
 // Lease says which instance holds the fleet's lease; exactly one is set.
@@ -272,6 +278,9 @@ func (c *Config) backends() error {
 	for _, name := range sorted(c.Nginx) {
 		if !strings.HasPrefix(c.Nginx[name].Dir, "/") {
 			return fmt.Errorf("nginx.%s.dir: %q is not an absolute folder for the generated configuration", name, c.Nginx[name].Dir)
+		}
+		if path := c.Nginx[name].Adopts.Nginx; path != "" && !strings.HasPrefix(path, "/") {
+			return fmt.Errorf("nginx.%s.adopts.nginx: %q is not an absolute path", name, path)
 		}
 		if c.Nginx[name].Listen == "" && !c.Nginx[name].External {
 			return fmt.Errorf("nginx.%s.listen: missing: where it serves routes, for example 0.0.0.0:80", name)

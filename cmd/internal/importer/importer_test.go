@@ -24,25 +24,27 @@ func TestAppName(t *testing.T) {
 
 func exported(instance, namespace, id string) drivers.Exported {
 	return drivers.Exported{Key: schema.Key{Kind: "nomad.job", Instance: instance, Name: id + "@" + namespace}, Name: id,
-		Group: schema.Group{Datacenter: instance, Body: schema.Body{Kind: "service", Job: id, Namespace: namespace, Raw: json.RawMessage(`{"TaskGroups":[]}`)}}}
+		Group: &schema.Group{Datacenter: instance, Body: schema.Body{Kind: "service", Job: id, Namespace: namespace, Raw: json.RawMessage(`{"TaskGroups":[]}`)}}}
 }
 
+func everything(string) bool { return true }
+
 func TestNamesThatClash(t *testing.T) {
-	r := Jobs([]drivers.Exported{
+	r := Define([]drivers.Exported{
 		exported("dc1", "", "web"), exported("dc2", "", "web"), // one app in two datacenters
 		exported("dc1", "shop", "api"), exported("dc1", "pay", "api"), exported("dc1", "", "api"),
 		exported("dc1", "", "Old_Name"), exported("dc1", "", "old-name"), // no namespace tells them apart
 		exported("dc1", "", "taken"), exported("dc1", "", "日本"),
 		{Key: schema.Key{Name: "gone"}, Name: "gone", Why: "it has ended"},
-	}, Options{Stage: "prod", Date: "2026-01-02", Taken: map[string]bool{"taken": true}})
+	}, Options{Stage: "prod", Date: "2026-01-02", Selected: everything, Taken: map[schema.Ref]bool{"apps/taken": true}})
 	var groups []string
 	for _, item := range r.Defined {
-		groups = append(groups, item.Group+" "+item.File)
+		groups = append(groups, string(item.Ref)+" "+item.File)
 	}
 	want := []string{
-		"web/prod.dc1 jobs/default/web.yaml", "web/prod.dc2 jobs/default/web.yaml",
-		"shop.api/prod.dc1 jobs/shop/shop.api.yaml", "pay.api/prod.dc1 jobs/pay/pay.api.yaml", "api/prod.dc1 jobs/default/api.yaml",
-		"old-name/prod.dc1 jobs/default/old-name.yaml",
+		"groups/web/prod.dc1 jobs/default/web.yaml", "groups/web/prod.dc2 jobs/default/web.yaml",
+		"groups/shop.api/prod.dc1 jobs/shop/shop.api.yaml", "groups/pay.api/prod.dc1 jobs/pay/pay.api.yaml", "groups/api/prod.dc1 jobs/default/api.yaml",
+		"groups/old-name/prod.dc1 jobs/default/old-name.yaml",
 	}
 	if !slices.Equal(groups, want) {
 		t.Errorf("defined %q\nwant    %q", groups, want)
@@ -59,7 +61,7 @@ func TestNamesThatClash(t *testing.T) {
 	if text := string(r.Files["stages.yaml"]); !strings.Contains(text, "dc1") || !strings.Contains(text, "dc2") {
 		t.Errorf("stages.yaml: %s", text)
 	}
-	r = r.Without(map[string]string{"web/prod.dc1": "it differs"})
+	r = r.Without(map[schema.Ref]string{"groups/web/prod.dc1": "it differs"})
 	if r.Files["jobs/default/web.yaml"] != nil || len(r.Defined) != 4 || len(r.Refused) != 6 {
 		t.Errorf("half of an app is left: %v %+v", r.Files["jobs/default/web.yaml"], r.Defined)
 	}

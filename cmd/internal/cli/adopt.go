@@ -1,0 +1,177 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"locktide.dev/schema"
+)
+
+func (s *shared) adoptCommand() *cobra.Command {
+	var all, only, yes bool
+	var team string
+	ask := schema.Command{Verb: "adopt"}
+	c := &cobra.Command{
+		Use:   "adopt [OBJECT|GROUP|APP|PATTERN]...",
+		Short: "Take foreign or ejected objects over, without a restart; they have to be as their definitions say",
+		Long: "Take foreign or ejected objects over. Each costs one registration without new meta, nothing restarts, and\n" +
+			"each is compared with its definition once more before it is taken. With several names, a pattern, --team or\n" +
+			"--all, what differs from its definition is listed and stays as it is; the exit code is 1 then.",
+		Example: "  locktide adopt shop.web/prod.dc1\n  locktide adopt 'shop.*' --preview\n  locktide adopt --all",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			given := len(args)
+			if all || team != "" {
+				given++
+			}
+			if given == 0 || (all || team != "") && (all && team != "" || len(args) > 0) {
+				return Fail("name objects, groups or apps, or write --team NAME or --all", "adopt needs to know what")
+			}
+			if len(args) == 1 && strings.Contains(args[0], ":") && !only {
+				ask.Target = args[0]
+				return s.send(cmd, ask)
+			}
+			_, r, err := s.report(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if team != "" {
+				args = teamsGroups(r, team)
+			}
+			found, err := adoptable(r, args, all)
+			if err != nil {
+				return err
+			}
+			return s.adopt(cmd, ask, found, len(args) == 1, only, yes)
+		},
+	}
+	c.ValidArgsFunction = s.complete(completionOf("adopt"))
+	f := c.Flags()
+	f.StringVar(&ask.Reason, "reason", "", "why, for the audit")
+	f.BoolVar(&all, "all", false, "all that is as its definition says")
+	f.StringVar(&team, "team", "", "the groups of one team")
+	f.BoolVar(&only, "preview", false, "only say what it would do")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask; nobody is asked without a terminal")
+	return c
+}
+
+func teamsGroups(r schema.Report, team string) []string {
+	var out []string
+	for _, g := range r.Groups {
+		if g.Team == team {
+			out = append(out, g.Name)
+		}
+	}
+	return out
+}
+
+// adoptable finds the foreign and ejected objects of names, routes last: they
+// lead to groups.
+func adoptable(r schema.Report, names []string, all bool) ([]schema.ObjectReport, error) {
+	of := func(o schema.ObjectReport, name string) bool {
+		kind, rest, _ := strings.Cut(name, "/")
+		switch kind {
+		case "routes", "hosts":
+			return slices.Contains(o.From, schema.Ref(name))
+		case "groups", "apps":
+			name = rest
+		}
+		return o.Key.String() == name || schema.Match(name, o.Group) || slices.ContainsFunc(o.Apps, func(app string) bool { return schema.Match(name, app) })
+	}
+	var out []schema.ObjectReport
+	hit := map[string]bool{}
+	for _, o := range r.Objects {
+		if o.State != schema.StateForeign && o.State != schema.StateEjected {
+			continue
+		}
+		wanted := all
+		for _, name := range names {
+			if of(o, name) {
+				wanted, hit[name] = true, true
+			}
+		}
+		if wanted {
+			out = append(out, o)
+		}
+	}
+	for _, name := range names {
+		if !hit[name] {
+			return nil, Fail("`locktide diff` shows what is foreign or ejected", "nothing of %s can be adopted", name)
+		}
+	}
+	if len(out) == 0 {
+		return nil, Fail("`locktide diff` shows what is foreign or ejected", "nothing can be adopted")
+	}
+	route := func(o schema.ObjectReport) int {
+		if len(o.From) > 0 && strings.HasPrefix(string(o.From[0]), "routes/") {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(out, func(a, b schema.ObjectReport) int { return route(a) - route(b) })
+	return out, nil
+}
+
+// adopt sends a command for each object. Of a single one the daemon itself
+// says how it differs; of many, those that differ are left out.
+func (s *shared) adopt(cmd *cobra.Command, ask schema.Command, found []schema.ObjectReport, single, only, yes bool) error {
+	var take, leave []schema.ObjectReport
+	for _, o := range found {
+		if len(o.Diff) > 0 && o.State == schema.StateForeign && (len(found) > 1 || only) {
+			leave = append(leave, o)
+		} else {
+			take = append(take, o)
+		}
+	}
+	for _, o := range leave {
+		fmt.Fprintf(s.Err, "%s stays as it is: %s: defined %s, running %s\n", o.Key, o.Diff[0].Field, firstOf(o.Diff[0].Was, "(none)"), firstOf(o.Diff[0].Is, "(none)"))
+	}
+	if only {
+		for _, o := range take {
+			fmt.Fprintf(s.Out, "would adopt %s\n", o.Key)
+		}
+	}
+	if only || !single || len(found) > 1 {
+		fmt.Fprintf(s.Out, "%d of %d are as defined; nothing restarts\n", len(take), len(found))
+	}
+	if only {
+		return nil
+	}
+	if len(take) > 1 && !yes && !s.wantsJSON() && isTerminal(s.In) {
+		if err := s.agreed("adopt them"); err != nil {
+			return err
+		}
+	}
+	failed := len(leave)
+	for _, o := range take {
+		ask.Target = o.Key.String()
+		err := s.send(cmd, ask)
+		if err != nil && len(found) == 1 {
+			return err
+		}
+		if err != nil {
+			failed++
+			fmt.Fprintf(s.Err, "%s: %v\n", o.Key, err)
+		}
+	}
+	if failed > 0 {
+		return Fail("`locktide diff` shows how they differ; correct the definitions and adopt again", "%d of %d not adopted", failed, len(found))
+	}
+	return nil
+}
+
+// agreed asks a person at the terminal.
+func (s *shared) agreed(what string) error {
+	fmt.Fprintf(s.Out, "%s? [y/N] ", what)
+	line, err := bufio.NewReader(s.In).ReadString('\n')
+	if err != nil && line == "" {
+		return Fail("add --yes to go on without asking", "nobody answered: nothing was done")
+	}
+	if !strings.HasPrefix(strings.ToLower(strings.TrimSpace(line)), "y") {
+		return Fail("", "nothing was done")
+	}
+	return nil
+}
