@@ -58,6 +58,7 @@ func (l *Loop) adopt(text string, reply func(schema.Answer)) {
 		Round: int(st.meta.Serial), Reason: schema.Reason{Code: schema.ReasonAdopt}}.Sealed()
 	l.send(a, func(o schema.Outcome) {
 		if o.Failure == nil {
+			l.drive(key, entry)
 			reply(done("adopted %s: nothing restarted, it is as defined", key))
 			return
 		}
@@ -71,6 +72,16 @@ func (l *Loop) adopt(text string, reply func(schema.Answer)) {
 		}
 		reply(answer)
 	})
+}
+
+// drive makes an adopted object part of the target. It is as defined already:
+// no rollout has to bring it about, unless one waits for it.
+func (l *Loop) drive(k schema.Key, e schema.Entry) {
+	st := &l.st
+	_, ours := st.target[k]
+	if w, wanted := st.head[k]; !ours && wanted && w.Entry == e && len(st.holders.keys[k]) == 0 {
+		l.setTarget(k, e)
+	}
 }
 
 // errand is an action that a command asks for, with whom to tell.

@@ -71,6 +71,7 @@ var homes = map[string][]string{
 	"github.com/prometheus/client_golang": {"cmd/internal/telemetry"},
 	"github.com/spf13/cobra":              {"cmd/internal/cli", "cmd/locktide", "cmd/internal/app"},
 	"go.etcd.io/bbolt":                    {"reconciler/journal"},
+	"github.com/nginxinc":                 {"drivers/l7/foreign"},
 }
 
 // importsOf lists what each package of the module imports, tests left out.

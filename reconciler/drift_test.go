@@ -111,13 +111,18 @@ func TestForeignObjectThatIsAsDefinedPlansToNothing(t *testing.T) {
 			t.Fatalf("something waits: %+v", r.Partitions)
 		}
 		w.says(apiRoute.String(), schema.WaitForeign, "locktide adopt "+apiRoute.String())
-		n := len(w.back.Writes())
+		n, adopted := len(w.back.Writes()), time.Now()
 		w.do(schema.Command{Verb: "adopt", Target: apiRoute.String()})
 		w.until(time.Minute, "it is ours", func() bool {
 			return w.healthy() && w.object(apiRoute).State == schema.StateSame && len(w.loop.Plan().Notes) == 0
 		})
 		if got := w.verbs(n); got != "adopt shop.api" {
 			t.Fatalf("wrote %q", got)
+		}
+		for _, h := range w.loop.History(time.Time{}) {
+			if h.At.After(adopted) && contains(h.What, "rollout") {
+				t.Fatalf("adoption led to a rollout: %+v", h)
+			}
 		}
 	})
 }

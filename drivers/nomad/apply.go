@@ -320,6 +320,9 @@ func (d *Driver) adopt(ctx context.Context, a schema.Action) (*schema.Receipt, e
 		own = live.native()
 	}
 	describe(live.job, description+a.Key.Name)
+	for _, tg := range live.job.TaskGroups { // in place, as the description is: by them the checks of its members are found
+		markServicesOf(tg, a.Object.Group)
+	}
 	// Until Nomad has moved the members to the new version, they run the same in the old one.
 	d.memory.keep(jobVersion{a.Key.Name, deref(live.job.CreateIndex), deref(live.job.Version)}, factOf(d.submission(*a.Object, own).VariableFlags))
 	return d.send(ctx, *a.Object, live.job, live, d.submission(*a.Object, own))

@@ -215,9 +215,15 @@ func (b *builder) mark(job *api.Job) {
 		if len(serviceFace(tg)) > 0 {
 			tg.Meta = mergeMeta(tg.Meta, map[string]string{markServices: schema.DigestOf(schema.MustCanonical(serviceFace(tg))).Short()})
 		}
-		for _, s := range allServices(tg) {
-			s.Meta = mergeMeta(s.Meta, map[string]string{"alloc": "${NOMAD_ALLOC_ID}", "group": b.name})
-		}
+		markServicesOf(tg, b.name)
+	}
+}
+
+// markServicesOf says in the meta of each service whose instance of which
+// group it is. Nomad changes that in place, without a dip of the checks.
+func markServicesOf(tg *api.TaskGroup, group string) {
+	for _, s := range allServices(tg) {
+		s.Meta = mergeMeta(s.Meta, map[string]string{"alloc": "${NOMAD_ALLOC_ID}", "group": group})
 	}
 }
 

@@ -25,7 +25,7 @@ func TestAdoptMany(t *testing.T) {
 	}{
 		{"--all", 1, "nomad.job:x:api nomad.job:x:web nomad.job:x:old nginx.route:x:web", "nomad.job:x:odd stays as it is: env.A: defined 1, running 2"},
 		{"--all --preview", 0, "", "would adopt nginx.route:x:web"},
-		{"pay.*", 0, "nomad.job:x:api", "1 of 1"},
+		{"pay.*", 0, "nomad.job:x:api", "done: adopt"},
 		{"groups/shop.web2/prod.dc1 routes/web", 0, "nomad.job:x:web nginx.route:x:web", "2 of 2"},
 		{"--team shop", 0, "nomad.job:x:old", ""},
 		{"odd", 0, "nomad.job:x:odd", ""}, // the daemon says how it differs

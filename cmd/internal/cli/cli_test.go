@@ -395,7 +395,7 @@ func TestLooking(t *testing.T) {
 		args string
 		want []string
 	}{
-		{"status", []string{"PROGRESSING  fleet acme, leading, epoch 3", "head 0123456789", "shop.web/prod.dc1  1.2.0", "objects   1, 1 not as desired"}},
+		{"status", []string{"PROGRESSING  fleet acme, leading, epoch 3", "head 0123456789", "shop.web/prod.dc1  shop  1.2.0", "objects   1, 1 not as desired"}},
 		{"get shop.web", []string{"apps/shop.web  owner teams/shop  (shop.cue:3)", "locktide get apps/shop.web domains"}},
 		{"get domains/shop.example apps", []string{"apps/shop.web"}},
 		{"get domains/shop.example apps -o yaml", []string{"found:\n  - apps/shop.web\n"}},
