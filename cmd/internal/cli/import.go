@@ -46,7 +46,8 @@ func (s *shared) importCommand() *cobra.Command {
 		Use:   "import FOLDER",
 		Short: "Write definitions of what runs already, so that it can be adopted",
 		Long: "Write definitions of what runs already, so that it can be adopted: each Nomad job that is not this\n" +
-			"fleet's becomes a raw job under its exact name. What policies would deny gets a baseline of exceptions\n" +
+			"fleet's becomes a raw job under its exact name, each path of a proxy that an instance adopts a route to the\n" +
+			"groups whose members stand behind it. What policies would deny gets a baseline of exceptions\n" +
 			"that expire. Nothing is written before the definitions render and plan to no change; existing files stay.\n" +
 			"What cannot be defined is listed, and the exit code is 1 then; the rest is written. Values that look like\n" +
 			"secrets are written as they are and listed: move them to Vault or Nomad variables before you push.",
@@ -112,6 +113,6 @@ func (s *shared) imported(done Imported, folder string) {
 		fmt.Fprintf(s.Out, "%d findings of policies are excepted until %s\n", done.Covered, done.Expires)
 	}
 	if len(done.Defined) > 0 {
-		fmt.Fprintf(s.Out, "Next: commit %s; once the daemon has read it: locktide adopt %s\n", folder, done.Defined[0].Ref)
+		fmt.Fprintf(s.Out, "Next: commit %s; once the daemon has read it: locktide adopt %s, or adopt --all\n", folder, done.Defined[0].Ref)
 	}
 }
