@@ -72,20 +72,21 @@ func (l *Loop) Relations() *relations.Index {
 	}
 }
 
-// relate makes the index anew, if it is not made yet, and unlocks.
+// relate brings the index up to date and unlocks.
 func (l *Loop) relate() *relations.Index {
 	defer l.related.making.Unlock()
 	have, fleet, report := l.related.newest.Load(), l.fleet.Load(), l.report.Load()
-	var definitions *relations.Definitions
+	next := &relatedTo{fleet: fleet, report: report}
 	switch {
-	case have != nil && have.fleet == fleet && have.report == report:
+	case have == nil:
+		next.index = relations.Of(fleet).With(report.Groups)
+	case have.fleet == fleet && have.report == report:
 		return have.index
-	case have != nil && have.fleet == fleet:
-		definitions = have.index.Definitions
+	case have.fleet == fleet:
+		next.index = have.index.Follow(have.index.Definitions, report.Groups)
 	default:
-		definitions = relations.Of(fleet)
+		next.index = have.index.Follow(have.index.Definitions.Follow(fleet), report.Groups)
 	}
-	next := &relatedTo{definitions.With(report.Groups), fleet, report}
 	l.related.newest.Store(next)
 	return next.index
 }

@@ -2,6 +2,8 @@ package relations
 
 import (
 	"cmp"
+	"iter"
+	"maps"
 	"slices"
 
 	"locktide.dev/schema"
@@ -11,71 +13,119 @@ import (
 // members. It is immutable: any number of readers may ask it at once.
 type Index struct {
 	*Definitions
-	groups map[string][]string // -> members
-	hosts  map[string][]string // -> members; also hosts that no definition names
-	places map[string]place    // of members
+	*members
 }
 
-type place struct{ group, host string }
-
-// Definitions are the relations that a commit's definitions say. They are made
-// once of each commit.
+// Definitions are the relations that a commit's definitions say.
 type Definitions struct {
 	fleet *schema.Fleet
+	to    [relations]map[string][]string
+}
 
-	teamApps, usedBy                       map[string][]string // -> apps
-	appGroups, stageGroups                 map[string][]string // -> groups
-	datacenterGroups                       map[string][]string // -> groups
-	poolGroups, routeGroups                map[string][]string // -> groups
-	groupRoutes, domainRoutes, proxyRoutes map[string][]string // -> routes
-	poolHosts, rackHosts, datacenterHosts  map[string][]string // -> hosts
+// relation leads from names of one kind to names of another.
+type relation int
+
+const (
+	teamApps relation = iota
+	usedBy            // apps -> apps
+	appGroups
+	stageGroups
+	datacenterGroups
+	poolGroups
+	routeGroups
+	groupRoutes
+	domainRoutes
+	proxyRoutes
+	appRoutes // by a target that names the app
+	poolHosts
+	rackHosts
+	datacenterHosts
+	relations
+)
+
+// edge is one step of a relation.
+type edge struct {
+	relation
+	from, to string
 }
 
 // Of gives the relations of definitions; f must not change any more.
 func Of(f *schema.Fleet) *Definitions {
-	d := &Definitions{fleet: f, teamApps: map[string][]string{}, usedBy: map[string][]string{}, appGroups: make(map[string][]string, len(f.Apps)), stageGroups: map[string][]string{},
-		datacenterGroups: map[string][]string{}, poolGroups: map[string][]string{}, routeGroups: make(map[string][]string, len(f.Routes)),
-		groupRoutes: make(map[string][]string, len(f.Groups)), domainRoutes: make(map[string][]string, len(f.Routes)), proxyRoutes: map[string][]string{},
-		poolHosts: map[string][]string{}, rackHosts: map[string][]string{}, datacenterHosts: map[string][]string{}}
-	for name, app := range f.Apps {
-		add(d.teamApps, app.Owner, name)
-		for used := range app.Uses {
-			add(d.usedBy, used, name)
-		}
+	d := &Definitions{fleet: f}
+	for r := range d.to {
+		d.to[r] = map[string][]string{}
 	}
-	for name, g := range f.Groups {
-		add(d.appGroups, g.App, name)
-		add(d.stageGroups, g.Stage, name)
-		add(d.datacenterGroups, g.Datacenter, name)
-		add(d.poolGroups, g.Placement.Pool, name)
-	}
-	for name, r := range f.Routes {
-		for _, t := range r.To {
-			for _, g := range d.targets(t) {
-				add(d.routeGroups, name, g)
-				add(d.groupRoutes, g, name)
+	for _, kind := range made {
+		for name := range named(f, kind) {
+			for _, e := range d.edges(kind, name) {
+				d.to[e.relation][e.from] = append(d.to[e.relation][e.from], e.to)
 			}
 		}
-		for _, domain := range r.Domains {
-			add(d.domainRoutes, domain, name)
-		}
-		for _, via := range r.Via {
-			add(d.proxyRoutes, via, name)
-		}
-	}
-	for name, h := range f.Hosts {
-		add(d.poolHosts, h.Pool, name)
-		add(d.rackHosts, h.Rack, name)
-		add(d.datacenterHosts, h.Datacenter, name)
 	}
 	return d
 }
 
-// add notes a relation, unless one side has no name or it is noted already.
-func add(m map[string][]string, name, to string) {
-	if have := m[name]; name != "" && to != "" && (len(have) == 0 || have[len(have)-1] != to) {
-		m[name] = append(have, to)
+// made lists the kinds that have edges of their own. Routes come last: whom
+// they lead to follows from the groups.
+var made = []string{Apps, Groups, Hosts, Routes}
+
+// named yields the names of a kind's definitions.
+func named(f *schema.Fleet, kind string) iter.Seq[string] {
+	switch kind {
+	case Apps:
+		return maps.Keys(f.Apps)
+	case Groups:
+		return maps.Keys(f.Groups)
+	case Hosts:
+		return maps.Keys(f.Hosts)
 	}
+	return maps.Keys(f.Routes)
+}
+
+// edges gives what a definition adds to the relations, each once. Each has the
+// definition at one end, so that no other adds the same.
+func (d *Definitions) edges(kind, name string) []edge {
+	var out []edge
+	add := func(r relation, from, to string) {
+		if e := (edge{r, from, to}); from != "" && to != "" && !slices.Contains(out, e) {
+			out = append(out, e)
+		}
+	}
+	switch kind {
+	case Apps:
+		app := d.fleet.Apps[name]
+		add(teamApps, app.Owner, name)
+		for used := range app.Uses {
+			add(usedBy, used, name)
+		}
+	case Groups:
+		g := d.fleet.Groups[name]
+		add(appGroups, g.App, name)
+		add(stageGroups, g.Stage, name)
+		add(datacenterGroups, g.Datacenter, name)
+		add(poolGroups, g.Placement.Pool, name)
+	case Hosts:
+		h := d.fleet.Hosts[name]
+		add(poolHosts, h.Pool, name)
+		add(rackHosts, h.Rack, name)
+		add(datacenterHosts, h.Datacenter, name)
+	case Routes:
+		r := d.fleet.Routes[name]
+		for _, t := range r.To {
+			add(appRoutes, t.App, name)
+			for _, g := range d.targets(t) {
+				add(routeGroups, name, g)
+				add(groupRoutes, g, name)
+			}
+		}
+		for _, domain := range r.Domains {
+			add(domainRoutes, domain, name)
+		}
+		for _, via := range r.Via {
+			add(proxyRoutes, via, name)
+		}
+	}
+	return out
 }
 
 // targets gives the groups that a target of a route names.
@@ -84,7 +134,7 @@ func (d *Definitions) targets(t schema.Target) []string {
 		return []string{t.Group}
 	}
 	var out []string
-	for _, name := range d.appGroups[t.App] {
+	for _, name := range d.to[appGroups][t.App] {
 		if d.fleet.Groups[name].Stage == cmp.Or(t.Stage, "prod") {
 			out = append(out, name)
 		}
@@ -92,29 +142,68 @@ func (d *Definitions) targets(t schema.Target) []string {
 	return out
 }
 
-// With gives the relations of definitions and the members of the groups that
-// a report shows.
-func (d *Definitions) With(groups []schema.GroupReport) *Index {
-	n := 0
-	for i := range groups {
-		n += len(groups[i].Members)
-	}
-	x := &Index{Definitions: d, groups: make(map[string][]string, len(groups)), hosts: map[string][]string{}, places: make(map[string]place, n)}
-	for i := range groups {
-		g := &groups[i]
-		ids := make([]string, 0, len(g.Members))
-		for j := range g.Members {
-			m := &g.Members[j]
-			host := cmp.Or(m.Host, m.Node)
-			ids = append(ids, m.ID)
-			x.places[m.ID] = place{g.Name, host}
-			if host != "" {
-				x.hosts[host] = append(x.hosts[host], m.ID)
+// Follow gives the relations of the next commit's definitions. It costs what
+// the commit changes.
+func (d *Definitions) Follow(f *schema.Fleet) *Definitions {
+	next := &Definitions{fleet: f, to: d.to}
+	touched := map[string]map[string]bool{Apps: {}, Groups: {}, Hosts: {}, Routes: {}}
+	for _, ref := range schema.Changed(d.fleet, f) {
+		kind, name := ref.Split()
+		if touched[kind] != nil {
+			touched[kind][name] = true
+		}
+		if kind == Groups { // routes to its app may lead elsewhere
+			for _, app := range []string{d.fleet.Groups[name].App, f.Groups[name].App} {
+				for _, route := range d.to[appRoutes][app] {
+					touched[Routes][route] = true
+				}
 			}
 		}
-		x.groups[g.Name] = ids
 	}
-	return x
+	w := writer{next, map[relation]bool{}}
+	for _, kind := range made {
+		for name := range touched[kind] {
+			before, now := d.edges(kind, name), next.edges(kind, name)
+			for _, e := range before {
+				if !slices.Contains(now, e) {
+					w.remove(e)
+				}
+			}
+			for _, e := range now {
+				if !slices.Contains(before, e) {
+					w.add(e)
+				}
+			}
+		}
+	}
+	return next
+}
+
+// writer changes relations that share their maps with those before.
+type writer struct {
+	*Definitions
+	own map[relation]bool // maps that are not shared
+}
+
+func (w writer) change(e edge, list func(have []string) []string) {
+	if !w.own[e.relation] {
+		w.to[e.relation], w.own[e.relation] = maps.Clone(w.to[e.relation]), true
+	}
+	if now := list(w.to[e.relation][e.from]); len(now) > 0 {
+		w.to[e.relation][e.from] = now
+	} else {
+		delete(w.to[e.relation], e.from)
+	}
+}
+
+func (w writer) add(e edge) {
+	w.change(e, func(have []string) []string { return append(slices.Clip(have), e.to) })
+}
+
+func (w writer) remove(e edge) {
+	w.change(e, func(have []string) []string {
+		return slices.DeleteFunc(slices.Clone(have), func(name string) bool { return name == e.to })
+	})
 }
 
 // step gives the objects of the next kind that are directly related to one.
@@ -122,7 +211,7 @@ func (x *Index) step(kind, name, next string) []string {
 	f := x.fleet
 	switch kind + " " + next {
 	case Apps + " " + Groups:
-		return x.appGroups[name]
+		return x.to[appGroups][name]
 	case Apps + " " + Teams:
 		return some(f.Apps[name].Owner)
 	case Groups + " " + Apps:
@@ -130,7 +219,7 @@ func (x *Index) step(kind, name, next string) []string {
 	case Groups + " " + Members:
 		return x.groups[name]
 	case Groups + " " + Routes:
-		return x.groupRoutes[name]
+		return x.to[groupRoutes][name]
 	case Groups + " " + Stages:
 		return some(f.Groups[name].Stage)
 	case Groups + " " + Datacenters:
@@ -138,9 +227,9 @@ func (x *Index) step(kind, name, next string) []string {
 	case Groups + " " + Pools:
 		return some(f.Groups[name].Placement.Pool)
 	case Members + " " + Groups:
-		return some(x.places[name].group)
+		return some(x.at[name].group)
 	case Members + " " + Hosts:
-		return some(x.places[name].host)
+		return some(x.at[name].host)
 	case Hosts + " " + Members:
 		return x.hosts[name]
 	case Hosts + " " + Pools:
@@ -150,29 +239,29 @@ func (x *Index) step(kind, name, next string) []string {
 	case Hosts + " " + Datacenters:
 		return some(f.Hosts[name].Datacenter)
 	case Routes + " " + Groups:
-		return x.routeGroups[name]
+		return x.to[routeGroups][name]
 	case Routes + " " + Domains:
 		return f.Routes[name].Domains
 	case Routes + " " + Proxies:
 		return f.Routes[name].Via
 	case Domains + " " + Routes:
-		return x.domainRoutes[name]
+		return x.to[domainRoutes][name]
 	case Proxies + " " + Routes:
-		return x.proxyRoutes[name]
+		return x.to[proxyRoutes][name]
 	case Teams + " " + Apps:
-		return x.teamApps[name]
+		return x.to[teamApps][name]
 	case Pools + " " + Hosts:
-		return x.poolHosts[name]
+		return x.to[poolHosts][name]
 	case Pools + " " + Groups:
-		return x.poolGroups[name]
+		return x.to[poolGroups][name]
 	case Racks + " " + Hosts:
-		return x.rackHosts[name]
+		return x.to[rackHosts][name]
 	case Datacenters + " " + Hosts:
-		return x.datacenterHosts[name]
+		return x.to[datacenterHosts][name]
 	case Datacenters + " " + Groups:
-		return x.datacenterGroups[name]
+		return x.to[datacenterGroups][name]
 	case Stages + " " + Groups:
-		return x.stageGroups[name]
+		return x.to[stageGroups][name]
 	}
 	return nil
 }
@@ -191,7 +280,7 @@ func (x *Index) role(kind, name, role string) []schema.Ref {
 	case role == Uses && kind == Apps:
 		return refs(Apps, keys(x.fleet.Apps[name].Uses))
 	case role == UsedBy && kind == Apps:
-		out := slices.Clone(x.usedBy[name])
+		out := slices.Clone(x.to[usedBy][name])
 		slices.Sort(out)
 		return refs(Apps, out)
 	case role != Owner:
@@ -223,29 +312,29 @@ func (x *Index) has(kind, name string) bool {
 	case Groups:
 		_, ok = x.fleet.Groups[name]
 	case Members:
-		_, ok = x.places[name]
+		_, ok = x.at[name]
 	case Hosts:
 		_, ok = x.fleet.Hosts[name]
 		ok = ok || x.hosts[name] != nil
 	case Routes:
 		_, ok = x.fleet.Routes[name]
 	case Domains:
-		ok = x.domainRoutes[name] != nil
+		ok = x.to[domainRoutes][name] != nil
 	case Proxies:
-		ok = x.proxyRoutes[name] != nil
+		ok = x.to[proxyRoutes][name] != nil
 	case Teams:
 		_, ok = x.fleet.Teams[name]
-		ok = ok || x.teamApps[name] != nil
+		ok = ok || x.to[teamApps][name] != nil
 	case Pools:
 		_, ok = x.fleet.Pools[name]
-		ok = ok || x.poolHosts[name] != nil || x.poolGroups[name] != nil
+		ok = ok || x.to[poolHosts][name] != nil || x.to[poolGroups][name] != nil
 	case Racks:
-		ok = x.rackHosts[name] != nil
+		ok = x.to[rackHosts][name] != nil
 	case Datacenters:
-		ok = x.datacenterHosts[name] != nil || x.datacenterGroups[name] != nil
+		ok = x.to[datacenterHosts][name] != nil || x.to[datacenterGroups][name] != nil
 	case Stages:
 		_, ok = x.fleet.Stages[name]
-		ok = ok || x.stageGroups[name] != nil
+		ok = ok || x.to[stageGroups][name] != nil
 	}
 	return ok
 }
@@ -258,25 +347,25 @@ func (x *Index) all(kind string) []string {
 	case Groups:
 		return keys(x.fleet.Groups)
 	case Members:
-		return keys(x.places)
+		return keys(x.at)
 	case Hosts:
 		return union(keys(x.fleet.Hosts), keys(x.hosts))
 	case Routes:
 		return keys(x.fleet.Routes)
 	case Domains:
-		return keys(x.domainRoutes)
+		return keys(x.to[domainRoutes])
 	case Proxies:
-		return keys(x.proxyRoutes)
+		return keys(x.to[proxyRoutes])
 	case Teams:
-		return union(keys(x.fleet.Teams), keys(x.teamApps))
+		return union(keys(x.fleet.Teams), keys(x.to[teamApps]))
 	case Pools:
-		return union(keys(x.fleet.Pools), keys(x.poolHosts), keys(x.poolGroups))
+		return union(keys(x.fleet.Pools), keys(x.to[poolHosts]), keys(x.to[poolGroups]))
 	case Racks:
-		return keys(x.rackHosts)
+		return keys(x.to[rackHosts])
 	case Datacenters:
-		return union(keys(x.datacenterHosts), keys(x.datacenterGroups))
+		return union(keys(x.to[datacenterHosts]), keys(x.to[datacenterGroups]))
 	case Stages:
-		return union(keys(x.fleet.Stages), keys(x.stageGroups))
+		return union(keys(x.fleet.Stages), keys(x.to[stageGroups]))
 	}
 	return nil
 }
