@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"locktide.dev/drivers/memory"
+	"locktide.dev/reconciler"
 	"locktide.dev/schema"
 )
 
@@ -92,6 +93,37 @@ func TestDeletionsUnderTheCapNeedNobody(t *testing.T) {
 		}
 		w.until(time.Hour, "the third goes after the hour", func() bool { return w.deleted(n) == 3 })
 	})
+}
+
+// The daemon's limits of deletions hold in both directions: in the plan, and
+// hour by hour.
+func TestDeletionsGoByTheDeclaredLimits(t *testing.T) {
+	for name, c := range map[string]struct {
+		limit      schema.Cap
+		gone, held int // of how many deletions at once nothing waits, or all
+	}{"wider": {schema.Cap{Most: 8, Percent: 40}, 8, 9}, "narrower": {schema.Cap{Most: 1}, 1, 2}, "a smaller share": {schema.Cap{Percent: 5}, 1, 2}} {
+		t.Run(name, func(t *testing.T) {
+			for _, n := range []int{c.gone, c.held} {
+				inBubble(t, func(w *world) {
+					first := groups(20, "1")
+					w.git.commit(first)
+					w.startWith(func(cfg *reconciler.Config) { cfg.Limits.Deletions = c.limit })
+					w.until(30*time.Minute, "the first commit runs", w.onCommit("c1"))
+					before := len(w.back.Writes())
+					w.git.commit(without(first, n))
+					w.pass(20 * time.Minute)
+					a, waits := awaited(w, "deletions")
+					want := n
+					if n == c.held {
+						want = 0
+					}
+					if got := w.deleted(before); got != want || waits != (n == c.held) {
+						t.Errorf("%d deletions: %d carried out, awaits %q", n, got, a.Why)
+					}
+				})
+			}
+		})
+	}
 }
 
 func TestTombstonedDeletionsNeedNobody(t *testing.T) {

@@ -63,7 +63,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	st := &l.st
 	in := planner.Input{Commit: st.meta.InForce, Owner: l.cfg.Owner, Head: st.head, Target: st.target, Kinds: l.kinds(),
 		Complete: l.complete(), Frozen: map[schema.Ref]bool{}, Readable: l.readable(now),
-		Bodies: l.body, Owned: map[schema.Kind]int{}, DeletedLastHour: map[schema.Kind]int{}, Approved: st.meta.Approved,
+		Bodies: l.body, Owned: map[schema.Kind]int{}, DeletedLastHour: map[schema.Kind]int{}, Deletions: l.cfg.Limits.Deletions, Approved: st.meta.Approved,
 		Recompiled: st.meta.Recompiled, NotFastForward: st.meta.Forced, Forced: st.meta.ForcedKeys}
 	for _, r := range st.frozen {
 		in.Frozen[r] = true

@@ -152,7 +152,7 @@ func (l *Ledger) group(a schema.Action, lim Limits, now time.Time) (schema.Reaso
 
 func (l *Ledger) deletion(a schema.Action, owned int, lim Limits) (schema.Reason, bool) {
 	stamps := l.Deletes[a.Key.Kind]
-	limit := max(1, min(lim.DeleteMax, owned*lim.DeleteShare/100))
+	limit := lim.Deletions.Of(owned)
 	if len(stamps) < limit || slices.ContainsFunc(stamps, func(s Stamp) bool { return s.Key == a.Key }) {
 		return schema.Reason{}, true
 	}
@@ -370,8 +370,6 @@ const (
 	defaultSlowStart  = 50
 	defaultBrakeMin   = 2
 	defaultBrakeShare = 5
-	defaultDeleteMax  = 5
-	defaultDelShare   = 10
 	defaultGroupHold  = 5 * time.Second
 )
 
@@ -381,8 +379,6 @@ func (l Limits) filled() Limits {
 	l.SlowStart = cmp.Or(l.SlowStart, defaultSlowStart)
 	l.BrakeMin = cmp.Or(l.BrakeMin, defaultBrakeMin)
 	l.BrakeShare = cmp.Or(l.BrakeShare, defaultBrakeShare)
-	l.DeleteMax = cmp.Or(l.DeleteMax, defaultDeleteMax)
-	l.DeleteShare = cmp.Or(l.DeleteShare, defaultDelShare)
 	l.GroupHold = cmp.Or(l.GroupHold, defaultGroupHold)
 	return l
 }

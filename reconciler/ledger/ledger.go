@@ -12,14 +12,13 @@ import (
 
 // Limits are the figures of the ledger; zero values mean the defaults.
 type Limits struct {
-	Fleet       int           `json:"fleet,omitempty"`        // open disruptive rollouts in all; default 50
-	Datacenter  int           `json:"datacenter,omitempty"`   // per datacenter; default 100
-	SlowStart   int           `json:"slow_start,omitempty"`   // last wave of the slow start, 1 2 4 ...; default 50
-	BrakeMin    int           `json:"brake_min,omitempty"`    // failed partitions that a commit may always have; default 2
-	BrakeShare  int           `json:"brake_share,omitempty"`  // percent of its started partitions; default 5
-	DeleteMax   int           `json:"delete_max,omitempty"`   // deletions per kind and hour, at most; default 5
-	DeleteShare int           `json:"delete_share,omitempty"` // percent of the owned objects of the kind; default 10
-	GroupHold   time.Duration `json:"group_hold,omitempty"`   // between two disruptive actions on a group by different rollouts; default 5 s
+	Fleet      int           `json:"fleet,omitempty"`       // open disruptive rollouts in all; default 50
+	Datacenter int           `json:"datacenter,omitempty"`  // per datacenter; default 100
+	SlowStart  int           `json:"slow_start,omitempty"`  // last wave of the slow start, 1 2 4 ...; default 50
+	BrakeMin   int           `json:"brake_min,omitempty"`   // failed partitions that a commit may always have; default 2
+	BrakeShare int           `json:"brake_share,omitempty"` // percent of its started partitions; default 5
+	Deletions  schema.Cap    `json:"deletions,omitzero"`    // per kind and hour
+	GroupHold  time.Duration `json:"group_hold,omitempty"`  // between two disruptive actions on a group by different rollouts; default 5 s
 }
 
 // Env is what the ledger must know of the world for one Admit.

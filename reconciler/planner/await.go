@@ -184,7 +184,7 @@ func (s *state) holdDeletions() {
 		if !s.g.hour {
 			gone = 0
 		}
-		if limit := Cap(owned + gone); n+gone > limit {
+		if limit := s.in.Deletions.Of(owned + gone); n+gone > limit {
 			over = append(over, fmt.Sprintf("%d of %d %s, %d in the last hour, %d allowed", n, owned, kind, gone, limit))
 		}
 	}
@@ -204,10 +204,6 @@ func (s *state) holdDeletions() {
 	})
 	s.hold(RuleDeletions, "more is deleted or shrunk than one plan and hour may: "+strings.Join(over, "; "), held)
 }
-
-// Cap is how many of owned objects of a kind may be deleted per plan and hour
-// without being asked for: 10 %, at least 1, at most 5.
-func Cap(owned int) int { return max(1, min(5, owned/10)) }
 
 func (s *state) owned(kind schema.Kind) int {
 	if n, ok := s.in.Owned[kind]; ok {

@@ -59,6 +59,7 @@ type Input struct {
 	Bodies          func(schema.Digest) (schema.Object, bool)
 	Owned           map[schema.Kind]int // owned objects per kind
 	DeletedLastHour map[schema.Kind]int
+	Deletions       schema.Cap
 	// Approved sets (Await.Items): an awaited set that is a subset of one is
 	// approved.
 	Approved [][]string

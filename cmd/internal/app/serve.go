@@ -89,7 +89,7 @@ func (e *engine) loopConfig(cfg config.Config, b *backends) reconciler.Config {
 		Policy:   rules,
 		Limits: ledger.Limits{Fleet: cfg.Limits.Rollouts, Datacenter: cfg.Limits.PerDatacenter, SlowStart: cfg.Limits.SlowStart,
 			BrakeMin: cfg.Limits.CommitBrakeFailures, BrakeShare: cfg.Limits.CommitBrakePercent,
-			DeleteMax: cfg.Limits.DeletionsPerHour, DeleteShare: cfg.Limits.DeletionsPercent},
+			Deletions: schema.Cap{Most: cfg.Limits.DeletionsPerHour, Percent: cfg.Limits.DeletionsPercent}},
 		Gates:        gates(cfg),
 		SecondPerson: cfg.SecondPerson, Named: len(cfg.People) > 0,
 		Version: e.version, Observe: cfg.Mode == "observe", BrakeFile: cfg.BrakeFile,
