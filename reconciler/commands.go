@@ -89,10 +89,7 @@ func (l *Loop) command(ctx context.Context, c schema.Command, reply func(schema.
 		return
 	}
 	if !c.Preview {
-		st.dirty, st.planDue, st.bitsMoved = true, true, true
-		for p := range st.rollouts {
-			st.news[p] = true
-		}
+		l.commanded()
 	}
 	switch c.Verb {
 	case "adopt":
@@ -102,6 +99,13 @@ func (l *Loop) command(ctx context.Context, c schema.Command, reply func(schema.
 	default:
 		reply(l.atOnce(c))
 	}
+}
+
+// commanded has all looked at anew that a command may have changed.
+func (l *Loop) commanded() {
+	st := &l.st
+	st.dirty, st.planDue, st.bitsMoved = true, true, true
+	l.everybody()
 }
 
 // previews are the verbs that can say what they would do.

@@ -113,6 +113,20 @@ func TestDrainAsksTheBackendThatKnowsTheHost(t *testing.T) {
 		if a := w.refused(schema.Command{Verb: "undrain", Target: "node-m-1"}); len(a.Details) != 1 || !contains(a.Details[0], "memory:m") {
 			t.Fatalf("answer %+v", a)
 		}
+		// A host that may still be drained does not serve, over a restart too.
+		w.back.Set(memory.Faults{})
+		w.pass(time.Minute)
+		w.stop()
+		w.start()
+		w.pass(time.Minute)
+		if r := w.loop.Report(); len(r.Holds) != 1 || len(w.inRotation(apiGroup)) != 3 {
+			t.Fatalf("after an undrain that the backend refused: holds %+v, in rotation %v", r.Holds, w.inRotation(apiGroup))
+		}
+		w.do(schema.Command{Verb: "undrain", Target: "node-m-1"})
+		w.until(time.Minute, "it serves again", func() bool { return len(w.inRotation(apiGroup)) == 4 })
+		if r := w.loop.Report(); len(r.Holds) != 0 {
+			t.Fatalf("holds %+v", r.Holds)
+		}
 	})
 }
 

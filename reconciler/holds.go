@@ -150,8 +150,6 @@ func (l *Loop) drainNode(ctx context.Context, c schema.Command, reply func(schem
 			reply(a)
 			return
 		}
-	} else {
-		delete(st.operator, "host:"+node)
 	}
 	left, failed := len(asked), 0
 	for name, dr := range asked {
@@ -168,10 +166,17 @@ func (l *Loop) drainNode(ctx context.Context, c schema.Command, reply func(schem
 				if left > 0 {
 					return
 				}
-				a.OK = failed < len(asked)
+				a.OK = failed < len(asked) && (on || failed == 0 && st.leading)
 				a.Message = fmt.Sprintf("%s of %s: %d of %d backends took it up", c.Verb, node, len(asked)-failed, len(asked))
-				if on && !a.OK {
+				switch {
+				case on && !a.OK:
 					a.Next = "its members are out of rotation all the same: locktide unhold " + node + " brings them back"
+				case !on && !a.OK: // what is still drained must not serve
+					a.Message += "; its hold stays"
+					a.Next = "locktide undrain " + node + " again once they do; locktide unhold " + node + " lets it serve all the same"
+				case !on:
+					delete(st.operator, "host:"+node)
+					l.commanded()
 				}
 				reply(a)
 			})
