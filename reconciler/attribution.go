@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"regexp"
+	"strings"
 
 	"locktide.dev/schema"
 )
@@ -17,17 +18,55 @@ var pullForms = []*regexp.Regexp{
 	regexp.MustCompile(`\(([#!][0-9]+)\)$`),
 }
 
-// pullRequest gives the pull request that a commit's subject names, or "".
-func pullRequest(subject string) string {
+// bodyForms are how forges and their users name it below the subject, each on
+// a line of its own: GitLab's merges, trailers (Gitea, Forgejo, Node.js).
+var bodyForms = []*regexp.Regexp{
+	regexp.MustCompile(`(?m)^See merge request \S*(![0-9]+)\s*$`),
+	regexp.MustCompile(`(?mi)^(?:pull-request|merge-request|pr-url|pr|reviewed-on):\s*\S*?([#!][0-9]+|(?:pull|pulls|pull-requests|merge_requests)/[0-9]+)\s*$`),
+	regexp.MustCompile(`(?m)\(([#!][0-9]+)\)\s*$`),
+}
+
+// pullRequest gives the pull request that a commit's message names, or "". A
+// body that names several tells nothing.
+func pullRequest(subject, body string) string {
 	for _, form := range pullForms {
 		if m := form.FindStringSubmatch(subject); m != nil {
-			if m[1][0] >= '0' && m[1][0] <= '9' {
-				return "#" + m[1]
-			}
-			return m[1]
+			return pullNumber(m[1])
+		}
+	}
+	for _, form := range bodyForms {
+		found := map[string]bool{}
+		for _, m := range form.FindAllStringSubmatch(body, -1) {
+			found[pullNumber(m[1])] = true
+		}
+		if len(found) > 0 {
+			return only(found)
 		}
 	}
 	return ""
+}
+
+// only gives the element of a set of one, or "".
+func only(set map[string]bool) string {
+	if len(set) != 1 {
+		return ""
+	}
+	for s := range set {
+		return s
+	}
+	return ""
+}
+
+// pullNumber writes a number as the forge does: GitLab !12, others #12.
+func pullNumber(s string) string {
+	if strings.HasPrefix(s, "#") || strings.HasPrefix(s, "!") {
+		return s
+	}
+	mark := "#"
+	if strings.HasPrefix(s, "merge_requests/") {
+		mark = "!"
+	}
+	return mark + s[strings.LastIndexByte(s, '/')+1:]
 }
 
 // UnknownWriter stands for the author of a change of which nobody is known.

@@ -18,9 +18,32 @@ func TestPullRequest(t *testing.T) {
 		"(#1) cart":                        "",
 		"":                                 "",
 	} {
-		if got := pullRequest(subject); got != want {
+		if got := pullRequest(subject, ""); got != want {
 			t.Errorf("%q: %q, want %q", subject, got, want)
 		}
+	}
+}
+
+func TestPullRequestInTheBody(t *testing.T) {
+	for body, want := range map[string]string{
+		"\nCart 2.4\n\nSee merge request acme/cart!34\n":                               "!34",
+		"\nReviewed-on: https://git.acme/acme/cart/pulls/7\nReviewed-by: Eve <e@acme>": "#7",
+		"\nPR-URL: https://github.com/acme/cart/pull/12\n":                             "#12",
+		"\nMerge-request: https://gitlab.acme/acme/cart/-/merge_requests/5":            "!5",
+		"\nPull-Request: #9\n":                    "#9",
+		"\nCart 2.4 (#34)\n\n* fix a":             "#34",
+		"\n* Cart (#34)\n* Cart again (#34)":      "#34",
+		"\n* fix a (#12)\n* fix b (#13)":          "",
+		"\nFixes #12, see #13":                    "",
+		"\nas said in See merge request acme!3 x": "",
+		"": "",
+	} {
+		if got := pullRequest("Merge branch 'cart' into 'main'", body); got != want {
+			t.Errorf("%q: %q, want %q", body, got, want)
+		}
+	}
+	if got := pullRequest("Cart 2.4 (#1)", "\n(#2)"); got != "#1" {
+		t.Errorf("the subject does not win: %q", got)
 	}
 }
 

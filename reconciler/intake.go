@@ -139,7 +139,7 @@ func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, 
 		if rev.Signer != "" {
 			reason += " (signed by " + rev.Signer + ")"
 		}
-		l.note(schema.HistoryEntry{Writer: "locktide", What: "put a commit in force", Commit: rev.Commit, Author: rev.Author, Pull: pullRequest(rev.Subject), Reason: reason})
+		l.note(schema.HistoryEntry{Writer: "locktide", What: "put a commit in force", Commit: rev.Commit, Author: rev.Author, Pull: pullRequest(rev.Subject, rev.Body), Reason: reason})
 		st.meta.Base, st.base, st.baseOf = st.meta.Fleet, st.fleet, st.meta.Fleet
 	}
 	st.meta.Fleet = string(l.keepFleet(st.source))

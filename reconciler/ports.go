@@ -22,6 +22,7 @@ type Revision struct {
 	Author      string
 	Signer      string // who signed it, if signatures are required
 	Subject     string
+	Body        string // of its message, below the subject
 	At          time.Time
 	Tree        fs.FS
 	FastForward bool   // proven descendant of Previous

@@ -237,7 +237,7 @@ func (s *Source) revision(o objects, id string) (reconciler.Revision, error) {
 		return reconciler.Revision{}, err
 	}
 	s.in, s.verified = o, tree.root
-	return reconciler.Revision{Commit: id, Author: c.author, Subject: c.subject, At: c.at, Tree: tree, FastForward: true}, nil
+	return reconciler.Revision{Commit: id, Author: c.author, Subject: c.subject, Body: c.body, At: c.at, Tree: tree, FastForward: true}, nil
 }
 
 func noBranch(name string) error { return fmt.Errorf("the repository has no branch %q", name) }

@@ -82,10 +82,12 @@ func TestFollowsABranch(t *testing.T) {
 	each(t, func(t *testing.T, cfg gitsource.Config) {
 		o := newOrigin(t)
 		o.commit("defs/a.yaml", "apps: {}\n")
-		first := o.commit("defs/deep/b.json", "{}\n")
+		o.commit("defs/deep/b.json", "{}\n")
+		o.git("commit", "-q", "--amend", "-m", "Change defs/deep/b.json", "-m", "See merge request acme/cart!34")
+		first := o.git("rev-parse", "HEAD")
 		s := open(t, with(cfg, gitsource.Config{URL: o.dir, Path: "defs"}))
 		rev, err := s.Latest(t.Context())
-		if err != nil || rev.Commit != first || !rev.FastForward || rev.Subject != "Change defs/deep/b.json" {
+		if err != nil || rev.Commit != first || !rev.FastForward || rev.Subject != "Change defs/deep/b.json" || strings.TrimSpace(rev.Body) != "See merge request acme/cart!34" {
 			t.Fatalf("revision %+v, error %v", rev, err)
 		}
 		if err := fstest.TestFS(rev.Tree, "a.yaml", "deep/b.json"); err != nil {

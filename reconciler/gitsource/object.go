@@ -63,6 +63,7 @@ type commit struct {
 	author  string // name and address
 	at      time.Time
 	subject string
+	body    string
 }
 
 func readCommit(o objects, id string) (commit, []byte, error) {
@@ -96,7 +97,7 @@ func parseCommit(raw []byte) (commit, error) {
 	if !isID(c.tree) {
 		return c, fmt.Errorf("it names no tree")
 	}
-	c.subject, _, _ = strings.Cut(strings.TrimSpace(message), "\n")
+	c.subject, c.body, _ = strings.Cut(strings.TrimSpace(message), "\n")
 	return c, nil
 }
 
