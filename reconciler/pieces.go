@@ -50,26 +50,39 @@ type pieces[K, M comparable] struct {
 // update brings the pieces up to rows that are marked so; encode gives a
 // piece's body, which goes into unsaved if the piece is another one than before.
 func (p *pieces[K, M]) update(rows iter.Seq2[K, M], place func(K) string, encode func(keys []K) []byte, unsaved map[schema.Digest][]byte) []schema.Digest {
-	next, touched := make(map[K]M, len(p.marks)), map[int]bool{}
+	touched, stayed, before := map[int]bool{}, 0, len(p.marks)
+	if p.marks == nil {
+		p.marks = map[K]M{}
+	}
 	for k, m := range rows {
-		next[k] = m
-		if was, ok := p.marks[k]; ok && was == m {
+		was, known := p.marks[k]
+		if known {
+			stayed++
+		}
+		if known && was == m {
 			continue
 		}
+		p.marks[k] = m
 		i := piece(place(k))
 		if p.rows[i] == nil {
 			p.rows[i] = map[K]bool{}
 		}
 		p.rows[i][k], touched[i] = true, true
 	}
-	for k := range p.marks {
-		if _, ok := next[k]; !ok {
-			i := piece(place(k))
-			delete(p.rows[i], k)
-			touched[i] = true
+	if stayed < before {
+		still := make(map[K]bool, len(p.marks))
+		for k := range rows {
+			still[k] = true
+		}
+		for k := range p.marks {
+			if !still[k] {
+				i := piece(place(k))
+				delete(p.marks, k)
+				delete(p.rows[i], k)
+				touched[i] = true
+			}
 		}
 	}
-	p.marks = next
 	for i := range touched {
 		if p.digests[i] = ""; len(p.rows[i]) > 0 {
 			body := encode(slices.Collect(maps.Keys(p.rows[i])))
@@ -142,20 +155,23 @@ func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
 // keepSnapshot stores what a head consists of and gives its digest. Beside it
 // the one before stays at hand, which a revert is compared with.
 func (l *Loop) keepSnapshot(head map[schema.Key]planner.Wanted) string {
-	s := make(schema.Snapshot, len(head))
-	for k, w := range head {
-		s[k] = w.Entry
+	entries := func(yield func(schema.Key, schema.Entry) bool) {
+		for k, w := range head {
+			if !yield(k, w.Entry) {
+				return
+			}
+		}
 	}
 	encode := func(keys []schema.Key) []byte {
 		part := schema.Snapshot{}
 		for _, k := range keys {
-			part[k] = s[k]
+			part[k] = head[k].Entry
 		}
 		return schema.MustCanonical(part)
 	}
-	d := l.keepBody(schema.MustCanonical(whole{Pieces: l.st.headPieces.update(maps.All(s), schema.Key.String, encode, l.st.unsaved)}))
+	d := l.keepBody(schema.MustCanonical(whole{Pieces: l.st.headPieces.update(entries, schema.Key.String, encode, l.st.unsaved)}))
 	maps.DeleteFunc(l.st.snapshots, func(d string, _ schema.Snapshot) bool { return d != l.st.meta.Previous })
-	l.st.snapshots[string(d)] = s
+	l.st.snapshots[string(d)] = maps.Clone(l.st.headPieces.marks)
 	return string(d)
 }
 

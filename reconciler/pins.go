@@ -147,10 +147,14 @@ func (l *Loop) byHand() map[schema.Key]bool {
 // pinHead puts pinned snapshots in the place of what Git says of their apps.
 func (l *Loop) pinHead() {
 	st := &l.st
+	shared := true // with the compiler
 	for _, key := range sortedKeys(st.pins) {
 		p := st.pins[key]
 		if p.What != pinRollback {
 			continue
+		}
+		if shared {
+			st.head, shared = maps.Clone(st.head), false
 		}
 		for _, g := range st.goods[p.App] {
 			if string(snapshotID(g.Snapshot)) != p.Value {

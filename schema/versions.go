@@ -24,12 +24,20 @@ func Changed(a, b *Fleet) []Ref {
 			}
 		}
 	} else {
+		stayed := 0
 		for ref, v := range b.Versions {
-			if a.Versions[ref] != v {
+			was, known := a.Versions[ref]
+			if known {
+				stayed++
+			}
+			if !known || was != v {
 				out = append(out, ref)
 			}
 		}
 		for ref := range a.Versions {
+			if stayed == len(a.Versions) {
+				break // nothing is gone
+			}
 			if _, ok := b.Versions[ref]; !ok {
 				out = append(out, ref)
 			}

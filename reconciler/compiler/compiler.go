@@ -5,7 +5,6 @@ package compiler
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"locktide.dev/drivers"
@@ -19,6 +18,7 @@ type Compiler struct {
 	index   *schema.Index
 	units   map[schema.Ref]unit
 	order   []schema.Ref // of units
+	last    assembly
 	readers map[schema.Dep]map[schema.Ref]bool
 }
 
@@ -29,12 +29,12 @@ type unit struct {
 	reads    []schema.Dep // besides itself
 }
 
-// Compiled is what a fleet means.
+// Compiled is what a fleet means. It is shared: nobody may change it.
 type Compiled struct {
-	Head     map[schema.Key]planner.Wanted // the caller's own
-	Objects  []schema.Object               // those of Head, in the order of their definitions
-	Findings []schema.Finding              // with positions
-	Again    int                           // definitions that were compiled, the others are as they were
+	Head     map[schema.Key]planner.Wanted
+	Objects  []schema.Object  // those of Head, in the order of their definitions
+	Findings []schema.Finding // with positions
+	Again    int              // definitions that were compiled, the others are as they were
 }
 
 // New gives a compiler that has compiled nothing yet.
@@ -56,11 +56,12 @@ func (c *Compiler) Compile(f *schema.Fleet) Compiled {
 			again[ref] = true
 		}
 	}
-	members := false
+	members, before := false, map[schema.Ref]unit{}
 	for ref := range again {
-		_, before := c.units[ref]
+		was, known := c.units[ref]
 		now := f.Defines(ref)
-		members = members || before != now
+		members = members || known != now
+		before[ref] = was
 		c.forget(ref)
 		if now {
 			c.compile(ref)
@@ -73,7 +74,10 @@ func (c *Compiler) Compile(f *schema.Fleet) Compiled {
 		}
 		slices.SortFunc(c.order, inOrder)
 	}
-	out := c.assemble(f)
+	if members || !c.patch(before) {
+		c.last = c.assemble(f)
+	}
+	out := c.last.Compiled
 	out.Again = len(again)
 	return out
 }
@@ -110,47 +114,6 @@ func (c *Compiler) compile(ref schema.Ref) {
 		c.readers[dep][ref] = true
 	}
 	c.units[ref] = u
-}
-
-// assemble joins what all definitions mean. Two may mean one object, if they
-// agree on it.
-func (c *Compiler) assemble(f *schema.Fleet) Compiled {
-	out := Compiled{Head: make(map[schema.Key]planner.Wanted, len(c.units)), Objects: make([]schema.Object, 0, len(c.units))}
-	for _, ref := range c.order {
-		u := c.units[ref]
-		for _, found := range u.findings {
-			if found.At.File == "" {
-				found.At = f.Positions[cmp.Or(found.Ref, ref)]
-			}
-			out.Findings = append(out.Findings, found)
-		}
-		for _, w := range u.objects {
-			other, taken := out.Head[w.Object.Key]
-			switch {
-			case !taken:
-				out.Head[w.Object.Key] = w
-				out.Objects = append(out.Objects, w.Object)
-			case other.Object.Digest != w.Object.Digest:
-				first := c.owner(w.Object.Key)
-				out.Findings = append(out.Findings, schema.Finding{Code: "object-conflict", Severity: schema.Deny, Ref: ref, At: f.Positions[ref],
-					Related: []schema.Position{f.Positions[first]},
-					Message: fmt.Sprintf("%s and %s both mean %s, with unequal content", first, ref, w.Object.Key), Next: "rename one of them"})
-			}
-		}
-	}
-	return out
-}
-
-// owner is the first definition that means an object.
-func (c *Compiler) owner(k schema.Key) schema.Ref {
-	for _, ref := range c.order {
-		for _, w := range c.units[ref].objects {
-			if w.Object.Key == k {
-				return ref
-			}
-		}
-	}
-	return ""
 }
 
 // rank is the order of the kinds that drivers compile.
