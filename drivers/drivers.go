@@ -147,13 +147,16 @@ type Exporter interface {
 }
 
 // Exported is one live object as a definition says it, or why none can. One
-// of Group and Route is set, unless Why is, or Ours.
+// of Group, Host, Route and Config is set, unless Why is, or Ours.
 type Exported struct {
 	Key     schema.Key
 	Name    string // as the backend has it
 	At      string // FILE:LINE of the configuration that says so, if one does
 	Group   *schema.Group
-	Route   *schema.Route // without targets: Servers say whom it is sent to
+	Host    *schema.Host
+	Config  map[string]string // live configuration
+	Of      string            // the group that reads Config, whether or not it is defined
+	Route   *schema.Route     // without targets: Servers say whom it is sent to
 	Servers []Server
 	Secrets []string // fields whose values look like secrets
 	Notes   []string // what a human should know of it

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"locktide.dev/schema"
@@ -36,6 +37,12 @@ func (f *fleet) handwritten() map[string]bool {
 	} {
 		f.nomad.put(f.t, http.MethodPut, "/v1/jobs", `{"Job": `+job+`}`)
 	}
+	f.consul.put(f.t, http.MethodPut, "/v1/kv/"+f.owner+"/"+f.owner+"-shop-api/live.prod.dc1/db/host", "pg.example")
+	f.consul.put(f.t, http.MethodPut, "/v1/catalog/register", `{"Node": "`+f.owner+`-db1", "Address": "10.9.0.1", "NodeMeta": {"external-node": "true"}}`)
+	f.t.Cleanup(func() {
+		f.stop(syscall.SIGTERM) // it would repair the loss
+		f.consul.put(f.t, http.MethodPut, "/v1/catalog/deregister", `{"Node": "`+f.owner+`-db1"}`)
+	})
 	var ids map[string]bool
 	f.await("3 shops and an agent on every node of dc2", func() error {
 		ids = f.running(f.owner + "--Shop_API")
@@ -68,7 +75,7 @@ func filesOf(t *testing.T, dir string) map[string]string {
 	return out
 }
 
-// TestImport: what a team runs is imported, plans to nothing before and after
+// TestImport: what a team runs and registered is imported, plans to nothing before and after
 // it is in Git, and is adopted without a restart.
 func TestImport(t *testing.T) {
 	f := newFleet(t, "imp")
@@ -80,20 +87,20 @@ func TestImport(t *testing.T) {
 	folder := f.file("definitions")
 	imports := func() string {
 		t.Helper()
-		out, err := f.locktide("import", folder, "--config", f.config, "--only", f.owner+"--*")
+		out, err := f.locktide("import", folder, "--config", f.config, "--only", f.owner+"-*")
 		if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 {
 			t.Fatalf("import of a job that is refused: %v\n%s", err, out)
 		}
 		return out
 	}
 	out := imports() // the job on mars is refused, the rest is written
-	for _, want := range []string{"app.main.env.DB_PASSWORD", "not imported: nomad.job:main:imp--far", "mars", "3 defined, 1 not"} {
+	for _, want := range []string{"app.main.env.DB_PASSWORD", "not imported: nomad.job:main:imp--far", "mars", "5 defined, 1 not"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("import does not say %q:\n%s", want, out)
 		}
 	}
 	files := filesOf(t, folder)
-	for _, name := range []string{"jobs/default/imp-shop-api.yaml", "jobs/default/imp-nightly.yaml", "jobs/default/imp-agent.yaml", "stages.yaml"} {
+	for _, name := range []string{"jobs/default/imp-shop-api.yaml", "jobs/default/imp-nightly.yaml", "jobs/default/imp-agent.yaml", "hosts/imp-db1.yaml", "stages.yaml"} {
 		if files[name] == "" {
 			t.Fatalf("import wrote no %s:\n%s", name, out)
 		}
@@ -109,7 +116,7 @@ func TestImport(t *testing.T) {
 	f.begin()
 	f.await("the commit in force, and nothing to do", func() error {
 		r, err := f.report()
-		if err == nil && (r.InForce != commit || len(r.Partitions) > 0 || len(r.Objects) != 3) {
+		if err == nil && (r.InForce != commit || len(r.Partitions) > 0 || len(r.Objects) != 5) {
 			err = fmt.Errorf("%.8s in force, %d objects, %v", r.InForce, len(r.Objects), r.Partitions)
 		}
 		for _, o := range r.Objects {
@@ -124,9 +131,8 @@ func TestImport(t *testing.T) {
 			t.Errorf("%s is at version %d before its adoption, was %d", job, n, versions[job])
 		}
 	}
-	for _, group := range []string{"imp-shop-api/prod.dc1", "imp-nightly/prod.dc1", "imp-agent/prod.dc2"} {
-		f.do("adopt", group)
-	}
+	f.do("adopt", "imp-nightly/prod.dc1")
+	f.do("adopt", "--all")
 	f.converged(commit)
 	after := f.running(f.owner + "--Shop_API")
 	maps.Copy(after, f.running(f.owner+"--agent"))

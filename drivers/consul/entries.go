@@ -189,13 +189,13 @@ func (d *Driver) compareEntry(live entry, w want) schema.LiveObject {
 	case live == nil:
 		o.State = schema.StateAbsent
 		return o
-	case live.owner() != d.config.Owner && w.Last == nil:
-		o.State, o.Reason = schema.StateForeign, "the entry is there without our mark"
-		return o
 	case live.owner() != d.config.Owner:
 		o.Reason = "mark lost"
 	}
 	o.Diff = changes("", map[string]any(spec), map[string]any(live))
+	if live.owner() != d.config.Owner && w.Last == nil {
+		return notOurs(o, "the entry is there without our mark")
+	}
 	return settle(o, w.Object.Digest)
 }
 
@@ -206,6 +206,12 @@ func settle(o schema.LiveObject, digest schema.Digest) schema.LiveObject {
 		o.State = schema.StateSame
 		o.Receipt = &schema.Receipt{Version: o.Version, Digest: digest}
 	}
+	return o
+}
+
+// notOurs gives Foreign, with whether it is as wanted.
+func notOurs(o schema.LiveObject, reason string) schema.LiveObject {
+	o.State, o.Reason, o.Equal = schema.StateForeign, reason, len(o.Diff) == 0
 	return o
 }
 

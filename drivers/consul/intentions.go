@@ -55,8 +55,13 @@ func (d *Driver) compareIntention(live, spec entry, o schema.LiveObject, w want)
 	wanted := sourceNames(spec)
 	for _, s := range others {
 		if _, clash := wanted[fmt.Sprint(s["Name"])]; clash {
-			o.State, o.Reason = schema.StateForeign, fmt.Sprintf("the source %v is somebody else's", s["Name"])
-			return o
+			have := sourceNames(live)
+			for _, name := range sortedKeys(wanted) {
+				if have[name] != wanted[name] {
+					o.Diff = append(o.Diff, schema.Change{Field: "Sources." + name, Was: wanted[name], Is: have[name]})
+				}
+			}
+			return notOurs(o, fmt.Sprintf("the source %v is somebody else's", s["Name"]))
 		}
 	}
 	if len(ours) == 0 {

@@ -169,7 +169,8 @@ func (d *Driver) compareKV(f folder, w want) schema.LiveObject {
 	case f.absent():
 		live.State = schema.StateAbsent
 	case f.owner() != d.config.Owner && w.Last == nil:
-		live.State, live.Reason = schema.StateForeign, "the keys are there without our mark"
+		live.Diff = f.diff(spec)
+		live = notOurs(live, "the keys are there without our mark")
 	default:
 		live.Diff = f.diff(spec)
 		if f.owner() != d.config.Owner {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 
@@ -47,9 +49,6 @@ func (d *Driver) compareNode(n *api.Node, w want) schema.LiveObject {
 	case n == nil:
 		o.State = schema.StateAbsent
 		return o
-	case n.Meta[ownerMeta] != d.config.Owner && w.Last == nil:
-		o.State, o.Reason = schema.StateForeign, "a node of this name is registered without our mark"
-		return o
 	case n.Meta[ownerMeta] != d.config.Owner:
 		o.Reason = "mark lost"
 	}
@@ -61,7 +60,20 @@ func (d *Driver) compareNode(n *api.Node, w want) schema.LiveObject {
 			o.Diff = append(o.Diff, schema.Change{Field: "meta." + k, Was: spec.Meta[k], Is: n.Meta[k]})
 		}
 	}
+	if n.Meta[ownerMeta] != d.config.Owner && w.Last == nil {
+		for _, k := range foreignMeta(n) { // adopting it would take them away
+			o.Diff = append(o.Diff, schema.Change{Field: "meta." + k, Is: n.Meta[k]})
+		}
+		return notOurs(o, "a node of this name is registered without our mark")
+	}
 	return settle(o, w.Object.Digest)
+}
+
+// foreignMeta are the keys of a node's meta that no host can say.
+func foreignMeta(n *api.Node) []string {
+	return slices.DeleteFunc(sortedKeys(n.Meta), func(k string) bool {
+		return k == "external-node" || k == ownerMeta || strings.HasPrefix(k, "consul-")
+	})
 }
 
 // applyNode writes or deletes an external node in a transaction of one
@@ -92,8 +104,8 @@ func (d *Driver) applyNode(ctx context.Context, a schema.Action) (*schema.Receip
 		if err := json.Unmarshal(a.Object.Spec, &spec); err != nil {
 			return nil, &refusal{kind: schema.FailInvalid, message: fmt.Sprintf("%s: its spec is no node: %v", a.Key, err)}
 		}
-		if a.Verb == schema.VerbAdopt && live != nil && live.Address != spec.Address {
-			return nil, &refusal{kind: schema.FailInvalid, message: fmt.Sprintf("%s has address %s: only an equal node can be adopted", a.Key, live.Address)}
+		if a.Verb == schema.VerbAdopt && live != nil && (live.Address != spec.Address || len(foreignMeta(live)) > 0) {
+			return nil, &refusal{kind: schema.FailInvalid, message: fmt.Sprintf("%s has address %s and the meta %v besides: only an equal node can be adopted", a.Key, live.Address, foreignMeta(live))}
 		}
 		op.Node.Address, op.Node.Meta = spec.Address, map[string]string{ownerMeta: d.config.Owner}
 		for k, v := range spec.Meta {

@@ -114,7 +114,7 @@ func (e *engine) export(ctx context.Context, o cli.ImportOptions) ([]drivers.Exp
 
 // copyOf copies the folder's definitions to trial and says what they define.
 func (e *engine) copyOf(ctx context.Context, o cli.ImportOptions, trial string) (importer.Options, error) {
-	out := importer.Options{Taken: map[schema.Ref]bool{}, Groups: map[schema.Key]string{}, Places: map[importer.Place]bool{}}
+	out := importer.Options{Taken: map[schema.Ref]bool{}, Objects: map[schema.Key]string{}, Places: map[importer.Place]bool{}}
 	info, err := os.Stat(o.Folder)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -135,10 +135,13 @@ func (e *engine) copyOf(ctx context.Context, o cli.ImportOptions, trial string) 
 		return out, cli.Fail("`locktide validate "+o.Folder+"` says what", "the definitions that %s has already are not valid", o.Folder)
 	}
 	for _, x := range have.Objects {
-		out.Groups[x.Key] = x.Group
+		out.Objects[x.Key] = x.Group
 	}
 	for name := range have.Fleet.Apps {
 		out.Taken[schema.NewRef("apps", name)] = true
+	}
+	for name := range have.Fleet.Hosts {
+		out.Taken[schema.NewRef("hosts", name)] = true
 	}
 	for name, def := range have.Fleet.Routes {
 		out.Taken[schema.NewRef("routes", name)] = true

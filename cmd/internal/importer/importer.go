@@ -13,9 +13,14 @@ type Options struct {
 	Date     string // of the import, YYYY-MM-DD
 	Selected func(name string) bool
 	Stages   map[string]schema.Stage
-	Taken    map[schema.Ref]bool   // apps and routes that are defined already
-	Groups   map[schema.Key]string // group that defines an object already
+	Taken    map[schema.Ref]bool   // apps, hosts and routes that are defined already
+	Objects  map[schema.Key]string // that are defined already, with the group of each that has one
 	Places   map[Place]bool        // that routes serve already
+}
+
+func (o Options) defines(k schema.Key) bool {
+	_, ok := o.Objects[k]
+	return ok
 }
 
 // Item is one object that was looked at.
@@ -42,6 +47,8 @@ type Result struct {
 func Define(exported []drivers.Exported, o Options) Result {
 	out := Result{Files: map[string][]byte{}}
 	out.jobs(exported, o)
+	out.hosts(exported, o)
+	out.stray(exported, o)
 	out.routes(exported, o)
 	return out
 }

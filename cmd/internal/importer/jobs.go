@@ -14,7 +14,7 @@ import (
 // the job's namespace.
 func (r *Result) jobs(all []drivers.Exported, o Options) {
 	exported := slices.DeleteFunc(slices.Clone(all), func(x drivers.Exported) bool {
-		return x.Route != nil || x.Group == nil && x.Why == "" || x.Ours || o.Groups[x.Key] != "" || !o.Selected(x.Name)
+		return x.Route != nil || x.Group == nil && x.Why == "" || x.Ours || o.defines(x.Key) || !o.Selected(x.Name)
 	})
 	apps := map[string]map[string]schema.Group{} // app -> cell -> group
 	named := names(exported)
@@ -37,11 +37,12 @@ func (r *Result) jobs(all []drivers.Exported, o Options) {
 			if apps[name] == nil {
 				apps[name] = map[string]schema.Group{}
 			}
-			apps[name][cell] = *x.Group
+			item := Item{Key: x.Key, Ref: schema.NewRef("groups", name+"/"+o.Stage+"."+cell), File: fileOf(name, x.Group.Namespace), Secrets: x.Secrets, Notes: x.Notes}
+			r.Defined = append(r.Defined, item)
+			apps[name][cell] = r.withConfig(*x.Group, item, all)
 			if !slices.Contains(datacenters, x.Group.Datacenter) {
 				datacenters = append(datacenters, x.Group.Datacenter)
 			}
-			r.Defined = append(r.Defined, Item{Key: x.Key, Ref: schema.NewRef("groups", name+"/"+o.Stage+"."+cell), File: fileOf(name, x.Group.Namespace), Secrets: x.Secrets, Notes: x.Notes})
 		}
 	}
 	for name, cells := range apps {
@@ -73,6 +74,9 @@ func group(g schema.Group, cell string) map[string]any {
 	}
 	if g.Namespace != "" {
 		out["namespace"] = g.Namespace
+	}
+	if len(g.Config) > 0 {
+		out["config"], out["config_live"] = schema.MustCanonical(g.Config), g.Live
 	}
 	if n := g.Rollout.MaxUnavailable.Number; n > 0 {
 		out["rollout"] = map[string]any{"max_unavailable": n}

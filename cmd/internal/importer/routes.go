@@ -109,7 +109,7 @@ type owners struct {
 
 func (r *Result) owners(exported []drivers.Exported, o Options) owners {
 	out := owners{exported, map[schema.Key]string{}, map[string]owner{}, map[string]owner{}}
-	for key, group := range o.Groups {
+	for key, group := range o.Objects {
 		out.groups[key] = group
 	}
 	for _, item := range r.Defined {

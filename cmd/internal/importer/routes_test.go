@@ -61,7 +61,7 @@ func TestRoutesFindTheirGroups(t *testing.T) {
 		{"a job that is not defined", "10.0.0.8:1", "nomad.job:dc1:stray, which is not defined"},
 	} {
 		all := []drivers.Exported{job("web", 11, 12), job("db", 21), admin, ours, stray, served("edge", "web.example", "/", strings.Split(c.route, "|")...)}
-		r := Define(all, Options{Stage: "prod", Date: "2026-01-02", Selected: everything, Groups: map[schema.Key]string{ours.Key: "mine/prod.dc1"}})
+		r := Define(all, Options{Stage: "prod", Date: "2026-01-02", Selected: everything, Objects: map[schema.Key]string{ours.Key: "mine/prod.dc1"}})
 		got := ""
 		for _, item := range r.Defined {
 			if item.Ref == "routes/web-example" {
