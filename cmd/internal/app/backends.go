@@ -98,7 +98,7 @@ func opened(ctx context.Context, cfg config.Config, log *slog.Logger, proxy func
 		c := cfg.Nginx[name]
 		d, err := proxy(nginx.Config{Name: name, Dir: c.Dir, Binary: c.Binary, Listen: c.Listen, ListenTLS: c.ListenTLS, CertDir: c.CertDir, User: c.User,
 			Datacenters: c.Datacenters, Owner: cfg.Owner, External: c.External, Test: c.Test, Reload: c.Reload, MembersOnly: c.MembersOnly,
-			Adopts: foreign.Source{Nginx: c.Adopts.Nginx}}, ctx)
+			Adopts: foreign.Source(c.Adopts)}, ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -139,9 +139,11 @@ type Nginx struct {
 	Adopts      Adopts   `yaml:"adopts"`       // what serves until its routes are adopted
 }
 
-// Adopts names the configuration of the proxy that an instance takes over from.
+// Adopts names the configuration of the proxy that an instance takes over
+// from; at most one of absolute paths.
 type Adopts struct {
-	Nginx string `yaml:"nginx"` // nginx.conf, or the output of nginx -T; absolute
+	Nginx   string `yaml:"nginx"`   // nginx.conf, or the output of nginx -T
+	HAProxy string `yaml:"haproxy"` // haproxy.cfg
 }
 
 // Lease says which instance holds the fleet's lease; exactly one is set.
@@ -279,8 +281,11 @@ func (c *Config) backends() error {
 		if !strings.HasPrefix(c.Nginx[name].Dir, "/") {
 			return fmt.Errorf("nginx.%s.dir: %q is not an absolute folder for the generated configuration", name, c.Nginx[name].Dir)
 		}
-		if path := c.Nginx[name].Adopts.Nginx; path != "" && !strings.HasPrefix(path, "/") {
-			return fmt.Errorf("nginx.%s.adopts.nginx: %q is not an absolute path", name, path)
+		switch a := c.Nginx[name].Adopts; {
+		case a.Nginx != "" && a.HAProxy != "":
+			return fmt.Errorf("nginx.%s.adopts: both nginx and haproxy: an instance takes over from one", name)
+		case a != (Adopts{}) && !strings.HasPrefix(a.Nginx+a.HAProxy, "/"):
+			return fmt.Errorf("nginx.%s.adopts: %q is not an absolute path", name, a.Nginx+a.HAProxy)
 		}
 		if c.Nginx[name].Listen == "" && !c.Nginx[name].External {
 			return fmt.Errorf("nginx.%s.listen: missing: where it serves routes, for example 0.0.0.0:80", name)

@@ -41,7 +41,7 @@ func text(c *Config) string {
 
 // TestGolden reads every configuration in testdata.
 func TestGolden(t *testing.T) {
-	for pattern, read := range map[string]func(string) (*Config, error){"testdata/*/nginx.conf": Nginx} {
+	for pattern, read := range map[string]func(string) (*Config, error){"testdata/*/nginx.conf": Nginx, "testdata/*/haproxy.cfg": HAProxy} {
 		all, err := filepath.Glob(pattern)
 		if err != nil || len(all) == 0 {
 			t.Fatalf("%s: %v, %v", pattern, all, err)
@@ -130,6 +130,60 @@ func TestDump(t *testing.T) {
 	if err != nil || text(c) != text(onDisk) {
 		t.Errorf("%v\n got:\n%s\nwant:\n%s", err, text(c), text(onDisk))
 	}
+}
+
+// TestBadHAProxy: what is no configuration is an error that names file and line.
+func TestBadHAProxy(t *testing.T) {
+	for name, c := range map[string]struct{ path, want string }{
+		"missing":    {filepath.Join(t.TempDir(), "no.cfg"), "no such file"},
+		"binary":     {write(t, "a.cfg", "global\n\x00"), "a.cfg:2"},
+		"open quote": {write(t, "a.cfg", "global\n\n log \"a\n"), "a.cfg:3: a quote"},
+		"no section": {write(t, "a.cfg", "# hello\nbind *:80\n"), "a.cfg:2"},
+		"no name":    {write(t, "a.cfg", "frontend\n"), "a.cfg:1"},
+		"nginx":      {write(t, "a.cfg", "http {\n}\n"), "a.cfg:1"},
+	} {
+		if _, err := HAProxy(c.path); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestSplit(t *testing.T) {
+	for text, want := range map[string]string{
+		"a  b\tc": "a|b|c", `a "b c" d`: "a|b c|d", `a 'b "c' # d`: `a|b "c`, `a\ b c`: "a b|c", `"" x`: "|x", "a#b": "a", `a\#b`: "a#b", "a\r": "a", `"a"b'c'`: "abc", "": "",
+	} {
+		if got, err := split(text); err != nil || strings.Join(got, "|") != want {
+			t.Errorf("%q gives %q, %v; want %q", text, got, err, want)
+		}
+	}
+}
+
+// FuzzHAProxy is FuzzNginx for the other format.
+func FuzzHAProxy(f *testing.F) {
+	for _, path := range []string{"testdata/haproxy-shop/haproxy.cfg", "testdata/haproxy-refused/haproxy.cfg"} {
+		body, err := os.ReadFile(path)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(body))
+	}
+	f.Add("listen a\nmode http\nbind :1\nuse_backend a if { hdr(host) b } { path_beg / }\nserver a b:1 weight")
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, body string) {
+		path := filepath.Join(dir, fmt.Sprint(os.Getpid(), ".cfg"))
+		if err := os.WriteFile(path, []byte(body), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		c, err := HAProxy(path)
+		if err != nil {
+			return
+		}
+		for _, r := range c.Routes {
+			if problems := checked(r); len(problems) > 0 {
+				t.Fatalf("%s: %v", r.At, problems)
+			}
+		}
+	})
 }
 
 // FuzzNginx: whatever the file holds, what comes out of it passes the model's

@@ -2,7 +2,6 @@ package foreign
 
 import (
 	"bytes"
-	"cmp"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -123,7 +122,6 @@ func at(d *crossplane.Directive) string { return d.File + ":" + strconv.Itoa(d.L
 type nginxReader struct {
 	out       *Config
 	upstreams map[string]*crossplane.Directive
-	listens   map[string]int // plain and TLS addresses -> servers on them
 }
 
 func (n *nginxReader) http(block crossplane.Directives) {
@@ -140,24 +138,7 @@ func (n *nginxReader) http(block crossplane.Directives) {
 			all = append(all, n.server(d, s))
 		}
 	}
-	n.arrange(all)
-}
-
-// server is one server block.
-type server struct {
-	at, name    string
-	plain, tls  string // address it listens on
-	domains     []string
-	routes      []Route
-	bad         []problem
-	answersNone bool // it is what our proxy does for an unknown name
-}
-
-// problem is something that no route can say.
-type problem struct{ at, why string }
-
-func (s *server) fail(at, format string, args ...any) {
-	s.bad = append(s.bad, problem{at, fmt.Sprintf(format, args...)})
+	n.out.arrange(all)
 }
 
 func (n *nginxReader) server(d *crossplane.Directive, outer settings) server {
@@ -346,14 +327,6 @@ func (n *nginxReader) location(s *server, d *crossplane.Directive, base l7.Route
 	return r, len(s.bad) == before
 }
 
-// checked is what is wrong with a route whose targets are not known yet.
-func checked(r Route) []l7.Problem {
-	if len(r.Servers) > 0 {
-		r.To = []l7.Backend{{}}
-	}
-	return r.Check()
-}
-
 func (s *server) redirect(d *crossplane.Directive, r *Route) bool {
 	code, to := "302", strings.Join(d.Args, " ")
 	if len(d.Args) == 2 {
@@ -451,59 +424,4 @@ func (n *nginxReader) member(s *server, d *crossplane.Directive, r *Route) {
 		return
 	}
 	r.Servers = append(r.Servers, m)
-}
-
-// arrange keeps the servers that one instance can serve together.
-func (n *nginxReader) arrange(all []server) {
-	plain, tls := common(all, func(s server) string { return s.plain }), common(all, func(s server) string { return s.tls })
-	slices.SortStableFunc(all, func(a, b server) int { // a domain with TLS is served by that on both ports
-		return cmp.Compare(b.tls, a.tls)
-	})
-	taken := map[string]string{}
-	for _, s := range all {
-		if s.answersNone {
-			continue
-		}
-		if len(s.bad) == 0 {
-			switch {
-			case s.plain != "" && s.plain != plain:
-				s.fail(s.at, "it listens on %s, most of the others on %s: give it an instance of its own", s.plain, plain)
-			case s.tls != "" && s.tls != tls:
-				s.fail(s.at, "it listens on %s, most of the others on %s: give it an instance of its own", s.tls, tls)
-			}
-		}
-		for _, domain := range s.domains {
-			if other, clash := taken[domain]; clash {
-				s.fail(s.at, "%s is served by %s already, on both ports if with TLS", domain, other)
-				break
-			}
-		}
-		if len(s.bad) > 0 {
-			for _, p := range s.bad {
-				n.out.refuse(p.at, s.name, "%s", p.why)
-			}
-			continue
-		}
-		for _, domain := range s.domains {
-			taken[domain] = s.at
-		}
-		n.out.Routes = append(n.out.Routes, s.routes...)
-	}
-}
-
-// common gives the address on which most servers listen.
-func common(all []server, of func(server) string) string {
-	count := map[string]int{}
-	for _, s := range all {
-		if a := of(s); a != "" && !s.answersNone {
-			count[a]++
-		}
-	}
-	best := ""
-	for _, a := range sortedKeys(count) {
-		if best == "" || count[a] > count[best] {
-			best = a
-		}
-	}
-	return best
 }

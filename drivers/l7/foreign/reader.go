@@ -1,6 +1,7 @@
 package foreign
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +12,8 @@ import (
 // Source names the configuration that served before ours; at most one field
 // is set.
 type Source struct {
-	Nginx string // nginx.conf, or the output of nginx -T
+	Nginx   string // nginx.conf, or the output of nginx -T
+	HAProxy string // haproxy.cfg
 }
 
 // Reader reads a source again when one of its files changed.
@@ -32,7 +34,7 @@ func NewReader(s Source) *Reader {
 }
 
 // Path is the file that the source names.
-func (r *Reader) Path() string { return r.source.Nginx }
+func (r *Reader) Path() string { return cmp.Or(r.source.Nginx, r.source.HAProxy) }
 
 // Read gives the configuration as it is now; the caller must not change it.
 func (r *Reader) Read() (*Config, error) {
@@ -41,7 +43,11 @@ func (r *Reader) Read() (*Config, error) {
 	if r.seen != nil && slices.Equal(r.seen, r.look()) {
 		return r.config, r.err
 	}
-	r.config, r.err = Nginx(r.Path())
+	if r.source.Nginx != "" {
+		r.config, r.err = Nginx(r.source.Nginx)
+	} else {
+		r.config, r.err = HAProxy(r.source.HAProxy)
+	}
 	r.seen = r.look()
 	return r.config, r.err
 }
