@@ -114,17 +114,17 @@ func TestBadNginx(t *testing.T) {
 
 // TestDump: the output of nginx -T says the same as the files.
 func TestDump(t *testing.T) {
-	onDisk, err := Nginx("testdata/shop/nginx.conf")
+	onDisk, err := Nginx("testdata/nginx-shop/nginx.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dump := "nginx: the configuration file syntax is ok\n"
 	for _, name := range []string{"nginx.conf", "mime.types", "conf.d/00-default.conf", "conf.d/shop.conf", "proxy_headers", "conf.d/wild.conf"} {
-		body, err := os.ReadFile(filepath.Join("testdata/shop", name))
+		body, err := os.ReadFile(filepath.Join("testdata/nginx-shop", name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		dump += "# configuration file testdata/shop/" + name + ":\n" + string(body) + "\n"
+		dump += "# configuration file testdata/nginx-shop/" + name + ":\n" + string(body) + "\n"
 	}
 	c, err := Nginx(write(t, "dump.txt", dump))
 	if err != nil || text(c) != text(onDisk) {
@@ -189,7 +189,7 @@ func FuzzHAProxy(f *testing.F) {
 // FuzzNginx: whatever the file holds, what comes out of it passes the model's
 // own check, and nothing panics.
 func FuzzNginx(f *testing.F) {
-	for _, path := range []string{"testdata/shop/conf.d/shop.conf", "testdata/shop/conf.d/wild.conf", "testdata/refused/nginx.conf"} {
+	for _, path := range []string{"testdata/nginx-shop/conf.d/shop.conf", "testdata/nginx-shop/conf.d/wild.conf", "testdata/nginx-refused/nginx.conf"} {
 		body, err := os.ReadFile(path)
 		if err != nil {
 			f.Fatal(err)
