@@ -57,7 +57,7 @@ func (e *engine) Serve(ctx context.Context, path string, logTo io.Writer) (err e
 	doctor := func(ctx context.Context) []schema.Diagnosis {
 		return append(append([]schema.Diagnosis{tokenCheck(cfg.TokenFile)}, backendChecks(ctx, cfg)...), connectionChecks(ctx, cfg)...)
 	}
-	return runDaemon(ctx, loop, daemon{listen: cfg.Listen, tokenFile: cfg.TokenFile, people: people(cfg), log: log, version: e.version, doctor: doctor})
+	return runDaemon(ctx, loop, daemon{listen: cfg.Listen, tokenFile: cfg.TokenFile, people: people(cfg), git: cfg.Git, log: log, version: e.version, doctor: doctor})
 }
 
 // program identifies this build: another may evaluate the same files otherwise.
@@ -129,6 +129,7 @@ type daemon struct {
 	listen, tokenFile, version string
 
 	people []httpapi.Person // with tokens of their own
+	git    config.Git       // whose forge may send webhooks
 	log    *slog.Logger
 	doctor func(context.Context) []schema.Diagnosis // of its surroundings; may be nil
 	ready  func(*reconciler.Loop, string)           // told once the API answers; may be nil
@@ -154,7 +155,7 @@ func runDaemon(ctx context.Context, cfg reconciler.Config, d daemon) error {
 	if err != nil {
 		return cli.Fail("stop what listens there, or choose another address with listen", "cannot listen on %s: %v", d.listen, err)
 	}
-	server := httpapi.New(httpapi.Options{Fleet: loop, Metrics: tel.Handler(), TokenFile: d.tokenFile, People: d.people, ReadToken: !httpapi.Loopback(d.listen), Doctor: d.doctor,
+	server := httpapi.New(httpapi.Options{Fleet: loop, Metrics: tel.Handler(), TokenFile: d.tokenFile, People: d.people, Webhook: &httpapi.Webhook{SecretFile: d.git.WebhookSecret, Branch: d.git.Branch, Fetch: loop.Fetch}, ReadToken: !httpapi.Loopback(d.listen), Doctor: d.doctor,
 		Denied: func(who, what string) {
 			tel.Event(reconciler.Event{Kind: "denied", HistoryEntry: schema.HistoryEntry{At: time.Now(), Writer: who, What: what}, Error: "the API token is missing or wrong"})
 		}})

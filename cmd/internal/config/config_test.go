@@ -48,6 +48,7 @@ func TestErrorsNameTheField(t *testing.T) {
 		{"client", strings.Replace(good, "{url: /srv/fleet.git}", "{url: x, client: svn}", 1), "git.client: want builtin or git"},
 		{"config of the git command", strings.Replace(good, "{url: /srv/fleet.git}", "{url: x, config_file: /x}", 1), "git.config_file: only the git command"},
 		{"mirror", strings.Replace(good, "{url: /srv/fleet.git}", "{url: x, client: git, mirror_dir: y}", 1), "git.mirror_dir"},
+		{"webhook", strings.Replace(good, "{url: /srv/fleet.git}", "{url: x, webhook_secret_file: y}", 1), "git.webhook_secret_file"},
 		{"keyring", strings.Replace(good, "{url: /srv/fleet.git}", "{url: x, signatures: {gpg_keyring_file: y}}", 1), "git.signatures.gpg_keyring_file"},
 		{"revoked keys alone", strings.Replace(good, "{url: /srv/fleet.git}", "{url: x, signatures: {ssh_revoked_keys_file: /y}}", 1), "ssh_revoked_keys_file: it needs"},
 		{"address", strings.Replace(good, "http://127.0.0.1:4646", "127.0.0.1:4646", 1), "nomad.dc1.address"},

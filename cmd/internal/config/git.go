@@ -21,6 +21,8 @@ type Git struct {
 	ConfigFile  string     `yaml:"config_file"` // of the git command
 	MirrorDir   string     `yaml:"mirror_dir"`  // of the git command; default /var/lib/locktide/git
 	Signatures  Signatures `yaml:"signatures"`
+	// WebhookSecret is shared with the forge that sends webhooks; none: none is taken.
+	WebhookSecret string `yaml:"webhook_secret_file"`
 }
 
 // Signatures are files that say whose signature a commit must have. None: a
@@ -45,7 +47,7 @@ func (g *Git) validate() error {
 		return errors.New("git.signatures.ssh_revoked_keys_file: it needs ssh_allowed_signers_file")
 	}
 	for _, f := range []struct{ field, path string }{
-		{"config_file", g.ConfigFile}, {"mirror_dir", g.MirrorDir}, {"signatures.gpg_keyring_file", g.Signatures.GPGKeyring},
+		{"config_file", g.ConfigFile}, {"webhook_secret_file", g.WebhookSecret}, {"mirror_dir", g.MirrorDir}, {"signatures.gpg_keyring_file", g.Signatures.GPGKeyring},
 		{"signatures.ssh_allowed_signers_file", g.Signatures.AllowedSigners}, {"signatures.ssh_revoked_keys_file", g.Signatures.RevokedKeys},
 	} {
 		if f.path != "" && !strings.HasPrefix(f.path, "/") {

@@ -6,14 +6,15 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
 // endless gives bytes for ever, and counts those that were taken.
-type endless struct{ taken int }
+type endless struct{ taken atomic.Int64 }
 
 func (e *endless) Read(p []byte) (int, error) {
-	e.taken += len(p)
+	e.taken.Add(int64(len(p)))
 	return copy(p, bytes.Repeat([]byte("x"), len(p))), nil
 }
 
@@ -34,8 +35,8 @@ func TestABodyWithoutEnd(t *testing.T) {
 			t.Errorf("answered %d", answer.StatusCode)
 		}
 	}
-	if body.taken > 64<<20 || len(f.asked) != 0 {
-		t.Errorf("%d bytes were taken, the loop got %v", body.taken, f.asked)
+	if n := body.taken.Load(); n > 64<<20 || len(f.asked) != 0 {
+		t.Errorf("%d bytes were taken, the loop got %v", n, f.asked)
 	}
 	answer, err := http.Get(server.URL + "/healthz")
 	if err != nil || answer.StatusCode != http.StatusOK {

@@ -39,11 +39,12 @@ type Access string
 
 // Access levels. Open tells no more than whether the daemon lives; Read shows
 // the report, secrets masked, to whoever reaches the listener; Write needs
-// the token.
+// the token; Signed needs a body that is signed with a forge's secret.
 const (
-	Open  Access = "open"
-	Read  Access = "read"
-	Write Access = "write"
+	Open   Access = "open"
+	Read   Access = "read"
+	Write  Access = "write"
+	Signed Access = "signed"
 )
 
 // Limits of requests.
@@ -69,6 +70,8 @@ type Options struct {
 	ReadToken bool
 	// Doctor checks the daemon's surroundings; nil: the loop alone is checked.
 	Doctor func(ctx context.Context) []schema.Diagnosis
+	// Webhook takes pushes of a forge; nil: none.
+	Webhook *Webhook
 	// Denied is told of requests without the token; nil: nobody is.
 	Denied func(who, what string)
 	Now    func() time.Time
@@ -100,6 +103,7 @@ func Routes() []Route {
 		{"GET /v1/doctor", Read, (*api).doctor, false},
 		{"GET /v1/journal", Write, (*api).journal, false},
 		{"POST /v1/commands", Write, (*api).command, false},
+		{"POST /v1/webhook", Signed, (*api).webhook, false},
 	}
 }
 
@@ -127,6 +131,9 @@ func Handler(o Options) http.Handler {
 		o.Now = time.Now
 	}
 	a := &api{o}
+	if a.Webhook != nil {
+		a.Webhook.reading = make(chan struct{}, hooksAtOnce)
+	}
 	mux := http.NewServeMux()
 	for _, r := range Routes() {
 		mux.HandleFunc(r.Pattern, func(w http.ResponseWriter, req *http.Request) {
