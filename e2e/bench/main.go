@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"locktide.dev/fixtures"
+	"locktide.dev/reconciler/footprint"
 	"locktide.dev/render/worker"
 )
 
@@ -70,6 +71,7 @@ func main() {
 		}
 		return
 	}
+	footprint.Bound(context.Background()) // as the daemon does
 	if len(os.Args) == 5 && os.Args[1] == restartCommand {
 		if err := measureRestart(context.Background(), os.Args[2], os.Args[3], os.Args[4]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)

@@ -20,6 +20,7 @@ import (
 	"locktide.dev/cmd/internal/telemetry"
 	"locktide.dev/policy"
 	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/footprint"
 	"locktide.dev/reconciler/gate"
 	"locktide.dev/reconciler/gate/accesslog"
 	"locktide.dev/reconciler/gitsource"
@@ -35,6 +36,7 @@ func (e *engine) Serve(ctx context.Context, path string, logTo io.Writer) (err e
 	if err != nil {
 		return err
 	}
+	footprint.Bound(ctx)
 	log := newLog(logTo, slog.LevelInfo)
 	source, err := gitsource.New(gitConfig(cfg.Git))
 	if err != nil {
