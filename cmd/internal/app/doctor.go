@@ -25,7 +25,7 @@ func (e *engine) Doctor(ctx context.Context, path string) ([]schema.Diagnosis, e
 	if err != nil {
 		return nil, err
 	}
-	checks := []schema.Diagnosis{{Name: "configuration", OK: true, Says: path}, tokenCheck(cfg.TokenFile)}
+	checks := append([]schema.Diagnosis{{Name: "configuration", OK: true, Says: path}}, tokenChecks(cfg)...)
 	if cfg.Journal.File != "" {
 		checks = append(checks, journalChecks(cfg.Journal.File)...)
 	}
@@ -100,12 +100,30 @@ func (*engine) Tested() map[string]string {
 	return map[string]string{"nomad": strings.TrimPrefix(devstack.NomadVersion, "v"), "consul": strings.TrimPrefix(devstack.ConsulVersion, "v"), "nginx": "1.22 or newer"}
 }
 
-func tokenCheck(path string) schema.Diagnosis {
-	k := schema.Diagnosis{Name: "token", Next: "write a random word to token_file, mode 0600"}
+// tokenChecks looks at the files with what lets others in: the token, those of
+// people, the secret of webhooks.
+func tokenChecks(cfg config.Config) []schema.Diagnosis {
+	out := []schema.Diagnosis{tokenCheck("token", cfg.TokenFile)}
+	if cfg.TokenFile == "" && len(cfg.People) > 0 {
+		out = nil
+	}
+	for _, name := range names(cfg.People) {
+		out = append(out, tokenCheck("token of "+name, cfg.People[name].TokenFile))
+	}
+	if file := cfg.Git.WebhookSecret; file != "" {
+		out = append(out, tokenCheck("webhook secret", file))
+	}
+	return out
+}
+
+func tokenCheck(name, path string) schema.Diagnosis {
+	k := schema.Diagnosis{Name: name, Next: "write a random word to that file, mode 0600"}
 	info, err := os.Stat(path)
 	switch {
 	case path == "":
-		k.Says = "token_file is not set: no command can be given"
+		k.Says, k.Next = "token_file is not set: no command can be given", "set token_file in the configuration to a file of mode 0600 that holds a random word"
+	case err == nil && info.Size() == 0:
+		k.Says = path + " is empty: nobody gets in by it"
 	case err != nil:
 		k.Says = err.Error()
 	case info.Mode().Perm()&0o077 != 0:

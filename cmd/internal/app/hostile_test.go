@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"locktide.dev/cmd/internal/config"
 	"locktide.dev/drivers"
 	"locktide.dev/drivers/memory"
 	"locktide.dev/reconciler"
@@ -37,6 +38,12 @@ type served struct {
 
 func serve(t *testing.T, cfg gitsource.Config) *served {
 	t.Helper()
+	return serveEvery(t, cfg, time.Second)
+}
+
+// serveEvery is serve with another poll. Its webhooks' secret is its token.
+func serveEvery(t *testing.T, cfg gitsource.Config, poll time.Duration) *served {
+	t.Helper()
 	source, err := gitsource.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -48,11 +55,11 @@ func serve(t *testing.T, cfg gitsource.Config) *served {
 	s := &served{t: t, log: &output{}}
 	e := &engine{version: "test"}
 	loop := reconciler.Config{Owner: "acme", Drivers: []drivers.Driver{memory.New(memory.Options{Name: "edge"})}, Source: source, Store: journal.NewMemory(),
-		Renderer: e.renderer(render.Freeze), Version: "test", Poll: time.Second, Resume: true}
+		Renderer: e.renderer(render.Freeze), Version: "test", Poll: poll, Resume: true}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended, ready := make(chan error, 1), make(chan string, 1)
 	go func() {
-		ended <- runDaemon(ctx, loop, daemon{listen: "127.0.0.1:0", tokenFile: token, log: newLog(s.log, slog.LevelInfo), version: "test",
+		ended <- runDaemon(ctx, loop, daemon{listen: "127.0.0.1:0", tokenFile: token, git: config.Git{Branch: "main", WebhookSecret: token}, log: newLog(s.log, slog.LevelInfo), version: "test",
 			ready: func(_ *reconciler.Loop, at string) { ready <- at }})
 	}()
 	t.Cleanup(func() {

@@ -57,7 +57,7 @@ func (e *engine) Serve(ctx context.Context, path string, logTo io.Writer) (err e
 	loop.Renderer = r
 	loop.Poll = time.Duration(cfg.Git.Poll)
 	doctor := func(ctx context.Context) []schema.Diagnosis {
-		return append(append([]schema.Diagnosis{tokenCheck(cfg.TokenFile)}, backendChecks(ctx, cfg)...), connectionChecks(ctx, cfg)...)
+		return slices.Concat(tokenChecks(cfg), backendChecks(ctx, cfg), connectionChecks(ctx, cfg))
 	}
 	return runDaemon(ctx, loop, daemon{listen: cfg.Listen, tokenFile: cfg.TokenFile, people: people(cfg), git: cfg.Git, log: log, version: e.version, doctor: doctor})
 }

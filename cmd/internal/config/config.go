@@ -5,7 +5,6 @@ package config
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,15 +12,11 @@ import (
 	"net/url"
 	"os"
 	"regexp"
-	"slices"
 	"sort"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
-
-	"locktide.dev/policy/calendar"
-	"locktide.dev/schema"
 )
 
 // Config is the whole file.
@@ -77,12 +72,6 @@ func (j *Journal) UnmarshalYAML(n *yaml.Node) error {
 		}
 	}
 	return n.Decode((*plain)(j))
-}
-
-// Person is somebody with an API token of their own.
-type Person struct {
-	TokenFile string   `yaml:"token_file"`
-	Roles     []string `yaml:"roles"` // as stages name them in approve
 }
 
 // TLS of one backend; paths of PEM files.
@@ -161,30 +150,6 @@ type Limits struct {
 	DeletionsPercent    int `yaml:"deletions_percent"`       // of a kind's objects
 	CommitBrakeFailures int `yaml:"commit_brake_failures"`   // partitions that may fail
 	CommitBrakePercent  int `yaml:"commit_brake_percent"`    //
-}
-
-// Policy tunes the built-in rules.
-type Policy struct {
-	RawExec  []string          `yaml:"raw_exec"` // apps that may use raw_exec
-	Severity map[string]string `yaml:"severity"` // code: deny, warn, next-change or off
-	// BackupWindow is when nothing of tier storage is changed, in all stages
-	// without a window "backup": "FROM-TO [ZONE]", or off; default 02:00-03:00.
-	BackupWindow string `yaml:"backup_window"`
-}
-
-// Backup gives the backup window; nil: it is off.
-func (p Policy) Backup() (*schema.Window, error) {
-	text := cmp.Or(p.BackupWindow, "02:00-03:00")
-	if text == "off" {
-		return nil, nil
-	}
-	span, zone, _ := strings.Cut(text, " ")
-	from, to, _ := strings.Cut(span, "-")
-	w := &schema.Window{Tiers: []string{"storage"}, Zone: zone, Spans: []schema.Span{{From: from, To: to}}, Reason: "backups of what stores data run"}
-	if why := calendar.Check(*w); why != "" {
-		return nil, fmt.Errorf("policy.backup_window %q: %s; want for example 02:00-03:00 Europe/Berlin, or off", text, why)
-	}
-	return w, nil
 }
 
 // Duration is a time span such as 30s.
@@ -372,16 +337,6 @@ func (c *Config) limits() error {
 	return nil
 }
 
-func (c *Config) severities() error {
-	for _, code := range sorted(c.Policy.Severity) {
-		if v := c.Policy.Severity[code]; !slices.Contains([]string{"deny", "warn", "next-change", "off"}, v) {
-			return fmt.Errorf("policy.severity.%s: want deny, warn, next-change or off, not %q", code, v)
-		}
-	}
-	_, err := c.Policy.Backup()
-	return err
-}
-
 // gates checks where gates get their data from.
 func (c *Config) gates() error {
 	for _, name := range sorted(c.Prometheus) {
@@ -403,28 +358,6 @@ func (c *Config) gates() error {
 	}
 	return nil
 }
-
-// people checks that each has a token that no other has.
-func (c *Config) people() error {
-	taken := map[string]string{}
-	for _, name := range sorted(c.People) {
-		p := c.People[name]
-		switch other, twice := taken[p.TokenFile]; {
-		case !personName.MatchString(name):
-			return fmt.Errorf("people.%s: want a name of a-z, 0-9, '.', '_' and '-'", name)
-		case p.TokenFile == "":
-			return fmt.Errorf("people.%s.token_file: missing: a file of mode 0600 that holds a random word of theirs", name)
-		case p.TokenFile == c.TokenFile:
-			return fmt.Errorf("people.%s.token_file: it is the daemon's own: write a token of theirs", name)
-		case twice:
-			return fmt.Errorf("people.%s.token_file: it is that of %s", name, other)
-		}
-		taken[p.TokenFile] = name
-	}
-	return nil
-}
-
-var personName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
 
 func sorted[V any](m map[string]V) []string {
 	names := make([]string, 0, len(m))
