@@ -35,9 +35,9 @@ func deprecated(_ *view, g *group, report report) {
 // checks judges.
 func gateMissing(_ *view, g *group, report report) {
 	if g.routed && len(g.Rollout.Gates) == 0 && max(g.Count.Number, g.Count.Max) > 1 {
-		report(schema.Finding{Severity: schema.Warn, Field: "rollout.gates",
+		report(schema.Finding{Severity: schema.Warn,
 			Message: "no gate looks at its traffic: a release that passes its own checks and fails its users is rolled out",
-			Next:    "declare a gate on errors or latency, see docs/gates.md"})
+			Next:    "declare one on errors or latency under rollout.gates, see docs/gates.md"})
 	}
 }
 

@@ -63,6 +63,10 @@ func (l *Loop) needs(rule string, items []string) (need int, err error) {
 // changes (lifted).
 func (l *Loop) approvers(items []string) [][]string {
 	var out [][]string
+	asks := func(stage string) bool { return len(l.st.fleet.Stages[stage].Approve) > 0 }
+	if l.st.fleet == nil || len(l.st.meta.Lifted) == 0 && !slices.ContainsFunc(sortedKeys(l.st.fleet.Stages), asks) {
+		return nil
+	}
 	ask := func(by []string) {
 		if len(by) > 0 && !slices.ContainsFunc(out, func(have []string) bool { return slices.Equal(have, by) }) {
 			out = append(out, by)
@@ -78,10 +82,9 @@ func (l *Loop) approvers(items []string) [][]string {
 				was, held := x.Items[k]
 				return x.Name == "" && x.Stage == stage && held && was == to
 			})
-			switch {
-			case old >= 0:
+			if old >= 0 {
 				ask(l.st.meta.Lifted[old].Approve)
-			case l.st.fleet != nil:
+			} else {
 				ask(l.st.fleet.Stages[stage].Approve)
 			}
 		}

@@ -17,6 +17,10 @@ const peakAge = 5 * time.Minute
 // peak, or may: what is not known does not pass. What goes back to what was in
 // force before does not wait.
 func (s *state) holdPeaks() {
+	bounded := func(c *change) bool { p, _ := s.peakOf(c); return p != nil }
+	if !slices.ContainsFunc(s.changes, bounded) {
+		return
+	}
 	var held []*change
 	var why []string
 	for _, cs := range s.judged() {
