@@ -40,10 +40,7 @@ func (s *Session) patch(next *state) (Result, bool) {
 		}
 	}
 	r.out = before.result
-	r.own(edited)
-	for ref, got := range edited {
-		r.put(defs[ref], got)
-	}
+	r.edit(edited, defs)
 	for ref, d := range defs {
 		if before.refers[ref] || r.refer(ref, d) {
 			return Result{}, false
@@ -66,36 +63,42 @@ func (c *contribution) plain() bool {
 		})
 }
 
-// own copies what of the result is about to change: results share the rest.
-func (r *resolver) own(edited map[schema.Ref]*resolved) {
-	kinds := map[string]bool{}
+// edit puts definitions in the place of those before. What changes is copied
+// first: results share the rest.
+func (r *resolver) edit(edited map[schema.Ref]*resolved, defs map[schema.Ref]definition) {
+	f, before := &r.out.Fleet, r.out.Fleet
+	moved, kinds := false, map[string]bool{}
 	for _, got := range edited {
 		for _, o := range got.outputs {
 			kind, _ := o.ref.Split()
-			kinds[kind] = true
+			kinds[kind] = kinds[kind] || o.version != before.Versions[o.ref]
+			moved = moved || o.at != before.Positions[o.ref]
 		}
 	}
-	f := &r.out.Fleet
-	if kinds["hosts"] {
-		f.Hosts = maps.Clone(f.Hosts)
+	own(&f.Hosts, kinds["hosts"])
+	own(&f.Pools, kinds["pools"])
+	own(&f.Apps, kinds["apps"])
+	own(&f.Groups, kinds["groups"])
+	own(&f.Routes, kinds["routes"])
+	own(&f.Exceptions, kinds["exceptions"])
+	own(&f.Versions, true)
+	own(&f.Positions, moved)
+	own(&r.out.Provenance.nodes, true)
+	for ref, got := range edited {
+		for _, o := range got.outputs {
+			if o.version != before.Versions[o.ref] {
+				o.define(f)
+			}
+			if moved {
+				f.Positions[o.ref] = o.at
+			}
+			r.out.Provenance.nodes[o.ref] = r.written(defs[ref], o.ref)
+		}
 	}
-	if kinds["pools"] {
-		f.Pools = maps.Clone(f.Pools)
-	}
-	if kinds["apps"] {
-		f.Apps = maps.Clone(f.Apps)
-	}
-	if kinds["groups"] {
-		f.Groups = maps.Clone(f.Groups)
-	}
-	if kinds["routes"] {
-		f.Routes = maps.Clone(f.Routes)
-	}
-	if kinds["exceptions"] {
-		f.Exceptions = maps.Clone(f.Exceptions)
-	}
-	if len(kinds) > 0 {
-		f.Positions, f.Versions = maps.Clone(f.Positions), maps.Clone(f.Versions)
-		r.out.Provenance.nodes, f.Units = maps.Clone(r.out.Provenance.nodes), maps.Clone(f.Units)
+}
+
+func own[K comparable, V any](m *map[K]V, needed bool) {
+	if needed {
+		*m = maps.Clone(*m)
 	}
 }

@@ -33,8 +33,14 @@ type output struct {
 	version uint64
 }
 
-// put puts a definition into a fleet.
+// put puts a definition into a fleet, with where it comes from.
 func (o output) put(f *schema.Fleet) {
+	o.define(f)
+	f.Positions[o.ref], f.Units[o.ref] = o.at, o.unit
+}
+
+// define puts the value of a definition into a fleet.
+func (o output) define(f *schema.Fleet) {
 	_, name := o.ref.Split()
 	switch v := o.value.(type) {
 	case schema.Host:
@@ -54,7 +60,7 @@ func (o output) put(f *schema.Fleet) {
 	case schema.Exception:
 		f.Exceptions[name] = v
 	}
-	f.Positions[o.ref], f.Versions[o.ref], f.Units[o.ref] = o.at, o.version, o.unit
+	f.Versions[o.ref] = o.version
 }
 
 type unitFinding struct {
