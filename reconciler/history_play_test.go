@@ -543,7 +543,7 @@ func (c *chronicle) settled(what string) {
 	for _, name := range sorted(c.daemons) {
 		c.daemons[name].loop.Fetch()
 	}
-	for wait := 3 * time.Second; wait < 10*time.Minute; wait += wait / 4 {
+	for wait := 3 * time.Second; wait < 20*time.Minute; wait += wait / 4 {
 		if c.lift(); there() {
 			c.tell("settled")
 			return

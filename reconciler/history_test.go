@@ -154,7 +154,8 @@ func (h history) smallest(t *testing.T) history {
 
 // TestHistories plays those that failed once, then random ones.
 func TestHistories(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(1500))
+	gc := debug.SetGCPercent(1500)
+	t.Cleanup(func() { debug.SetGCPercent(gc) }) // after the parallel workers
 	files, err := filepath.Glob("testdata/histories/*.json")
 	if err != nil {
 		t.Fatal(err)

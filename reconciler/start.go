@@ -192,6 +192,9 @@ func (l *Loop) mayStart(p schema.Partition, overlaps []string, planned map[strin
 		if l.queued(st.rollouts[id]) {
 			return schema.Reason{Code: schema.WaitOrder, Message: "the running rollout of " + id + " is to end first (supersede: queue)"}
 		}
+		if r := st.rollouts[id]; r.Returning(now) && !l.off.noReturn {
+			return schema.Reason{Code: schema.WaitOrder, Message: id + " goes back first: " + r.Verdict.Why, Next: "what was good stands again in a moment, or gives way by itself"}
+		}
 	}
 	if why := l.crowded(p, overlaps); why.Code != "" {
 		return why
@@ -206,22 +209,27 @@ func (l *Loop) mayStart(p schema.Partition, overlaps []string, planned map[strin
 // left of one that was superseded.
 const mostReleases = 3
 
-// crowded says why a partition may not take over from rollouts that go on: it
+// crowded says why a partition may not take over from running rollouts: it
 // would bring one release more into a group than may be there.
 func (l *Loop) crowded(p schema.Partition, overlaps []string) schema.Reason {
 	for _, id := range overlaps {
-		groups := l.members().groups
-		if r := l.st.rollouts[id]; r.Phase != rollout.PhaseRolling && r.Phase != rollout.PhaseBack {
-			continue // it stands: the newer commit may be what helps
+		groups, r := l.members().groups, l.st.rollouts[id]
+		if r.Frozen {
+			continue // it stands and does not go back: the newer commit may be what helps
 		}
 		for _, it := range p.Items {
 			there := map[schema.Digest]bool{it.To.Release: true}
+			for _, o := range r.Items { // what going back would bring once more
+				if good := o.Good(r.Back); o.Key == it.Key && good.Release != "" {
+					there[good.Release] = true
+				}
+			}
 			for _, m := range groups[it.Group] {
 				there[m.Release] = true
 			}
 			if it.Group != "" && it.To.Release != "" && len(there) > mostReleases && !l.off.noCrowd {
-				return schema.Reason{Code: schema.WaitOrder, Message: fmt.Sprintf("%s holds %d releases already, and the rollout of %s goes on", it.Group, len(there)-1, id),
-					Next: "wait until one of them is gone, or locktide abort " + id}
+				return schema.Reason{Code: schema.WaitOrder, Message: fmt.Sprintf("%s holds %d releases already, and the rollout of %s is not over", it.Group, len(there)-1, id),
+					Next: "one of them gone; locktide abort " + id + " does that soonest"}
 			}
 		}
 	}

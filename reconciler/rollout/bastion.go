@@ -74,7 +74,7 @@ func (t *turn) bits(it *Item) {
 				why, since = v.Why, v.At
 			}
 			down(m, why, since)
-		case mine && smokes && (it.Bastions > 0 || m.Canary || !approved(m)) && !slices.Contains(it.Known, m.ID):
+		case mine && smokes && (it.Bastions > 0 || m.Canary || !approved(m)) && !slices.Contains(it.Known, m.ID) && t.needless(it, m):
 			down(m, "a bastion of the new release that is not ignited yet", it.AskedAt)
 		case !mine && m.Canary && t.s.Withholds[it.Group] && t.needless(it, m):
 			down(m, "it was surged for a release that is not wanted any more", it.AskedAt)
@@ -85,9 +85,12 @@ func (t *turn) bits(it *Item) {
 // needless says whether the group can do without a member: it does not serve,
 // or it serves beyond the desired count and nobody else is about to be taken.
 func (t *turn) needless(it *Item, m schema.Member) bool {
+	if !m.Serving || t.g.noBits {
+		return true
+	}
 	b := t.budget(it)
 	touched := b.Touches([]schema.Member{m})
-	return touched == 0 || t.g.noBits || b.Serving-touched >= b.N && len(it.Flight) == 0 && !t.writing[it.Key] && !t.stale(it) && !t.membersBefore(it, it.Fence)
+	return touched == 0 || b.Serving-touched >= b.N && len(it.Flight) == 0 && !t.writing[it.Key] && !t.stale(it) && !t.membersBefore(it, it.Fence)
 }
 
 // prove brings bastions that pass through smoke and bake. It gives a verdict

@@ -82,7 +82,9 @@ func (it *Item) took(ask schema.Action, at time.Time) {
 			it.Round++
 		}
 	case schema.VerbMove:
-		it.State, it.StagedAt, it.Move = StateStaged, at, false
+		if it.StagedAt, it.Move = at, false; it.State != StateWaiting {
+			it.State = StateStaged
+		}
 	case schema.VerbPark:
 		it.State, it.NotUntil = StateParking, at
 	default: // Create, Update, Delete

@@ -238,7 +238,7 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 		}
 	}
 	t.accept(it, g)
-	if t.r.Back && t.relocate(it, g) {
+	if t.r.Back && t.relocate(it, g, g.on) {
 		return nil
 	}
 	if (it.Canary > 0 || it.Bastions > 0) && canaries(g.on) == 0 && slices.ContainsFunc(g.on, func(m schema.Member) bool { return approved(m) && !slices.Contains(it.Known, m.ID) }) {
@@ -414,11 +414,25 @@ func (t *turn) retryMembers(it *Item, g group) bool {
 	return true
 }
 
-// relocate moves members of the good release that do not come up.
-func (t *turn) relocate(it *Item, g group) bool {
+// revive has dead members of the good release (of one that did not fail, where
+// none was good before) placed anew while a surge makes
+// up for them, which can neither go on nor be given up: as long as a surge is
+// not promoted, Nomad places a member in the release that it had (facts,
+// nomad-consul N7).
+func (t *turn) revive(it *Item, g group) bool {
+	good := it.good().Release
+	dead := slices.DeleteFunc(slices.Clone(g.off), func(m schema.Member) bool {
+		return m.Canary || m.Running || m.Release != good && (good != "" || t.s.Quarantined[m.Release])
+	})
+	return canaries(t.members(it)) > 0 && t.relocate(it, g, dead)
+}
+
+// relocate moves those of the members, of a release that was good, that do not
+// come up.
+func (t *turn) relocate(it *Item, g group, members []schema.Member) bool {
 	timeout := startTimeout(*it.Paced)
 	var ids []string
-	for _, m := range g.on {
+	for _, m := range members {
 		due := ref(it, m).Add(timeout)
 		if good(*it.Paced, m) || g.budget.in[m.ID] {
 			continue

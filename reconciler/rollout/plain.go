@@ -66,6 +66,11 @@ func (t *turn) stop(it *Item) {
 		t.why(it, schema.WaitBlind, why, "")
 		return
 	}
-	b := t.budget(it)
-	t.remove(it, schema.Charge{Group: it.Group, Datacenter: it.Key.Instance, Members: b.Serving})
+	n := 0 // whoever runs: of a group that no definition names any more, nobody says who is in rotation
+	for _, m := range t.members(it) {
+		if m.Running {
+			n++
+		}
+	}
+	t.remove(it, schema.Charge{Group: it.Group, Datacenter: it.Key.Instance, Members: n})
 }

@@ -295,7 +295,8 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 		if n > t.window(b, it, off) && k > 1 {
 			continue
 		}
-		if b.fitsBatch(nil, victims) || t.g.noCapacity || (t.restores(it) && n <= 1 && b.keeps(victims) && (p.NoSurge || it.NoRoom)) {
+		least := nextOf(b, leastWindow(it, g), 0, off, g.on, batch[:k])
+		if b.fitsBatch(nil, victims) && b.fitsBatch(nil, least) || t.g.noCapacity || (t.restores(it) && n <= 1 && b.keeps(victims) && (p.NoSurge || it.NoRoom)) {
 			t.approval(it, g, batch[:k], victims)
 			return
 		}
@@ -315,6 +316,16 @@ func nextOf(b Budget, parallel, canary int, off, on, batch []schema.Member) []sc
 		out = append(out, x.list[:min(len(x.list), canary+max(0, parallel-open))]...)
 	}
 	return out
+}
+
+// leastWindow is the backend's window if a Stage that was not answered never
+// arrived: then it takes fewer than feared, and those that are out and come
+// later in its order do not make up for the others.
+func leastWindow(it *Item, g group) int {
+	if p := g.live.Progress; p != nil && p.Parallel > 0 {
+		return min(p.Parallel, it.Parallel)
+	}
+	return it.Parallel
 }
 
 // confirms waits for a good new member that nobody holds and that is not in
@@ -408,7 +419,7 @@ func (t *turn) noRoom(it *Item, g group) bool {
 // full says that the capacity rule stands in the way, with its figures. Members
 // of a release that was good before and do not come up are placed anew.
 func (t *turn) full(it *Item, g group, n int) {
-	if (t.r.Back || !it.fresh()) && t.relocate(it, g) {
+	if (t.r.Back || !it.fresh()) && t.relocate(it, g, g.on) || t.revive(it, g) {
 		return
 	}
 	b := g.budget

@@ -44,12 +44,18 @@ func pacedOf(bodies Bodies, e schema.Entry) *schema.Paced {
 // Supersede lets a newer commit take over from old. P is planned against what
 // old drives at (its items' To): an item of old that p does not name is wanted
 // as it is and goes on where it stands; one that p names changes its end. Both
-// keep the good state from before old to go back to.
+// keep the good state from before old to go back to; where nothing was before,
+// a first release whose members all stand is good, though its route may be
+// still to come.
 func Supersede(old Rollout, p schema.Partition, bodies Bodies, commit string, now time.Time) Rollout {
 	r := Start(p, bodies, commit, now)
 	old = old.clone()
+	founded := old.founded()
 	for _, o := range old.Items {
 		i := slices.IndexFunc(r.Items, func(n Item) bool { return n.Key == o.Key })
+		if founded && o.stands() {
+			o.From, o.Was, o.Verb = o.To, o.Paced, schema.VerbUpdate
+		}
 		if i < 0 {
 			kept := o
 			kept.Ask, kept.Lost, kept.Serial = nil, nil, 0
@@ -65,9 +71,9 @@ func Supersede(old Rollout, p schema.Partition, bodies Bodies, commit string, no
 
 // replaces makes n the newer end of what o was doing.
 func (it *Item) replaces(o Item, back bool, now time.Time) {
-	it.From, it.Was = o.good(), o.Was
+	it.From, it.Was = o.Good(back), o.Was
 	if back {
-		it.From, it.Was = o.To, o.Paced
+		it.Was = o.Paced
 	}
 	from, to := it.From != (schema.Entry{}), it.To != (schema.Entry{})
 	switch {
@@ -89,6 +95,42 @@ func (it *Item) replaces(o Item, back bool, now time.Time) {
 		it.Restores = max(it.Restores, o.Restores)
 	}
 	it.inherit(o, now)
+}
+
+// Good is what comes back when a newer end of the item fails; back says whether
+// its rollout goes back itself.
+func (it *Item) Good(back bool) schema.Entry {
+	if back {
+		return it.To
+	}
+	return it.good()
+}
+
+// founded says whether a rollout brought a first release, and its members all
+// stand.
+func (r Rollout) founded() bool {
+	return !r.Back && !slices.ContainsFunc(r.Items, func(it Item) bool {
+		return it.good() != (schema.Entry{}) || it.Paced != nil && !it.stands()
+	})
+}
+
+func (it *Item) stands() bool {
+	return it.To != (schema.Entry{}) && (it.State == StateDone || it.State == StateParking)
+}
+
+// Returning says whether a rollout goes back, and may still get there in time:
+// a group that lost members has them again before something newer begins,
+// which would stop those that are about to serve.
+func (r Rollout) Returning(now time.Time) bool {
+	if !r.Back || r.Phase != PhaseBack || r.Verdict == nil {
+		return false
+	}
+	for _, it := range r.Items {
+		if it.Paced != nil && it.State != StateDone && now.Before(r.Verdict.At.Add(startTimeout(*it.Paced))) {
+			return true
+		}
+	}
+	return false
 }
 
 // good is what a rollback of the item restores.
