@@ -15,5 +15,4 @@ type guards struct {
 	noWaits      bool // waits, bakes and gates are set aside
 	noQuarantine bool // what failed is tried again
 	noCrowd      bool // any number of releases in one group
-	noReturn     bool // a newer commit takes over from one that goes back
 }

@@ -192,7 +192,7 @@ func (l *Loop) mayStart(p schema.Partition, overlaps []string, planned map[strin
 		if l.queued(st.rollouts[id]) {
 			return schema.Reason{Code: schema.WaitOrder, Message: "the running rollout of " + id + " is to end first (supersede: queue)"}
 		}
-		if r := st.rollouts[id]; r.Returning(now) && !l.off.noReturn {
+		if r := st.rollouts[id]; r.Returning(now) {
 			return schema.Reason{Code: schema.WaitOrder, Message: id + " goes back first: " + r.Verdict.Why, Next: "what was good stands again in a moment, or gives way by itself"}
 		}
 	}

@@ -110,3 +110,39 @@ func TestARouteThatIsToGoCountsUntilItIsGone(t *testing.T) {
 		w.until(10*time.Minute, "the rollout ends", w.onCommit("c2"))
 	})
 }
+
+// A newer commit that comes while a rollout goes back waits until what was good
+// stands again: taking over sooner would stop the members that are about to
+// make up for those that failed.
+func TestANewerCommitWaitsForOneThatGoesBack(t *testing.T) {
+	running(t, one("1"), 3, func(w *world) {
+		good := w.object(apiJob).Release
+		w.git.commit(fleet(one("2"), 3))
+		fresh := func() []memory.Place {
+			return slices.DeleteFunc(w.back.Standing()[apiGroup].Members, func(m memory.Place) bool { return m.Release == good })
+		}
+		w.until(5*time.Minute, "two are replaced", func() bool { return len(fresh()) == 2 })
+		for _, m := range fresh() {
+			w.back.Kill(m.ID)
+		}
+		back := func() bool {
+			return slices.ContainsFunc(w.loop.Report().Partitions, func(p schema.PartitionReport) bool { return p.Phase == "back" })
+		}
+		w.until(time.Minute, "it goes back", back)
+		failed := releases(w.back.Standing()[apiGroup])
+		w.git.commit(fleet(one("3"), 3))
+		w.do(schema.Command{Verb: "sync"})
+		w.pass(time.Second)
+		w.says("shop.api", schema.WaitOrder, "goes back first")
+		stood := false
+		w.until(5*time.Minute, "the newest commit runs", func() bool {
+			for _, m := range fresh() {
+				if failed[m.Release] == 0 && !stood {
+					t.Fatalf("release %s is there before what was good stands again", m.Release.Short())
+				}
+			}
+			stood = stood || len(fresh()) == 0
+			return w.onCommit("c3")()
+		})
+	})
+}
