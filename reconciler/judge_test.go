@@ -153,6 +153,13 @@ func (r *record) holding(at time.Time) bool {
 	})
 }
 
+// crossed says whether people held somebody out while a write was on its way.
+func (r *record) crossed(at time.Time) bool {
+	return slices.ContainsFunc(r.orders, func(o order) bool {
+		return o.OK && (o.Command.Verb == "hold" || o.Command.Verb == "drain") && !o.At.After(at) && at.Sub(o.At) < 100*time.Millisecond
+	})
+}
+
 // shareOf gives how many of n members a write may have out.
 func (r *record) shareOf(w memory.Write, n int) int {
 	share := 33 // going back
@@ -169,7 +176,7 @@ func (r *record) shareOf(w memory.Write, n int) int {
 // stops, and members that it takes out of it are never more than may be out.
 func capacityKept(r *record) string {
 	for _, w := range r.writes {
-		if w.Key.Kind != memory.KindJob || w.Verb == schema.VerbDelete || w.Parted == 0 || r.surprised(w) || !w.Routed && r.holding(w.At) {
+		if w.Key.Kind != memory.KindJob || w.Verb == schema.VerbDelete || w.Parted == 0 || r.surprised(w) || r.crossed(w.At) || !w.Routed && r.holding(w.At) {
 			continue
 		}
 		n := w.Want
@@ -330,6 +337,8 @@ func bastionsFirst(r *record) string {
 		it := w.Key.Name + string(w.To)
 		if _, ok := first[it]; !ok && !w.Since.IsZero() {
 			first[it] = w.Since
+		} else if !ok && w.Verb == schema.VerbPark {
+			first[it] = w.At // all its members stand, and will serve
 		}
 		if w.Old == 0 || w.Pacing == nil || w.Pacing.Bake.Std() == 0 || !known || w.At.Before(at) || r.freed(appOf(w.Group), w.At) {
 			continue

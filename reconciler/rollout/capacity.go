@@ -52,13 +52,18 @@ func Capacity(p schema.Paced, live schema.LiveObject, members []schema.Member, h
 
 // comingUp gives the members that are out and may be in rotation by the time a
 // write takes effect: they pass and are not confirmed yet, or start and have
-// neither failed nor had longer than timeout.
+// neither failed nor had longer than timeout; or they are held and their proxy
+// has not let them go yet.
 func (b Budget) comingUp(p schema.Paced, held map[string]bool, bits map[string]schema.Bit, now time.Time) map[string]bool {
 	out := map[string]bool{}
 	for _, m := range b.members {
 		_, down := bits[m.ID]
 		dead := !good(p, m) && (m.Failed || m.Restarts > 0 || !now.Before(max2(m.Created, m.Since).Add(startTimeout(p))))
-		if !b.in[m.ID] && !isHeld(held, m) && !down && !dead {
+		if isHeld(held, m) || down {
+			if m.Serving && m.Running {
+				out[m.ID] = true
+			}
+		} else if !b.in[m.ID] && !dead {
 			out[m.ID] = true
 		}
 	}
