@@ -265,12 +265,16 @@ func gatesPassed(r *record) string {
 		if f := r.fates[name]; f != "gatefail" && f != "toolittle" {
 			continue
 		}
-		if old[name+w.Key.Name] += w.Old; old[name+w.Key.Name] > max(1, w.Pacing.Bastions) {
+		if old[name+w.Key.Name] += places(w, w.Old); old[name+w.Key.Name] > max(1, w.Pacing.Bastions) {
 			return about(w) + fmt.Sprintf("gives up %d members for %s, whose gate never passed", old[name+w.Key.Name], name)
 		}
 	}
 	return ""
 }
+
+// places says how many of the old members that a write stops give up a place of
+// the group: a surge of an older release, beyond its count, does not.
+func places(w memory.Write, old int) int { return max(0, old-max(0, w.Serving-w.Fresh-w.Count)) }
 
 // known gives when the engine surely has noted that a first release, parked at
 // a time, is good: a good while later if it had trouble then.
@@ -344,9 +348,9 @@ func bastionsFirst(r *record) string {
 			continue
 		}
 		if w.Routed {
-			old[it] += min(w.Old, w.Parted)
+			old[it] += places(w, min(w.Old, w.Parted))
 		} else {
-			old[it] += w.Old
+			old[it] += places(w, w.Old)
 		}
 		began, served := first[it]
 		if old[it] > max(1, w.Pacing.Bastions) && (!served || w.At.Sub(began) < w.Pacing.Bake.Std()) {
