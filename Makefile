@@ -49,7 +49,7 @@ test-core: tools ## Vet, and the tests that need no server
 	echo '== go vet'; go vet $$all; \
 	if [ -n "$$plain" ]; then echo '== tests without servers'; go test -timeout 10m $$plain; fi; \
 	echo '== whole fleets: random histories, scenarios that die at every step, a thousand groups'; \
-	go test -count=1 -timeout 25m -run '$(FLEETS)' ./reconciler -histories 400; \
+	go test -count=1 -timeout 25m -run '$(FLEETS)' ./reconciler -histories 10000; \
 	if [ -n "$$race" ]; then echo '== tests without servers, race detector (a failed test is run again and shown)'; \
 		bin/gotestsum --format pkgname --rerun-fails=2 --rerun-fails-max-failures=6 --packages="$$(echo $$race)" -- -race -timeout 15m -skip '$(FLEETS)'; fi
 
