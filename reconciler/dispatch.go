@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -80,10 +81,7 @@ func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Tim
 // took, so that the cap does not shrink with what it allowed.
 func (l *Loop) owned(now time.Time) map[schema.Kind]int {
 	st := &l.st
-	out := map[schema.Kind]int{}
-	for k := range st.target {
-		out[k.Kind]++
-	}
+	out := maps.Clone(st.owned)
 	stamped := map[schema.Key]bool{}
 	for kind, stamps := range st.ledger.Deletes {
 		for _, s := range stamps {

@@ -10,20 +10,21 @@ import (
 	"locktide.dev/schema"
 )
 
-// judgeDrift looks at every target object that no rollout works on: what
-// differs is shown at once, and repaired by the same machine that rolls out,
-// from the target to the target.
+// judgeDrift looks at every object with news that no rollout works on: what
+// differs from the target is shown at once, and repaired by the same machine
+// that rolls out, from the target to the target.
 func (l *Loop) judgeDrift(now time.Time) {
 	st := &l.st
-	busy := st.holders.keys
-	for k := range st.drift {
-		if _, wanted := st.target[k]; !wanted || len(busy[k]) > 0 {
-			delete(st.drift, k)
-		}
-	}
-	for _, k := range sortKeys(st.target) {
+	moved := st.unjudged
+	st.unjudged = map[schema.Key]bool{}
+	for _, k := range sortKeys(moved) {
 		live, read := st.live[k]
-		if len(busy[k]) > 0 || !read || live.State == schema.StateEjected || live.State == schema.StateUnknown || !l.tells(k, st.target[k].Digest) {
+		entry, targeted := st.target[k]
+		if busy := len(st.holders.keys[k]) > 0; busy || !targeted {
+			delete(st.drift, k)
+			continue
+		}
+		if !read || live.State == schema.StateEjected || live.State == schema.StateUnknown || !l.tells(k, entry.Digest) {
 			continue
 		}
 		halfway := l.halfway(k)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
 	"reflect"
 	"strings"
@@ -108,7 +109,7 @@ type doubter struct {
 
 // Event implements Observer, in the loop's goroutine.
 func (d doubter) Event(e Event) {
-	if e.Kind == "turn" {
+	if e.Kind == "turn" && len(d.l.st.target) < 100 { // a look at all after every turn is dear
 		for _, wrong := range d.l.misseen() {
 			d.blame("news was missed: %s", wrong)
 		}
@@ -140,7 +141,65 @@ func (l *Loop) misseen() (wrong []string) {
 		differs("well", well, st.well)
 		st.roster, st.well, st.undecided, st.decidedTo = known, well, undecided, decidedTo
 	}
+	owned := map[schema.Kind]int{}
+	for k := range st.target {
+		owned[k.Kind]++
+	}
+	maps.DeleteFunc(st.owned, func(_ schema.Kind, n int) bool { return n == 0 })
+	differs("owned", st.owned, owned)
+	keys := map[schema.Key]bool{} // all that anything is known of
+	for _, some := range []iter.Seq[schema.Key]{maps.Keys(st.head), maps.Keys(st.target), maps.Keys(st.live), maps.Keys(st.readAt), maps.Keys(st.compared),
+		maps.Keys(st.receipts), maps.Keys(st.lastBody), maps.Keys(st.repair), maps.Keys(st.differs)} {
+		for k := range some {
+			keys[k] = true
+		}
+	}
+	for k := range keys {
+		_, defined := st.head[k]
+		_, driven := st.target[k]
+		held := len(st.holders.keys[k])+len(st.holders.origins[k]) > 0
+		switch {
+		case st.unplanned[k]:
+		case st.differs[k] == l.settled(k):
+			wrong = append(wrong, fmt.Sprintf("%s differs: %v", k, st.differs[k]))
+		case !defined && !driven && !held && !l.compares(k):
+			wrong = append(wrong, fmt.Sprintf("%s is known, and nobody's", k))
+		}
+		live, read := st.live[k]
+		if st.unjudged[k] || !driven || len(st.holders.keys[k]) > 0 || !read || live.State == schema.StateEjected || live.State == schema.StateUnknown || !l.tells(k, st.target[k].Digest) {
+			continue
+		}
+		_, drifted := st.drift[k]
+		differs(k.String()+" drifts", drifted, !(live.State == schema.StateSame && !l.halfway(k) || live.State == schema.StatePresent))
+	}
+	for name, r := range st.readings {
+		if r.want == nil || len(r.moved) > 0 {
+			continue
+		}
+		anew := reading{backend: name, driver: r.driver, moved: map[schema.Key]bool{}}
+		st.backends, anew.want = maps.Clone(st.backends), nil
+		kept := maps.Clone(st.backends)
+		for at, x := range st.backends {
+			if x == r {
+				st.backends[at] = &anew
+			}
+		}
+		l.relist(&anew)
+		st.backends = kept
+		differs(name+" compares", r.want, anew.want)
+		differs(name+" asks", r.asked, anew.asked)
+	}
 	return wrong
+}
+
+// compares says whether a reading still does, or is about to stop it.
+func (l *Loop) compares(k schema.Key) bool {
+	r := l.backendOf(k)
+	if r == nil {
+		return false
+	}
+	_, asked := r.asked[k]
+	return asked || r.moved[k] || r.other[k]
 }
 
 // Without takes one of the loop's guards away, before it runs; "" none.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"locktide.dev/reconciler/planner"
 	"locktide.dev/reconciler/rotation"
 	"locktide.dev/schema"
 )
@@ -87,6 +88,7 @@ func (l *Loop) held() map[string]bool {
 func (l *Loop) enforceFleet(f *schema.Fleet) {
 	st := &l.st
 	st.fleet, st.hostBits, st.bitsMoved = f, map[string]schema.Bit{}, true
+	st.defined = planner.Input{}.WithFleet(f)
 	for name, h := range f.Hosts {
 		if h.Hold != nil {
 			st.hostBits[name] = schema.Bit{Owner: "git", Reason: h.Hold.Reason}

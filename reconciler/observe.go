@@ -1,8 +1,10 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -19,9 +21,11 @@ type reading struct {
 	driver  drivers.Driver
 	wake    chan struct{}
 
-	want     []drivers.Want               // what is compared; nil: to be made, something is driven at or proven that was not
+	want     []drivers.Want               // what is compared, by key; nil: to be listed anew
 	asked    map[schema.Key]schema.Digest // digests of what the running or last reading compares
-	again    bool                         // that is what the reading before it compared
+	moved    map[schema.Key]bool          // of which something else may have to be compared from the next reading on
+	other    map[schema.Key]bool          // of which the running or last reading may compare something else than the one before it
+	anew     bool                         // it was the first to compare what it does
 	at       time.Time                    // of the last complete reading: when it began
 	live     schema.Live
 	groups   map[string][]schema.Member // those members, by group, if it lists who belongs to which
@@ -71,12 +75,7 @@ func (l *Loop) observe(ctx context.Context, now time.Time) {
 			continue
 		}
 		r.running, r.due, r.began = true, false, now.Add(-1) // not newer than a write of this instant
-		if r.again = r.want != nil; !r.again {
-			r.want, r.asked = l.wants(r), map[schema.Key]schema.Digest{}
-			for _, w := range r.want {
-				r.asked[w.Object.Key] = w.Object.Digest
-			}
-		}
+		l.relist(r)
 		q := drivers.Query{Want: r.want, Members: true}
 		l.work(func() {
 			call, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
@@ -106,51 +105,65 @@ func (l *Loop) nextReading(now time.Time) time.Duration {
 	return max(wait, 20*time.Millisecond)
 }
 
-// rewant has what is compared on a key's backend listed anew.
+// rewant notes that something else is driven at, proven or worked on under a
+// key: it is compared anew, its drift judged and the plan made with it.
 func (l *Loop) rewant(k schema.Key) {
 	if r := l.backendOf(k); r != nil {
-		r.want = nil
+		r.moved[k] = true
 	}
-	l.st.driftMoved = true
+	l.st.unjudged[k], l.st.unplanned[k] = true, true
 }
 
-// wants lists what is to be compared on a backend: what rollouts bring, else
-// the target, else what Git newly wants (is something in its place?).
-func (l *Loop) wants(r *reading) []drivers.Want {
-	chosen := map[schema.Key]schema.Digest{}
-	choose := func(k schema.Key, body schema.Digest) {
-		if body != "" && l.backendOf(k) == r {
-			chosen[k] = body
-		}
-	}
-	for k, w := range l.st.head {
-		choose(k, w.Entry.Body)
-	}
-	for k, e := range l.st.target {
-		choose(k, e.Body)
-	}
-	for _, r := range l.st.rollouts {
-		for _, it := range r.Items {
-			body := it.To.Body
-			if body == "" {
-				body = it.From.Body
+// relist brings up to date what a reading compares: all of it at first, then
+// what moved.
+func (l *Loop) relist(r *reading) {
+	st := &l.st
+	if r.anew = r.want == nil; r.anew {
+		r.want, r.asked, r.moved = []drivers.Want{}, map[schema.Key]schema.Digest{}, map[schema.Key]bool{}
+		for _, keys := range []iter.Seq[schema.Key]{maps.Keys(st.head), maps.Keys(st.target), maps.Keys(st.holders.keys)} {
+			for k := range keys {
+				if l.backendOf(k) == r {
+					r.moved[k] = true
+				}
 			}
-			choose(it.Key, body)
 		}
 	}
-	out := make([]drivers.Want, 0, len(chosen))
-	for _, k := range sortKeys(chosen) {
-		o, ok := l.body(chosen[k])
-		if !ok {
-			continue
-		}
-		w := drivers.Want{Object: o}
-		if r, ok := l.st.receipts[k]; ok {
-			w.Last = &r
-		}
-		out = append(out, w)
+	r.other, r.moved = r.moved, map[schema.Key]bool{}
+	if len(r.other) == 0 {
+		return
 	}
-	return out
+	list, rest := make([]drivers.Want, 0, len(r.want)+len(r.other)), r.want // drivers may hold on to the one before
+	for _, k := range sortKeys(r.other) {
+		i, listed := slices.BinarySearchFunc(rest, k, func(w drivers.Want, k schema.Key) int { return w.Object.Key.Compare(k) })
+		list = append(list, rest[:i]...)
+		if rest = rest[i:]; listed {
+			rest = rest[1:]
+		}
+		delete(r.asked, k)
+		if o, ok := l.body(l.wanted(k)); ok {
+			w := drivers.Want{Object: o}
+			if last, ok := st.receipts[k]; ok {
+				w.Last = &last
+			}
+			list, r.asked[k] = append(list, w), o.Digest
+		}
+	}
+	r.want = append(list, rest...)
+}
+
+// wanted gives the body that a key's object is compared with: what a rollout
+// brings, else the target, else what Git newly wants (is something in its place?).
+func (l *Loop) wanted(k schema.Key) schema.Digest {
+	st := &l.st
+	body := cmp.Or(st.target[k].Body, st.head[k].Entry.Body)
+	for _, id := range st.holders.keys[k] {
+		for _, it := range st.rollouts[id].Items {
+			if it.Key == k {
+				body = cmp.Or(it.To.Body, it.From.Body, body)
+			}
+		}
+	}
+	return body
 }
 
 func (l *Loop) observed(r *reading, live schema.Live, err error) {
@@ -199,9 +212,7 @@ func (l *Loop) observed(r *reading, live schema.Live, err error) {
 		if back || !slices.Equal(r.live.Held, live.Held) {
 			l.everybody()
 		}
-		if !r.again {
-			l.unread(r)
-		}
+		l.unread(r)
 		groups := l.readMembers(r, live)
 		r.failures, r.err, r.at = 0, "", r.began
 		if back {
@@ -212,31 +223,37 @@ func (l *Loop) observed(r *reading, live schema.Live, err error) {
 	if r.live.Objects = live.Objects; err != nil {
 		r.live.Objects = nil
 	}
-	if len(keys) > 0 || st.driftMoved {
-		st.driftMoved = false
-		l.judgeDrift(time.Now())
-	}
+	maps.Copy(st.unjudged, keys)
+	l.judgeDrift(time.Now())
 }
 
 // says whether the reading before this one compared the same and said the same
 // of the object at this place.
 func (r *reading) says(i int, o schema.LiveObject) bool {
-	return r.again && i < len(r.live.Objects) && r.live.Objects[i].Key == o.Key && sameLive(r.live.Objects[i], o)
+	return !r.anew && !r.other[o.Key] && i < len(r.live.Objects) && r.live.Objects[i].Key == o.Key && sameLive(r.live.Objects[i], o)
 }
 
 // unread drops what is known of a backend's objects that nobody asks for any
 // more: it would be taken for the present when one of them is wanted again.
 func (l *Loop) unread(r *reading) {
-	st, asked := &l.st, r.asked
-	for k := range st.live {
-		if _, still := asked[k]; !still && l.backendOf(k) == r {
+	st := &l.st
+	drop := func(k schema.Key) {
+		if _, asked := r.asked[k]; !asked && l.backendOf(k) == r {
 			delete(st.live, k)
 			delete(st.readAt, k)
 			delete(st.compared, k)
 		}
 	}
+	for k := range r.other {
+		drop(k)
+	}
+	if r.anew {
+		for k := range st.live {
+			drop(k)
+		}
+	}
 	for k, at := range st.written {
-		if _, still := asked[k]; !still && at.Before(r.began) {
+		if _, asked := r.asked[k]; !asked && at.Before(r.began) {
 			delete(st.written, k)
 		}
 	}

@@ -35,9 +35,13 @@ func (l *Loop) setTarget(k schema.Key, e schema.Entry) {
 		return
 	}
 	l.index(k, old, leave[string, schema.Key])
+	if old != (schema.Entry{}) {
+		st.owned[k.Kind]--
+	}
 	if e == (schema.Entry{}) {
 		delete(st.target, k)
 	} else {
+		st.owned[k.Kind]++
 		st.target[k] = e
 		l.index(k, e, enter[string, schema.Key])
 	}

@@ -120,7 +120,7 @@ func pinCovers(p schema.Pin, group, app string) bool {
 	return group == p.Group || (p.Group == "" && app == p.App)
 }
 
-// byHand gives the objects that pins cover: an operator asked for what changes
+// byHand gives the objects to be changed that pins cover: an operator asked for what changes
 // of them, so that nobody else has to.
 func (l *Loop) byHand() map[schema.Key]bool {
 	st := &l.st
@@ -133,13 +133,13 @@ func (l *Loop) byHand() map[schema.Key]bool {
 	if len(st.pins) == 0 {
 		return out
 	}
-	for k, e := range st.target {
-		if o, ok := l.body(e.Body); ok {
+	for k := range st.differs {
+		if o, ok := l.body(st.target[k].Body); ok {
 			add(k, o)
 		}
-	}
-	for k, w := range st.head {
-		add(k, w.Object)
+		if w, defined := st.head[k]; defined {
+			add(k, w.Object)
+		}
 	}
 	return out
 }

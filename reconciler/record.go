@@ -85,9 +85,11 @@ type state struct {
 	meta      meta
 	head      map[schema.Key]planner.Wanted
 	target    schema.Snapshot
+	owned     map[schema.Kind]int // how many of them are of a kind
 	goods     map[string][]good
 	source    *schema.Fleet // as rendered
 	fleet     *schema.Fleet // with pins
+	defined   planner.Input // what it says to plans
 	bodies    map[schema.Digest]schema.Object
 	unsaved   map[schema.Digest][]byte
 	snapshots map[string]schema.Snapshot // stored heads, by digest
@@ -136,6 +138,8 @@ type state struct {
 	lastBody map[schema.Key]schema.Digest
 
 	planned     time.Time
+	planPause   time.Duration // until the next plan
+	swept       time.Time     // when what is known of apps was last looked through
 	lastPlan    schema.Plan
 	planDue     bool
 	edge        time.Time      // when a window opens or closes next
@@ -179,10 +183,12 @@ type state struct {
 	feeds       map[string]*feed
 	stored      map[string]map[string]string // what the journal holds, of small tables and of rollouts
 
-	backends   map[place]*reading               // the readings, by what they hold
-	driftMoved bool                             // since drift was judged: a target, or what rollouts work on
-	released   map[string]map[string]schema.Bit // by partition: release bits, where there are any
-	bitsMoved  bool                             // of hosts or by operators, since it was decided who serves
+	backends  map[place]*reading               // the readings, by what they hold
+	unjudged  map[schema.Key]bool              // with news since drift was judged
+	unplanned map[schema.Key]bool              // with news since the last plan
+	differs   map[schema.Key]bool              // of those planned with: whose head is not their target
+	released  map[string]map[string]schema.Bit // by partition: release bits, where there are any
+	bitsMoved bool                             // of hosts or by operators, since it was decided who serves
 
 	touched touched              // rows that the journal may not hold as they are, of tables with a row per object
 	slots   map[string]slotMark  // what it holds of the ledger's slots
@@ -190,7 +196,7 @@ type state struct {
 }
 
 func newState() state {
-	return state{head: map[schema.Key]planner.Wanted{}, target: schema.Snapshot{}, goods: map[string][]good{},
+	return state{head: map[schema.Key]planner.Wanted{}, target: schema.Snapshot{}, owned: map[schema.Kind]int{}, goods: map[string][]good{},
 		bodies: map[schema.Digest]schema.Object{}, unsaved: map[schema.Digest][]byte{}, snapshots: map[string]schema.Snapshot{}, rollouts: map[string]rollout.Rollout{},
 		steps: map[string]rollout.Step{}, news: map[string]bool{}, receipts: map[schema.Key]schema.Receipt{},
 		operator: map[string]schema.Bit{}, pins: map[string]schema.Pin{}, overrides: map[string]schema.Override{}, quarantine: map[schema.Digest]schema.Verdict{},
@@ -199,7 +205,7 @@ func newState() state {
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
 		holders: newHolders(), alarms: alarms{at: map[string]time.Time{}}, eager: map[string]bool{}, waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
-		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]string{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, byGroup: map[string][]schema.Key{}, undecided: map[string]bool{}, confirms: alarms{at: map[string]time.Time{}}, well: map[string]time.Time{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
+		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]string{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, byGroup: map[string][]schema.Key{}, undecided: map[string]bool{}, unjudged: map[schema.Key]bool{}, unplanned: map[schema.Key]bool{}, differs: map[schema.Key]bool{}, confirms: alarms{at: map[string]time.Time{}}, well: map[string]time.Time{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 
@@ -257,6 +263,7 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 	}
 	for k, e := range st.target {
 		l.index(k, e, enter[string, schema.Key])
+		st.owned[k.Kind]++
 	}
 	if st.meta.Fleet != "" {
 		var err error
@@ -267,6 +274,12 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 		if r, ok := l.cfg.Renderer.(Recaller); ok {
 			r.Recall(*st.source)
 		}
+	}
+	for k := range st.head {
+		l.rewant(k)
+	}
+	for k := range st.target {
+		l.rewant(k)
 	}
 	for p, r := range rollouts {
 		l.keep(rollout.Resumed(r, time.Now()))

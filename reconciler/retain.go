@@ -46,40 +46,61 @@ func (l *Loop) retain(ctx context.Context, now time.Time) {
 // keepGoods is how long the good snapshots of an app that is gone are kept.
 const keepGoods = 7 * 24 * time.Hour
 
-// forget drops what was known of objects, and refused of apps, that nobody
-// defines or drives any more.
-func (l *Loop) forget(now time.Time) {
+// takeNews brings what the plan is made of up to date with the keys that have
+// news: those whose head is not their target, and none that nobody defines or
+// drives any more.
+func (l *Loop) takeNews() {
 	st := &l.st
-	wanted, apps := map[schema.Key]bool{}, map[string]bool{}
-	for k, w := range st.head {
-		wanted[k] = true
+	moved := st.unplanned
+	st.unplanned = map[schema.Key]bool{}
+	for k := range moved {
+		if l.settled(k) {
+			delete(st.differs, k)
+		} else {
+			st.differs[k] = true
+		}
+		l.forget(k)
+	}
+}
+
+// forget drops what was known of an object that nobody defines or drives any more.
+func (l *Loop) forget(k schema.Key) {
+	st := &l.st
+	_, defined := st.head[k]
+	_, driven := st.target[k]
+	if defined || driven || len(st.holders.keys[k])+len(st.holders.origins[k]) > 0 {
+		return
+	}
+	delete(st.live, k)
+	delete(st.readAt, k)
+	delete(st.compared, k)
+	delete(st.written, k)
+	delete(st.repair, k)
+	delete(st.lastBody, k)
+	if _, proven := st.receipts[k]; proven {
+		l.dropReceipt(k)
+	}
+}
+
+// forgetApps drops, now and then, what was refused of apps that nobody defines
+// or drives any more, and in the end what was good of them.
+func (l *Loop) forgetApps(now time.Time) {
+	st := &l.st
+	if now.Sub(st.swept) < time.Minute {
+		return
+	}
+	st.swept = now
+	apps := map[string]bool{}
+	for _, w := range st.head {
 		for _, a := range w.Object.Apps {
 			apps[a] = true
 		}
 	}
-	for k, e := range st.target {
-		wanted[k] = true
+	for _, e := range st.target {
 		if o, ok := l.body(e.Body); ok {
 			for _, a := range o.Apps {
 				apps[a] = true
 			}
-		}
-	}
-	for _, r := range st.rollouts {
-		for _, it := range append(r.Items[:len(r.Items):len(r.Items)], r.Origin...) {
-			wanted[it.Key] = true
-		}
-	}
-	gone := func(k schema.Key) bool { return !wanted[k] }
-	maps.DeleteFunc(st.live, func(k schema.Key, _ schema.LiveObject) bool { return gone(k) })
-	maps.DeleteFunc(st.readAt, func(k schema.Key, _ time.Time) bool { return gone(k) })
-	maps.DeleteFunc(st.compared, func(k schema.Key, _ schema.Digest) bool { return gone(k) })
-	maps.DeleteFunc(st.written, func(k schema.Key, _ time.Time) bool { return gone(k) })
-	maps.DeleteFunc(st.repair, func(k schema.Key, _ bool) bool { return gone(k) })
-	maps.DeleteFunc(st.lastBody, func(k schema.Key, _ schema.Digest) bool { return gone(k) })
-	for k := range st.receipts {
-		if gone(k) {
-			l.dropReceipt(k)
 		}
 	}
 	maps.DeleteFunc(st.refused, func(id string, r refused) bool {

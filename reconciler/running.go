@@ -20,10 +20,12 @@ type holders struct {
 	apps   map[string][]string
 	groups map[string][]string
 	keys   map[schema.Key][]string
+	// What was worked on before they went back.
+	origins map[schema.Key][]string
 }
 
 func newHolders() holders {
-	return holders{map[string]string{}, map[string]ledger.Info{}, map[string][]string{}, map[string][]string{}, map[schema.Key][]string{}}
+	return holders{map[string]string{}, map[string]ledger.Info{}, map[string][]string{}, map[string][]string{}, map[schema.Key][]string{}, map[schema.Key][]string{}}
 }
 
 func (h *holders) add(r rollout.Rollout) {
@@ -34,6 +36,9 @@ func (h *holders) add(r rollout.Rollout) {
 	for _, it := range r.Items {
 		enter(h.keys, it.Key, r.Partition)
 		enter(h.groups, it.Group, r.Partition)
+	}
+	for _, it := range r.Origin {
+		enter(h.origins, it.Key, r.Partition)
 	}
 }
 
@@ -46,6 +51,9 @@ func (h *holders) remove(r rollout.Rollout) {
 	for _, it := range r.Items {
 		leave(h.keys, it.Key, r.Partition)
 		leave(h.groups, it.Group, r.Partition)
+	}
+	for _, it := range r.Origin {
+		leave(h.origins, it.Key, r.Partition)
 	}
 }
 
@@ -81,8 +89,10 @@ func (l *Loop) keep(r rollout.Rollout) {
 
 // rewantAll has what a rollout works on listed anew.
 func (l *Loop) rewantAll(r rollout.Rollout) {
-	for _, it := range r.Items {
-		l.rewant(it.Key)
+	for _, items := range [][]rollout.Item{r.Items, r.Origin} {
+		for _, it := range items {
+			l.rewant(it.Key)
+		}
 	}
 }
 
@@ -98,10 +108,10 @@ func (l *Loop) rerouteAll(r rollout.Rollout) {
 
 // sameWork says whether two states of a rollout work on the same.
 func sameWork(a, b rollout.Rollout) bool {
-	return a.ID == b.ID && slices.Equal(a.Apps, b.Apps) &&
-		slices.EqualFunc(a.Items, b.Items, func(x, y rollout.Item) bool {
-			return x.Key == y.Key && x.Group == y.Group && x.From == y.From && x.To == y.To
-		})
+	same := func(x, y rollout.Item) bool {
+		return x.Key == y.Key && x.Group == y.Group && x.From == y.From && x.To == y.To
+	}
+	return a.ID == b.ID && slices.Equal(a.Apps, b.Apps) && slices.EqualFunc(a.Items, b.Items, same) && slices.EqualFunc(a.Origin, b.Origin, same)
 }
 
 // drop forgets a rollout that is over.

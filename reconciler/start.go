@@ -13,16 +13,23 @@ import (
 	"locktide.dev/schema"
 )
 
-// replan compares head with target and starts what may start.
-func (l *Loop) replan(now time.Time) {
+// replan compares head with target and starts what may start. It gives when a
+// plan that is due is made.
+func (l *Loop) replan(now time.Time) (next time.Time) {
 	st := &l.st
 	if !st.planDue && now.Sub(st.planned) < time.Minute {
-		return
+		return time.Time{}
 	}
+	if next := st.planned.Add(st.planPause); now.Before(next) {
+		return next
+	}
+	began := time.Now()
+	defer func() { st.planPause = min(time.Second, 10*time.Since(began)) }() // a small part of the loop's time
 	st.planDue, st.planned = false, now
 	l.useUpApprovals()
 	l.useUpLifted(now)
-	l.forget(now)
+	l.takeNews()
+	l.forgetApps(now)
 	in := l.planInput(now)
 	plan := planner.Plan(in)
 	for _, name := range sortedKeys(st.learn) {
@@ -44,9 +51,6 @@ func (l *Loop) replan(now time.Time) {
 	for _, p := range plan.Partitions {
 		ids[p.ID] = true
 	}
-	if len(plan.Partitions) == 0 {
-		return
-	}
 	for _, p := range plan.Partitions {
 		over := l.overlapping(p)
 		if why := l.mayStart(p, over, ids, now); why.Code != "" {
@@ -57,19 +61,18 @@ func (l *Loop) replan(now time.Time) {
 		}
 		l.start(p, over, now)
 	}
+	return next
 }
 
 func (l *Loop) planInput(now time.Time) planner.Input {
 	st := &l.st
-	in := planner.Input{Commit: st.meta.InForce, Owner: l.cfg.Owner, Head: st.head, Target: st.target, Kinds: l.kinds(),
-		Complete: l.complete(), Frozen: map[schema.Ref]bool{}, Readable: l.readable(now),
-		Bodies: l.body, Owned: map[schema.Kind]int{}, DeletedLastHour: map[schema.Kind]int{}, Deletions: l.cfg.Limits.Deletions, Approved: st.meta.Approved,
-		Recompiled: st.meta.Recompiled, NotFastForward: st.meta.Forced, Forced: st.meta.ForcedKeys}
+	in := st.defined
+	in.Commit, in.Owner, in.Head, in.Target, in.Differs, in.Kinds = st.meta.InForce, l.cfg.Owner, st.head, st.target, st.differs, l.kinds()
+	in.Complete, in.Frozen, in.Readable = l.complete(), map[schema.Ref]bool{}, l.readable(now)
+	in.Bodies, in.Owned, in.DeletedLastHour, in.Deletions, in.Approved = l.body, st.owned, map[schema.Kind]int{}, l.cfg.Limits.Deletions, st.meta.Approved
+	in.Recompiled, in.NotFastForward, in.Forced = st.meta.Recompiled, st.meta.Forced, st.meta.ForcedKeys
 	for _, r := range st.frozen {
 		in.Frozen[r] = true
-	}
-	for k := range st.target {
-		in.Owned[k.Kind]++
 	}
 	for k, stamps := range st.ledger.Deletes {
 		for _, s := range stamps {
@@ -78,12 +81,10 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 			}
 		}
 	}
-	if st.fleet != nil {
-		in = in.WithFleet(st.fleet)
-	}
 	in.Adoptable = map[schema.Key]bool{}
-	for k, w := range st.head {
-		if _, ours := st.target[k]; !ours && l.adoptable(k, w.Entry.Digest) {
+	for k := range st.differs {
+		w, defined := st.head[k]
+		if _, ours := st.target[k]; defined && !ours && l.adoptable(k, w.Entry.Digest) {
 			in.Adoptable[k] = true
 		}
 	}

@@ -3,6 +3,8 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"iter"
+	"maps"
 	"time"
 
 	"locktide.dev/drivers"
@@ -78,6 +80,11 @@ func (l *Loop) succeed(ctx context.Context, epoch uint64) error {
 	st.now, st.readings, st.backends, st.queues, st.feeds = old.now, old.readings, old.backends, old.queues, old.feeds
 	for _, r := range st.readings {
 		r.want = nil
+	}
+	for _, keys := range []iter.Seq[schema.Key]{maps.Keys(old.readAt), maps.Keys(old.lastBody)} {
+		for k := range keys {
+			l.rewant(k) // it may be nobody's now
+		}
 	}
 	st.live, st.readAt, st.compared, st.written, st.lastBody, st.inflight = old.live, old.readAt, old.compared, old.written, old.lastBody, old.inflight
 	st.membership, st.suspects, st.well, st.partial = old.membership, old.suspects, old.well, old.partial

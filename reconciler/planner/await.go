@@ -2,6 +2,7 @@ package planner
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -165,7 +166,7 @@ func (s *state) holdDeletions() {
 		case c.deletes() && !c.Free:
 			charged[c.Key.Kind]++
 			set = append(set, c)
-		case c.shrinks() && !s.back:
+		case c.shrinks() && !s.goesBack():
 			if c.guts() {
 				charged[c.Key.Kind]++
 			}
@@ -249,8 +250,10 @@ func (s *state) holdBlast() {
 		}
 	}
 	total := map[string]int{}
-	for k, w := range s.in.Head {
-		total[k.Instance] += members(&w.Object)
+	if slices.ContainsFunc(slices.Collect(maps.Values(replaced)), func(n int) bool { return n >= blastFloor }) {
+		for k, w := range s.in.Head {
+			total[k.Instance] += members(&w.Object)
+		}
 	}
 	var why []string
 	tooWide := map[string]bool{}

@@ -12,16 +12,18 @@ import (
 // compare finds every object that differs and drops what must not be touched,
 // each with a note.
 func (s *state) compare() {
-	seen := map[schema.Key]bool{}
-	for k, w := range s.in.Head {
-		seen[k] = true
-		if from, ok := s.in.Target[k]; !ok || from.Digest != w.Entry.Digest || !s.g.equal {
-			s.changes = append(s.changes, s.grow(k, w, from, ok))
+	if s.in.Differs != nil {
+		for k := range s.in.Differs {
+			s.compareKey(k)
 		}
-	}
-	for k, from := range s.in.Target {
-		if !seen[k] {
-			s.changes = append(s.changes, s.shrink(k, from))
+	} else {
+		for k := range s.in.Head {
+			s.compareKey(k)
+		}
+		for k := range s.in.Target {
+			if _, defined := s.in.Head[k]; !defined {
+				s.compareKey(k)
+			}
 		}
 	}
 	if s.g.sorted {
@@ -46,6 +48,18 @@ func (s *state) compare() {
 		} else {
 			s.note("unread", "", fmt.Sprintf("%d objects without a definition stay: %s could not be read completely", n, scope), "nothing: they are looked at again once it answers")
 		}
+	}
+}
+
+// compareKey notes how a key's head differs from its target.
+func (s *state) compareKey(k schema.Key) {
+	w, defined := s.in.Head[k]
+	from, exists := s.in.Target[k]
+	switch {
+	case !defined && exists:
+		s.changes = append(s.changes, s.shrink(k, from))
+	case defined && (!exists || from.Digest != w.Entry.Digest || !s.g.equal):
+		s.changes = append(s.changes, s.grow(k, w, from, exists))
 	}
 }
 
@@ -160,7 +174,7 @@ func (s *state) allowDelete(c *change, spec drivers.KindSpec) {
 		c.dropped = true
 		ref := origin(c.old)
 		s.note("tombstone-wanted", ref, fmt.Sprintf("%s stays: it keeps state and is deleted only when it is named", c.Key), fmt.Sprintf("add remove: [%q]", ref))
-	case s.back:
+	case s.goesBack():
 		c.Free = true
 		c.Reason = schema.Reason{Code: schema.ReasonRollback, Message: "undoes what the reverted commit created"}
 	}
@@ -191,15 +205,18 @@ func (s *state) tombstoned(c *change) bool {
 
 // goesBack says whether head as a whole equals what was in force before.
 func (s *state) goesBack() bool {
-	if len(s.in.Before) == 0 || len(s.in.Before) != len(s.in.Head) {
-		return false
-	}
-	for k, w := range s.in.Head {
-		if e, ok := s.in.Before[k]; !ok || e.Digest != w.Entry.Digest {
-			return false
+	if s.back == nil {
+		back := len(s.in.Before) > 0 && len(s.in.Before) == len(s.in.Head)
+		for k, w := range s.in.Head {
+			if !back {
+				break
+			}
+			e, ok := s.in.Before[k]
+			back = ok && e.Digest == w.Entry.Digest
 		}
+		s.back = &back
 	}
-	return true
+	return *s.back
 }
 
 func (s *state) note(code string, ref schema.Ref, message, next string) {

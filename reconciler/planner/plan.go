@@ -16,7 +16,6 @@ func plan(in Input, g guards) schema.Plan {
 		}
 		s.sets = append(s.sets, set)
 	}
-	s.back = s.goesBack()
 	s.compare()
 	s.join()
 	s.observe()
@@ -30,7 +29,7 @@ type state struct {
 	in      Input
 	g       guards
 	sets    []map[string]bool // approved sets
-	back    bool              // head is what was in force before
+	back    *bool             // head is what was in force before; nil: not looked at yet
 	changes []*change         // sorted by key
 	awaits  []schema.Await
 	notes   []schema.Finding

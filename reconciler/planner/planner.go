@@ -42,7 +42,10 @@ type Input struct {
 	Owner  string                // owner id of the fleet
 	Head   map[schema.Key]Wanted // compiled objects of the commit in force
 	Target schema.Snapshot       // what the fleet is driven at now
-	Kinds  map[schema.Kind]drivers.KindSpec
+	// Differs are the keys of which head and target are not the same; nil: not
+	// known, all are compared.
+	Differs map[schema.Key]bool
+	Kinds   map[schema.Kind]drivers.KindSpec
 	// Complete: the whole commit rendered and nothing is frozen. Without it
 	// nothing is deleted.
 	Complete bool

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -280,6 +281,28 @@ func TestPromises(t *testing.T) {
 			if err := promise.keeps(in, Plan); err != nil {
 				t.Fatalf("%s: %v", promise.name, err)
 			}
+		}
+	})
+}
+
+func TestAPlanOfWhatDiffersIsThePlanOfAll(t *testing.T) {
+	gen := inputs()
+	rapid.Check(t, func(t *rapid.T) {
+		in := gen.Draw(t, "in")
+		all := Plan(in)
+		in.Differs = map[schema.Key]bool{}
+		for k, w := range in.Head {
+			if e, exists := in.Target[k]; !exists || e.Digest != w.Entry.Digest {
+				in.Differs[k] = true
+			}
+		}
+		for k := range in.Target {
+			if _, defined := in.Head[k]; !defined {
+				in.Differs[k] = true
+			}
+		}
+		if some := Plan(in); !reflect.DeepEqual(all, some) {
+			t.Fatalf("the plan of what differs is %+v, of all %+v", some, all)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package planner
 
 import (
 	"fmt"
+	"slices"
 
 	"locktide.dev/schema"
 )
@@ -40,6 +41,9 @@ func (s *state) protect() {
 }
 
 func (s *state) keepOnce(read *int) bool {
+	if !slices.ContainsFunc(s.changes, func(c *change) bool { return c.deletes() && c.live() }) {
+		return false
+	}
 	serves, reads, standing, blind := s.needed()
 	more := false
 	for _, c := range s.changes {
@@ -60,6 +64,9 @@ func (s *state) keepOnce(read *int) bool {
 // waitOnce drops growth that reads configuration, or serves groups, whose
 // creation is held back.
 func (s *state) waitOnce() bool {
+	if !slices.ContainsFunc(s.changes, func(c *change) bool { return c.Verb == schema.VerbCreate && !c.live() }) {
+		return false
+	}
 	_, _, standing, _ := s.needed()
 	absent, unborn := map[schema.Key]bool{}, map[string]bool{}
 	for _, c := range s.changes {
