@@ -9,8 +9,12 @@ import (
 	"locktide.dev/schema"
 )
 
-// perTurn bounds how many rollouts one turn asks, so that a brake is never far.
-const perTurn = 500
+// perTurn and turnTime bound how many rollouts one turn asks, and for how long,
+// so that a brake is never far.
+const (
+	perTurn  = 500
+	turnTime = 20 * time.Millisecond
+)
 
 // sweepEvery bounds how long a rollout may go without being asked at all.
 const sweepEvery = time.Minute
@@ -40,7 +44,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 		return nil, wake
 	}
 	slices.Sort(ids)
-	if len(ids) > perTurn { // the rest keeps its news; commands and outcomes come between
+	if len(ids) > perTurn { // those that this turn does not ask keep their news; commands and outcomes come between
 		ids, wake = ids[:perTurn], now
 	}
 	shown := map[string]bool{}
@@ -48,8 +52,13 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 	for _, a := range st.inflight {
 		writes[a.Key] = append(writes[a.Key], a)
 	}
-	st.asked = len(ids)
+	began := time.Now()
 	for _, id := range ids {
+		if time.Since(began) > turnTime {
+			wake = now
+			break
+		}
+		st.asked++
 		delete(st.news, id)
 		shown[id] = true
 		l.undeny(id)

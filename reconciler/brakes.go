@@ -10,6 +10,9 @@ import (
 	"locktide.dev/schema"
 )
 
+// mostLines bounds how many rollouts an answer lists.
+const mostLines = 20
+
 var brakeScopes = []string{"all", "app", "group", "dc", "team"}
 
 // brake stops new disruptive actions of a scope, and says what stops, what
@@ -26,10 +29,18 @@ func (l *Loop) brake(c schema.Command) schema.Answer {
 	st.ledger.Brakes = slices.DeleteFunc(slices.Clone(st.ledger.Brakes), func(b schema.Brake) bool { return b.Scope == c.Target })
 	st.ledger.Brakes = append(st.ledger.Brakes, schema.Brake{Scope: c.Target, Reason: c.Reason, By: c.By, At: time.Now()})
 	a := done("braked %s: no new disruptive action starts", c.Target)
+	stopped := 0
 	for _, id := range sortedKeys(st.rollouts) {
-		if r := st.rollouts[id]; l.covers(c.Target, r) {
+		r := st.rollouts[id]
+		if !l.covers(c.Target, r) {
+			continue
+		}
+		if stopped++; stopped <= mostLines {
 			a.Details = append(a.Details, fmt.Sprintf("stopped: the rollout of %s, %s", id, l.step(r)))
 		}
+	}
+	if more := stopped - mostLines; more > 0 {
+		a.Details = append(a.Details, fmt.Sprintf("stopped: and %s more", plural(more, "rollout")))
 	}
 	for _, text := range l.finishing() {
 		a.Details = append(a.Details, "still finishing: "+text)
@@ -164,8 +175,8 @@ func (l *Loop) starts(stays []schema.Brake, leaves bool) []string {
 	if len(out) == 0 {
 		out = append(out, "starts: nothing, everything is as Git says")
 	}
-	if n := len(out); n > 20 {
-		out = append(out[:20], fmt.Sprintf("and %d more; locktide plan shows all", n-20))
+	if n := len(out); n > mostLines {
+		out = append(out[:mostLines], fmt.Sprintf("and %d more; locktide plan shows all", n-mostLines))
 	}
 	return out
 }

@@ -176,7 +176,7 @@ func (l *Loop) misseen() (wrong []string) {
 		if r.want == nil || len(r.moved) > 0 {
 			continue
 		}
-		anew := reading{backend: name, driver: r.driver, moved: map[schema.Key]bool{}}
+		anew := reading{backend: name, driver: r.driver, moved: map[schema.Key]bool{}, other: map[schema.Key]bool{}}
 		st.backends, anew.want = maps.Clone(st.backends), nil
 		kept := maps.Clone(st.backends)
 		for at, x := range st.backends {
@@ -199,7 +199,7 @@ func (l *Loop) compares(k schema.Key) bool {
 		return false
 	}
 	_, asked := r.asked[k]
-	return asked || r.moved[k] || r.other[k]
+	return asked || r.moved[k] || r.other[k] || r.anew || r.want == nil
 }
 
 // Without takes one of the loop's guards away, before it runs; "" none.

@@ -74,11 +74,14 @@ func (l *Loop) fed(f *feed, revision uint64, serving map[string][]string, at tim
 		l.st.roster = nil
 	}
 	groups := map[string]bool{}
-	for _, side := range []map[string][]string{f.serving, serving} {
-		for g := range side {
-			if !slices.Equal(f.serving[g], serving[g]) {
-				groups[g] = true
-			}
+	for g, now := range serving {
+		if !slices.Equal(f.serving[g], now) {
+			groups[g] = true
+		}
+	}
+	for g, before := range f.serving {
+		if _, named := serving[g]; !named && len(before) > 0 {
+			groups[g] = true
 		}
 	}
 	f.failures, f.err, f.confirmed, f.at, f.serving = 0, "", revision, at, serving

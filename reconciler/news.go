@@ -77,11 +77,13 @@ func (l *Loop) retry(now time.Time) (next time.Time) {
 	}
 	pause := retryIdle
 	if st.freed {
-		pause = retryPause
+		pause = max(retryPause, min(retryIdle, 20*st.retryCost)) // a small part of the loop's time
 	}
 	if next = st.retried.Add(pause); now.Before(next) {
 		return next
 	}
+	began := time.Now()
+	defer func() { st.retryCost = time.Since(began) }()
 	st.retried, st.freed = now, false
 	var wants []schema.Action
 	for id, actions := range st.denied {
@@ -116,23 +118,38 @@ func sameLive(a, b schema.LiveObject) bool {
 // members tell different things.
 func movedMembers(before, now []schema.Member) (groups, ids map[string]bool) {
 	groups, ids = map[string]bool{}, map[string]bool{}
-	note := func(m schema.Member) { groups[m.Group], ids[m.ID] = true, true }
-	old := make(map[string]*schema.Member, len(before))
-	for i := range before {
-		old[before[i].ID] = &before[i]
+	note := func(m *schema.Member) { groups[m.Group], ids[m.ID] = true, true }
+	compare := func(was, is *schema.Member) {
+		if !sameMember(*was, *is) {
+			note(was)
+			note(is)
+		}
 	}
-	for _, m := range now {
-		was, known := old[m.ID]
-		delete(old, m.ID)
-		if !known || !sameMember(*was, m) {
+	old := map[string]*schema.Member{} // of those that do not stand where they stood
+	at := func(list []schema.Member, i int) string {
+		if i < len(list) {
+			return list[i].ID
+		}
+		return ""
+	}
+	for i := range before {
+		if m := &before[i]; at(now, i) != m.ID {
+			old[m.ID] = m
+		}
+	}
+	for i := range now {
+		m := &now[i]
+		if at(before, i) == m.ID {
+			compare(&before[i], m)
+		} else if was, known := old[m.ID]; known {
+			compare(was, m)
+			delete(old, m.ID)
+		} else {
 			note(m)
-			if known {
-				note(*was)
-			}
 		}
 	}
 	for _, m := range old {
-		note(*m)
+		note(m)
 	}
 	return groups, ids
 }

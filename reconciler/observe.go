@@ -24,8 +24,8 @@ type reading struct {
 	want     []drivers.Want               // what is compared, by key; nil: to be listed anew
 	asked    map[schema.Key]schema.Digest // digests of what the running or last reading compares
 	moved    map[schema.Key]bool          // of which something else may have to be compared from the next reading on
-	other    map[schema.Key]bool          // of which the running or last reading may compare something else than the one before it
-	anew     bool                         // it was the first to compare what it does
+	other    map[schema.Key]bool          // of which it may compare something else than the last one that succeeded
+	anew     bool                         // none has succeeded since all was listed anew
 	at       time.Time                    // of the last complete reading: when it began
 	live     schema.Live
 	groups   map[string][]schema.Member // those members, by group, if it lists who belongs to which
@@ -118,8 +118,8 @@ func (l *Loop) rewant(k schema.Key) {
 // what moved.
 func (l *Loop) relist(r *reading) {
 	st := &l.st
-	if r.anew = r.want == nil; r.anew {
-		r.want, r.asked, r.moved = []drivers.Want{}, map[schema.Key]schema.Digest{}, map[schema.Key]bool{}
+	if r.want == nil {
+		r.anew, r.want, r.asked, r.moved = true, []drivers.Want{}, map[schema.Key]schema.Digest{}, map[schema.Key]bool{}
 		for _, keys := range []iter.Seq[schema.Key]{maps.Keys(st.head), maps.Keys(st.target), maps.Keys(st.holders.keys)} {
 			for k := range keys {
 				if l.backendOf(k) == r {
@@ -128,12 +128,13 @@ func (l *Loop) relist(r *reading) {
 			}
 		}
 	}
-	r.other, r.moved = r.moved, map[schema.Key]bool{}
-	if len(r.other) == 0 {
+	moved := r.moved
+	if r.moved = map[schema.Key]bool{}; len(moved) == 0 {
 		return
 	}
-	list, rest := make([]drivers.Want, 0, len(r.want)+len(r.other)), r.want // drivers may hold on to the one before
-	for _, k := range sortKeys(r.other) {
+	maps.Copy(r.other, moved)
+	list, rest := make([]drivers.Want, 0, len(r.want)+len(moved)), r.want // drivers may hold on to the one before
+	for _, k := range sortKeys(moved) {
 		i, listed := slices.BinarySearchFunc(rest, k, func(w drivers.Want, k schema.Key) int { return w.Object.Key.Compare(k) })
 		list = append(list, rest[:i]...)
 		if rest = rest[i:]; listed {
@@ -186,10 +187,11 @@ func (l *Loop) observed(r *reading, live schema.Live, err error) {
 	}
 	keys := map[schema.Key]bool{} // of which the reading says something new
 	for i, o := range live.Objects {
-		if o.State == schema.StateUnknown || r.began.Before(st.written[o.Key]) {
+		at, written := st.written[o.Key]
+		if o.State == schema.StateUnknown || written && r.began.Before(at) {
 			continue
 		}
-		if _, written := st.written[o.Key]; !written && r.says(i, o) {
+		if !written && r.says(i, o) {
 			st.readAt[o.Key] = r.began
 			continue
 		}
@@ -252,6 +254,7 @@ func (l *Loop) unread(r *reading) {
 			drop(k)
 		}
 	}
+	r.other, r.anew = map[schema.Key]bool{}, false
 	for k, at := range st.written {
 		if _, asked := r.asked[k]; !asked && at.Before(r.began) {
 			delete(st.written, k)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
+	"maps"
 	"time"
 
 	"locktide.dev/policy"
@@ -123,19 +125,20 @@ type state struct {
 	queues map[string]*queue
 	gates  gates
 
-	waits    map[schema.Key]schema.Reason // why planned or drifted objects stand
-	refusals map[schema.Key]schema.Reason // by the ledger, in the last turn
-	extra    []schema.Action              // asked for by commands
-	errands  map[schema.Digest]errand     // of those, who waits for the outcome
-	denied   map[string][]schema.Action   // by partition: what the ledger refused
-	retried  time.Time                    // when the ledger was last asked for them again
-	freed    bool                         // a rollout ended, or something was refused, since
-	asked    int                          // rollouts that this turn asked for their next step
-	holders  holders                      // where running rollouts are found
-	alarms   alarms                       // when they are asked without news
-	eager    map[string]bool              // partitions that every reading is news for
-	owners   map[schema.Digest]string     // action -> partition
-	lastBody map[schema.Key]schema.Digest
+	waits     map[schema.Key]schema.Reason // why planned or drifted objects stand
+	refusals  map[schema.Key]schema.Reason // by the ledger, in the last turn
+	extra     []schema.Action              // asked for by commands
+	errands   map[schema.Digest]errand     // of those, who waits for the outcome
+	denied    map[string][]schema.Action   // by partition: what the ledger refused
+	retried   time.Time                    // when the ledger was last asked for them again
+	retryCost time.Duration                // of asking it then
+	freed     bool                         // a rollout ended, or something was refused, since
+	asked     int                          // rollouts that this turn asked for their next step
+	holders   holders                      // where running rollouts are found
+	alarms    alarms                       // when they are asked without news
+	eager     map[string]bool              // partitions that every reading is news for
+	owners    map[schema.Digest]string     // action -> partition
+	lastBody  map[schema.Key]schema.Digest
 
 	planned     time.Time
 	planPause   time.Duration // until the next plan
@@ -275,11 +278,10 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 			r.Recall(*st.source)
 		}
 	}
-	for k := range st.head {
-		l.rewant(k)
-	}
-	for k := range st.target {
-		l.rewant(k)
+	for _, keys := range []iter.Seq[schema.Key]{maps.Keys(st.head), maps.Keys(st.target), maps.Keys(st.receipts)} {
+		for k := range keys {
+			l.rewant(k)
+		}
 	}
 	for p, r := range rollouts {
 		l.keep(rollout.Resumed(r, time.Now()))

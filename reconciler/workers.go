@@ -13,7 +13,7 @@ import (
 // posts what it learned; none touches the loop's state.
 func (l *Loop) startWorkers(ctx context.Context) {
 	for _, d := range l.cfg.Drivers {
-		r := &reading{backend: backendName(d), driver: d, wake: make(chan struct{}, 1), moved: map[schema.Key]bool{}, groups: map[string][]schema.Member{}, health: map[string]schema.Member{}}
+		r := &reading{backend: backendName(d), driver: d, wake: make(chan struct{}, 1), moved: map[schema.Key]bool{}, other: map[schema.Key]bool{}, groups: map[string][]schema.Member{}, health: map[string]schema.Member{}}
 		l.st.readings[r.backend] = r
 		_, instance := d.Name()
 		for _, k := range d.Kinds() {
