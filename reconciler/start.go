@@ -112,8 +112,11 @@ func (l *Loop) kinds() map[schema.Kind]drivers.KindSpec {
 
 func (l *Loop) explainAwait(a schema.Await) {
 	why := schema.Reason{Code: schema.WaitApproval, Message: a.Why, Next: "locktide approve " + a.Digest.Short()}
-	if a.Rule == planner.RuleWindow {
+	switch a.Rule {
+	case planner.RuleWindow:
 		why.Code, why.Next = schema.WaitWindow, "it opens by itself; sooner: "+why.Next
+	case planner.RulePeak:
+		why.Next = "it goes on by itself once the peak is past; sooner: " + why.Next
 	}
 	if text := a.Count(); text != "" {
 		why.Message += "; " + text
