@@ -50,7 +50,7 @@ func (e *engine) Import(ctx context.Context, o cli.ImportOptions) (out cli.Impor
 	if result = keepFiles(result, o); len(result.Defined) == 0 {
 		return cli.Imported{Refused: listed(result.Refused)}, nil
 	}
-	if err := put(trial, result.Files, true); err != nil {
+	if err := put(trial, result.Files); err != nil {
 		return out, err
 	}
 	out.Expires = today.Add(o.Expires).Format(time.DateOnly)
@@ -61,7 +61,7 @@ func (e *engine) Import(ctx context.Context, o cli.ImportOptions) (out cli.Impor
 	file, content := importer.Baseline(found, today.Format(time.DateOnly), out.Expires, func(name string) bool { return exists(filepath.Join(o.Folder, name)) })
 	if file != "" {
 		result.Files[file], out.Covered = content, len(found)
-		if err := put(trial, map[string][]byte{file: content}, true); err != nil {
+		if err := put(trial, map[string][]byte{file: content}); err != nil {
 			return out, err
 		}
 	}
@@ -70,7 +70,7 @@ func (e *engine) Import(ctx context.Context, o cli.ImportOptions) (out cli.Impor
 		return out, err
 	}
 	if result = result.Without(differs); len(result.Defined) > 0 {
-		if err := put(o.Folder, result.Files, o.Overwrite); err != nil {
+		if err := place(o.Folder, result.Files, o.Overwrite); err != nil {
 			return out, err
 		}
 		out.Files = slices.Sorted(maps.Keys(result.Files))
@@ -173,25 +173,55 @@ func exists(name string) bool {
 	return err == nil
 }
 
-// put writes files below dir, each whole and new unless over.
-func put(dir string, files map[string][]byte, over bool) error {
+// put writes files below dir.
+func put(dir string, files map[string][]byte) error {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		to := filepath.Join(dir, filepath.FromSlash(name))
-		flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
-		if !over {
-			flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+		err := os.MkdirAll(filepath.Dir(to), 0o755)
+		if err == nil {
+			err = os.WriteFile(to, files[name], 0o644)
 		}
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-			return fmt.Errorf("cannot write definitions: %w", err)
-		}
-		f, err := os.OpenFile(to, flags, 0o644)
 		if err != nil {
 			return fmt.Errorf("cannot write definitions: %w", err)
 		}
-		_, err = f.Write(files[name])
-		if err = errors.Join(err, f.Close()); err != nil {
-			return fmt.Errorf("cannot write definitions: %w", err)
+	}
+	return nil
+}
+
+// place brings files below dir, all or none: they are whole before the first
+// has its name. Without over none takes the place of another.
+func place(dir string, files map[string][]byte, over bool) (err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("cannot write definitions: %w", err)
+	}
+	stage, err := os.MkdirTemp(dir, ".import-")
+	if err != nil {
+		return fmt.Errorf("cannot write definitions: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(stage)) }()
+	if err := put(stage, files); err != nil {
+		return err
+	}
+	var placed []string
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		from, to := filepath.Join(stage, filepath.FromSlash(name)), filepath.Join(dir, filepath.FromSlash(name))
+		move := os.Link // it refuses a name that is taken
+		if over {
+			move = os.Rename
 		}
+		if err = os.MkdirAll(filepath.Dir(to), 0o755); err == nil {
+			err = move(from, to)
+		}
+		if err != nil {
+			err = fmt.Errorf("cannot write definitions: %w", err)
+			if !over {
+				for _, p := range placed {
+					err = errors.Join(err, os.Remove(p))
+				}
+			}
+			return err
+		}
+		placed = append(placed, to)
 	}
 	return nil
 }
