@@ -153,6 +153,8 @@ type Exported struct {
 	Name    string // as the backend has it
 	At      string // FILE:LINE of the configuration that says so, if one does
 	Group   *schema.Group
+	Typed   *schema.Group // the same job in fields; nil: Untyped says why not
+	Untyped string
 	Host    *schema.Host
 	Config  map[string]string // live configuration
 	Of      string            // the group that reads Config, whether or not it is defined

@@ -112,6 +112,21 @@ func TestImport(t *testing.T) {
 		t.Fatalf("a second import:\n%s", out)
 	}
 
+	// Written as fields it is the same: the plan stays empty, the digests are those of the raw jobs.
+	asFields := f.file("fields")
+	if out, err := f.locktide("import", asFields, "--config", f.config, "--only", f.owner+"-*", "--typed"); !strings.Contains(out, "5 defined, 1 not") {
+		t.Fatalf("import as fields: %v\n%s", err, out)
+	}
+	if text := filesOf(t, asFields)["jobs/default/imp-agent.yaml"]; !strings.Contains(text, "tasks:") || strings.Contains(text, "job:") {
+		t.Errorf("imported as fields the job is\n%s", text)
+	}
+	if text := filesOf(t, asFields)["jobs/default/imp-shop-api.yaml"]; !strings.Contains(text, "job:") { // fields would tell its members where the configuration lies
+		t.Errorf("a job with configuration is written as fields:\n%s", text)
+	}
+	if out, err := f.locktide("plan", asFields, "--config", f.config); err != nil || !strings.Contains(out, "nothing to do") {
+		t.Fatalf("the plan of what was imported as fields: %v\n%s", err, out)
+	}
+
 	commit := f.git.push("what runs", files)
 	f.begin()
 	f.await("the commit in force, and nothing to do", func() error {
@@ -131,7 +146,6 @@ func TestImport(t *testing.T) {
 			t.Errorf("%s is at version %d before its adoption, was %d", job, n, versions[job])
 		}
 	}
-	f.do("adopt", "imp-nightly/prod.dc1")
 	f.do("adopt", "--all")
 	f.converged(commit)
 	after := f.running(f.owner + "--Shop_API")

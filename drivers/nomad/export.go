@@ -144,6 +144,11 @@ func (d *Driver) export(ctx context.Context, key schema.Key, serves []string) (*
 	}
 	bare(job)
 	out.Group.Raw = schema.MustCanonical(terse(job))
+	if typed, why := d.config.typed(*out.Group); why == "" {
+		out.Typed = &typed
+	} else {
+		out.Untyped = why
+	}
 	return out, nil
 }
 

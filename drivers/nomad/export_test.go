@@ -134,6 +134,20 @@ func TestExport(t *testing.T) {
 	if len(mine) != len(ids) {
 		t.Fatalf("%d of %d jobs exported", len(mine), len(ids))
 	}
+	fields, stay := 0, ""
+	for _, x := range mine {
+		if x.Typed == nil {
+			stay += x.Name + ": " + x.Untyped + "\n"
+			continue
+		}
+		fields++
+		if digest(d.config, *x.Typed) != digest(d.config, *x.Group) || len(x.Typed.Raw) > 0 {
+			t.Errorf("%s as fields is another job", x.Name)
+		}
+	}
+	if t.Logf("%d jobs as fields, the others:\n%s", fields, stay); fields < 10 {
+		t.Errorf("only %d jobs are written as fields", fields)
+	}
 	f := fleetOf(mine)
 	var wants []drivers.Want
 	for name := range f.Groups {

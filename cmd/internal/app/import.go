@@ -33,50 +33,68 @@ func (e *engine) Import(ctx context.Context, o cli.ImportOptions) (out cli.Impor
 	if err != nil {
 		return out, err
 	}
-	trial, err := os.MkdirTemp("", "locktide-import-")
-	if err != nil {
-		return out, fmt.Errorf("cannot try the import: %w", err)
+	a, err := e.attempt(ctx, o, exported, nil)
+	if err == nil && o.Typed && len(a.differs) > 0 { // what is not the same as fields is a raw job
+		a, err = e.attempt(ctx, o, exported, a.differs)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(trial)) }()
-	defined, err := e.copyOf(ctx, o, trial)
 	if err != nil {
 		return out, err
 	}
-	today := time.Now().UTC()
-	defined.Stage, defined.Date, defined.Selected = o.Stage, today.Format(time.DateOnly), func(name string) bool {
-		return len(o.Only) == 0 || slices.ContainsFunc(o.Only, func(p string) bool { ok, err := path.Match(p, name); return ok && err == nil })
-	}
-	result := importer.Define(exported, defined)
-	if result = keepFiles(result, o); len(result.Defined) == 0 {
-		return cli.Imported{Refused: listed(result.Refused)}, nil
-	}
-	if err := put(trial, result.Files); err != nil {
-		return out, err
-	}
-	out.Expires = today.Add(o.Expires).Format(time.DateOnly)
-	found, err := e.baseline(ctx, o, trial, result)
-	if err != nil {
-		return out, err
-	}
-	file, content := importer.Baseline(found, today.Format(time.DateOnly), out.Expires, func(name string) bool { return exists(filepath.Join(o.Folder, name)) })
-	if file != "" {
-		result.Files[file], out.Covered = content, len(found)
-		if err := put(trial, map[string][]byte{file: content}); err != nil {
-			return out, err
-		}
-	}
-	differs, err := e.changed(ctx, o, trial, result)
-	if err != nil {
-		return out, err
-	}
-	if result = result.Without(differs); len(result.Defined) > 0 {
+	result := a.result.Without(a.differs)
+	if len(result.Defined) > 0 {
 		if err := place(o.Folder, result.Files, o.Overwrite); err != nil {
 			return out, err
 		}
-		out.Files = slices.Sorted(maps.Keys(result.Files))
+		out.Files, out.Covered, out.Expires = slices.Sorted(maps.Keys(result.Files)), a.covered, a.expires
 	}
 	out.Defined, out.Refused = listed(result.Defined), listed(result.Refused)
 	return out, nil
+}
+
+// attempt is an import that was tried on a copy of the folder.
+type attempt struct {
+	result  importer.Result
+	covered int                   // findings that the baseline excepts
+	expires string                // YYYY-MM-DD
+	differs map[schema.Ref]string // definitions that would change what is live
+}
+
+// attempt tries an import; the groups of raw are written as raw jobs.
+func (e *engine) attempt(ctx context.Context, o cli.ImportOptions, exported []drivers.Exported, raw map[schema.Ref]string) (a attempt, err error) {
+	trial, err := os.MkdirTemp("", "locktide-import-")
+	if err != nil {
+		return a, fmt.Errorf("cannot try the import: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(trial)) }()
+	options, err := e.copyOf(ctx, o, trial)
+	if err != nil {
+		return a, err
+	}
+	today := time.Now().UTC()
+	options.Stage, options.Date, options.Typed, options.Raw = o.Stage, today.Format(time.DateOnly), o.Typed, raw
+	options.Selected = func(name string) bool {
+		return len(o.Only) == 0 || slices.ContainsFunc(o.Only, func(p string) bool { ok, err := path.Match(p, name); return ok && err == nil })
+	}
+	a.expires = today.Add(o.Expires).Format(time.DateOnly)
+	if a.result = keepFiles(importer.Define(exported, options), o); len(a.result.Defined) == 0 {
+		return a, nil
+	}
+	if err := put(trial, a.result.Files); err != nil {
+		return a, err
+	}
+	found, err := e.baseline(ctx, o, trial, a.result)
+	if err != nil {
+		return a, err
+	}
+	file, content := importer.Baseline(found, options.Date, a.expires, func(name string) bool { return exists(filepath.Join(o.Folder, name)) })
+	if file != "" {
+		a.result.Files[file], a.covered = content, len(found)
+		if err := put(trial, map[string][]byte{file: content}); err != nil {
+			return a, err
+		}
+	}
+	a.differs, err = e.changed(ctx, o, trial, a.result)
+	return a, err
 }
 
 func listed(items []importer.Item) []cli.ImportedObject {

@@ -102,9 +102,6 @@ func adoptable(r schema.Report, names []string, all bool) ([]schema.ObjectReport
 			return nil, Fail("`locktide diff` shows what is foreign or ejected", "nothing of %s can be adopted", name)
 		}
 	}
-	if len(out) == 0 {
-		return nil, Fail("`locktide diff` shows what is foreign or ejected", "nothing can be adopted")
-	}
 	route := func(o schema.ObjectReport) int {
 		if len(o.From) > 0 && strings.HasPrefix(string(o.From[0]), "routes/") {
 			return 1
@@ -134,7 +131,7 @@ func (s *shared) adopt(cmd *cobra.Command, ask schema.Command, found []schema.Ob
 			fmt.Fprintf(s.Out, "would adopt %s\n", o.Key)
 		}
 	}
-	if only || !single || len(found) > 1 {
+	if only || !single || len(found) > 1 { // none is left of --all: that is done, too
 		fmt.Fprintf(s.Out, "%d of %d are as defined; nothing restarts\n", len(take), len(found))
 	}
 	if only {

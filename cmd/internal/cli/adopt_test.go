@@ -32,6 +32,7 @@ func TestAdoptMany(t *testing.T) {
 		{"nomad.job:x:unheard", 0, "nomad.job:x:unheard", ""},
 		{"pay.* nope", 1, "", "nothing of nope can be adopted"},
 		{"", 1, "", "--all"},
+		{"--team none", 0, "", "0 of 0"},
 		{"--all pay.*", 1, "", "--all"},
 		{"--all --team shop", 1, "", "--all"},
 	} {

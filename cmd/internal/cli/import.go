@@ -17,6 +17,7 @@ type ImportOptions struct {
 	Stage     string
 	Expires   time.Duration // of the baseline of exceptions, from today
 	Overwrite bool
+	Typed     bool // jobs as fields where they come to the same
 }
 
 // Imported is what an import wrote.
@@ -81,6 +82,7 @@ func (s *shared) importCommand() *cobra.Command {
 	f.StringSliceVar(&o.Only, "only", nil, "names to import, with wildcards; may be given several times")
 	f.StringVar(&o.Stage, "stage", "prod", "stage of the groups")
 	f.IntVar(&days, "expires-days", 90, "days until the baseline of exceptions expires")
+	f.BoolVar(&o.Typed, "typed", false, "write a job as fields of a group where that compiles to the same job, digest and all")
 	f.BoolVar(&o.Overwrite, "overwrite", false, "replace files that exist")
 	return c
 }

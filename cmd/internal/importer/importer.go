@@ -12,6 +12,8 @@ type Options struct {
 	Stage    string // of all groups
 	Date     string // of the import, YYYY-MM-DD
 	Selected func(name string) bool
+	Typed    bool                  // write jobs as fields where they come to the same
+	Raw      map[schema.Ref]string // groups that are written as raw jobs all the same, and why
 	Stages   map[string]schema.Stage
 	Taken    map[schema.Ref]bool   // apps, hosts and routes that are defined already
 	Objects  map[schema.Key]string // that are defined already, with the group of each that has one

@@ -1,6 +1,8 @@
 package importer
 
 import (
+	"cmp"
+	"encoding/json"
 	"fmt"
 	"path"
 	"slices"
@@ -38,8 +40,17 @@ func (r *Result) jobs(all []drivers.Exported, o Options) {
 				apps[name] = map[string]schema.Group{}
 			}
 			item := Item{Key: x.Key, Ref: schema.NewRef("groups", name+"/"+o.Stage+"."+cell), File: fileOf(name, x.Group.Namespace), Secrets: x.Secrets, Notes: x.Notes}
+			g := *x.Group
+			if o.Typed {
+				why := cmp.Or(o.Raw[item.Ref], x.Untyped)
+				if why == "" && x.Typed != nil {
+					g = *x.Typed
+				} else {
+					item.Notes = append(slices.Clone(item.Notes), fmt.Sprintf("%s is written as a raw job: %s", x.Key, why))
+				}
+			}
 			r.Defined = append(r.Defined, item)
-			apps[name][cell] = r.withConfig(*x.Group, item, all)
+			apps[name][cell] = r.withConfig(g, item, all)
 			if !slices.Contains(datacenters, x.Group.Datacenter) {
 				datacenters = append(datacenters, x.Group.Datacenter)
 			}
@@ -62,7 +73,12 @@ func (r *Result) jobs(all []drivers.Exported, o Options) {
 
 // group is a group as it is written: what is not said is left out.
 func group(g schema.Group, cell string) map[string]any {
-	out := map[string]any{"kind": g.Kind, "job_name": g.Job, "count": g.Count.Number, "job": g.Raw}
+	out := map[string]any{"kind": g.Kind, "job_name": g.Job, "count": g.Count.Number}
+	if len(g.Raw) > 0 {
+		out["job"] = g.Raw
+	} else {
+		typed(g, out)
+	}
 	switch {
 	case g.Count.Max > 0:
 		out["count"] = map[string]any{"min": g.Count.Min, "max": g.Count.Max}
@@ -82,6 +98,24 @@ func group(g schema.Group, cell string) map[string]any {
 		out["rollout"] = map[string]any{"max_unavailable": n}
 	}
 	return out
+}
+
+// typed adds the fields of a group that is no raw job. What a default would
+// fill in is written out.
+func typed(g schema.Group, out map[string]any) {
+	var all map[string]any
+	if err := json.Unmarshal(schema.MustCanonical(g.Body), &all); err != nil {
+		panic("importer: a group is no object: " + err.Error())
+	}
+	for _, field := range []string{"image", "release", "tasks", "services", "ports", "network", "schedule", "nomad"} {
+		if v, ok := all[field]; ok {
+			out[field] = v
+		}
+	}
+	if g.Resources.DiskMiB > 0 {
+		out["resources"] = map[string]any{"disk_mib": g.Resources.DiskMiB}
+	}
+	out["stop"] = map[string]any{"delay": g.Stop.Delay.Std().String()}
 }
 
 func fileOf(app, namespace string) string {
