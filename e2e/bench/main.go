@@ -49,7 +49,9 @@ func parts(groups []int, rounds int) []part {
 	for _, size := range []fixtures.Synthetic{{Apps: 500, Members: 5, Hosts: 1000, Teams: 50}, fixtures.FullSize} {
 		out = append(out, part{fmt.Sprintf("policy/%d", size.Apps), "", func(ctx context.Context, _ string, t *table) error { return policies(ctx, size, t) }})
 	}
-	out = append(out, part{"drift/10000", "", func(ctx context.Context, dir string, t *table) error { return drift(ctx, dir, 10_000, t) }})
+	for _, n := range []int{1000, 10_000} {
+		out = append(out, part{fmt.Sprintf("drift/%d", n), "", func(ctx context.Context, dir string, t *table) error { return drift(ctx, dir, n, t) }})
+	}
 	out = append(out, part{"relations/5000", "", func(ctx context.Context, _ string, t *table) error { return related(ctx, t) }})
 	for _, n := range []int{100, 1000, 10_000} {
 		out = append(out, part{fmt.Sprintf("memory/%d", n), "memory", func(ctx context.Context, dir string, t *table) error { return onMemory(ctx, dir, n, t) }})

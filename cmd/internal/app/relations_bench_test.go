@@ -249,7 +249,7 @@ func asked(b *testing.B, loop *reconciler.Loop, address string, questions []stri
 			case <-stop:
 				return
 			case <-time.After(100 * time.Millisecond):
-				inForce[loop.Report().InForce] = true
+				inForce[loop.Plan().Commit] = true
 			}
 		}
 	}()
