@@ -36,7 +36,7 @@ func bound(ctx context.Context, least int64, every time.Duration) {
 			case <-tick.C:
 			}
 			live, beside := used()
-			want := max(least, live+live/2+beside)
+			want := max(least, live+live/2+live/10+beside) // a tenth is gaps between objects
 			if want > limit+limit/20 || want < limit-limit/10 { // setting it stops the world for a moment
 				limit = want
 				debug.SetMemoryLimit(limit)
@@ -46,11 +46,11 @@ func bound(ctx context.Context, least int64, every time.Duration) {
 }
 
 // used gives what lived in the heap when garbage was last collected, and what
-// the process takes beside objects: gaps between them, stacks, the runtime's own.
+// the process takes beside its heap.
 func used() (live, beside int64) {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/objects:bytes"},
-		{Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+		{Name: "/memory/classes/heap/unused:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	metrics.Read(samples)
 	at := func(i int) int64 { return int64(samples[i].Value.Uint64()) }
-	return at(0), at(1) - at(2) - at(3) - at(4)
+	return at(0), at(1) - at(2) - at(3) - at(4) - at(5)
 }
