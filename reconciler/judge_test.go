@@ -162,9 +162,12 @@ func (r *record) crossed(at time.Time) bool {
 
 // shareOf gives how many of n members a write may have out.
 func (r *record) shareOf(w memory.Write, n int) int {
-	share := 33 // going back
-	if w.Pacing != nil {
-		share = max(share, w.Pacing.MaxUnavailable.Percent)
+	share := 25
+	if w.Pacing != nil && w.Pacing.MaxUnavailable.Percent > 0 {
+		share = w.Pacing.MaxUnavailable.Percent
+	}
+	if w.Reason == schema.ReasonRollback { // P22: going back has a share of its own
+		share = max(share, 33)
 	}
 	if w.Pacing != nil && len(w.Pacing.Batches) > 0 {
 		share = 50

@@ -9,7 +9,7 @@ import (
 
 // before describes a write that is about to take effect: who is there, who is up.
 func (d *Driver) before(a schema.Action, now time.Time) (w Write, was, up []*alloc) {
-	w = Write{At: now, Verb: a.Verb, Key: a.Key, Members: slices.Clone(a.Victims), Stale: d.versionOf(a.Key) != a.If}
+	w = Write{At: now, Verb: a.Verb, Key: a.Key, Members: slices.Clone(a.Victims), Reason: a.Reason.Code, Stale: d.versionOf(a.Key) != a.If}
 	j := d.jobs[a.Key]
 	if j != nil {
 		w.Group, w.Count, w.From, w.To = j.object.Group, j.count, j.object.Release, j.object.Release

@@ -98,6 +98,7 @@ type Write struct {
 	Routed   bool           // a route names the group
 	Stale    bool           // its condition names a version that is not the live one
 	Pacing   *schema.Pacing // of the object that the write brings or belongs to
+	Reason   string         // code of the action's
 }
 
 // Turnout is a change of whom the proxy sends a group's traffic to.
