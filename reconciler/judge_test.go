@@ -188,6 +188,9 @@ func capacityKept(r *record) string {
 		}
 		limit := r.shareOf(w, n)
 		out, cost := max(0, n-w.Rotating-(w.Stopped-w.Parted)), w.Parted-max(0, w.Rotating-n)
+		if w.Reason == schema.ReasonRollback && w.Old <= 1 && w.Rotating-w.Parted >= 1 {
+			continue // going back without room for a surge: one at a time, down to the last (domain.md)
+		}
 		if out+max(0, cost) > limit {
 			return about(w) + fmt.Sprintf("at most %d may be out", limit)
 		}
