@@ -64,10 +64,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 		l.undeny(id)
 		step := rollout.Next(st.rollouts[id], l.seenBy(st.rollouts[id], seen, writes), now)
 		l.took(id, step, now)
-		for _, it := range step.Rollout.Items {
-			l.setTarget(it.Key, it.To)
-		}
-		l.disown(step.Rollout)
+		l.aim(step.Rollout)
 		if v := step.Rollout.Verdict; v != nil && step.Rollout.Back && !v.TooLittle {
 			l.quarantine(step.Rollout)
 		}
@@ -129,9 +126,13 @@ func (l *Loop) took(id string, step rollout.Step, now time.Time) {
 	st.alarms.set(id, wake)
 }
 
-// disown takes back the targets of what a rollout that goes back never wrote:
-// the repair of drift would carry the failed release there.
-func (l *Loop) disown(r rollout.Rollout) {
+// aim drives at what a rollout brings. One that goes back takes back the targets
+// of what it never wrote: the repair of drift would carry the failed release
+// there, and a newer commit would take it for what was good.
+func (l *Loop) aim(r rollout.Rollout) {
+	for _, it := range r.Items {
+		l.setTarget(it.Key, it.To)
+	}
 	for _, it := range r.Origin {
 		left := !slices.ContainsFunc(r.Items, func(i rollout.Item) bool { return i.Key == it.Key })
 		if r.Back && left && l.st.target[it.Key] == it.To {

@@ -189,6 +189,7 @@ func (l *Loop) steer(c schema.Command) schema.Answer {
 		return refuse("%v", err)
 	}
 	l.keep(next)
+	l.aim(next)
 	st.news[id] = true
 	return done("%s: %s", c.Verb, id)
 }
@@ -207,6 +208,7 @@ func (l *Loop) steerIncomplete(c schema.Command, id string, r rollout.Rollout) s
 		return done("%s is accepted as it is: it is good to go back to from now on", id)
 	}
 	l.keep(next)
+	l.aim(next)
 	st.news[id] = true
 	return done("%s: %s", c.Verb, id)
 }
