@@ -118,9 +118,6 @@ func (s *Session) render(ctx context.Context, fsys fs.FS, opts Options) (Result,
 		return Result{}, next, err
 	}
 	next.found = next.listing.Found()
-	if next.memory != nil {
-		next.memory.decoded.Wait()
-	}
 	r, ok := s.patch(&next)
 	if !ok {
 		r = s.whole(&next, opts)

@@ -183,6 +183,7 @@ func (r *resolver) recall(d definition) *resolved {
 	if r.memory == nil {
 		return nil
 	}
+	r.memory.decoded.Wait()
 	kept := r.memory.definitions[d.ref]
 	if kept == nil || kept.stamp != r.stamp(d) || len(kept.outputs) == 0 {
 		return nil
