@@ -17,20 +17,24 @@ import (
 // Whom it is sent to is not compared: a foreign configuration names addresses,
 // a route names groups, and members come and go.
 
-// standing compares a wanted route that no generation of ours holds with what
-// the configuration before ours serves.
-func (d *Driver) standing(want schema.Object) schema.LiveObject {
-	o := schema.LiveObject{Key: want.Key, State: schema.StateAbsent}
+// before reads the configuration that serves until its routes are adopted.
+func (d *Driver) before() (*foreign.Config, error) {
 	if d.adopts == nil {
-		return o
+		return &foreign.Config{}, nil
 	}
+	return d.adopts.Read()
+}
+
+// standing compares a wanted route that no generation of ours holds with what
+// the configuration before ours serves; unread is why that is not known.
+func standing(want schema.Object, before *foreign.Config, unread error) schema.LiveObject {
+	o := schema.LiveObject{Key: want.Key, State: schema.StateAbsent}
 	r, err := routeOf(want)
 	if err != nil || len(r.Match) > 0 { // requests of certain headers are routed here only
 		return o
 	}
-	before, err := d.adopts.Read()
-	if err != nil {
-		o.State, o.Reason = schema.StateUnknown, err.Error()
+	if unread != nil {
+		o.State, o.Reason = schema.StateUnknown, unread.Error()
 		return o
 	}
 	var at []string
@@ -56,10 +60,11 @@ func (d *Driver) standing(want schema.Object) schema.LiveObject {
 // adoption gives why an action on a route of the configuration before ours
 // must not be carried out; nil: it may, or no such route stands there.
 func (d *Driver) adoption(a schema.Action) *schema.Failure {
-	if a.Object == nil {
+	if a.Object == nil || d.adopts == nil {
 		return nil
 	}
-	o := d.standing(*a.Object)
+	before, err := d.before()
+	o := standing(*a.Object, before, err)
 	refuse := func(kind schema.FailureKind, next, format string, args ...any) *schema.Failure {
 		return &schema.Failure{Kind: kind, Diff: o.Diff, Next: next, Message: fmt.Sprintf(format, args...)}
 	}
@@ -86,7 +91,7 @@ func (d *Driver) Export(context.Context) ([]drivers.Exported, error) {
 	if d.adopts == nil || d.config.MembersOnly {
 		return nil, nil
 	}
-	before, err := d.adopts.Read()
+	before, err := d.before()
 	if err != nil {
 		return nil, fmt.Errorf("nginx instance %s: %w", d.config.Name, err)
 	}

@@ -31,12 +31,13 @@ func (d *Driver) Observe(_ context.Context, q drivers.Query) (schema.Live, error
 			live.Objects = append(live.Objects, schema.LiveObject{Key: s.Routes[name].Object.Key, State: schema.StatePresent, Version: s.Routes[name].version()})
 		}
 	}
+	before, unread := d.before()
 	for _, w := range q.Want {
 		if r, ok := s.Routes[w.Object.Key.Name]; ok {
 			live.Objects = append(live.Objects, compare(r, w.Object, reason))
 			continue
 		}
-		live.Objects = append(live.Objects, d.standing(w.Object))
+		live.Objects = append(live.Objects, standing(w.Object, before, unread))
 	}
 	return live, nil
 }

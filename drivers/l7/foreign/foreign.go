@@ -21,6 +21,13 @@ type Config struct {
 	Routes  []Route
 	Refused []Refused
 	Files   []string // that were read, sorted
+	at      map[place]int
+}
+
+// place is what one route alone can serve.
+type place struct {
+	domain, path string
+	exact        bool
 }
 
 // Route is one path of one virtual server. To is empty: Servers say who answers.
@@ -48,10 +55,8 @@ type Refused struct {
 
 // Find gives the route that answers for a domain under a path, if there is one.
 func (c *Config) Find(domain, path string, exact bool) (Route, bool) {
-	for _, r := range c.Routes {
-		if r.Path == path && r.Exact == exact && slices.Contains(r.Domains, domain) {
-			return r, true
-		}
+	if i, ok := c.at[place{domain, path, exact}]; ok {
+		return c.Routes[i], true
 	}
 	return Route{}, false
 }

@@ -40,6 +40,7 @@ func (c *Config) arrange(all []server) {
 		return cmp.Compare(b.tls, a.tls)
 	})
 	taken := map[string]string{}
+	c.at = map[place]int{}
 	for _, s := range all {
 		if s.answersNone {
 			continue
@@ -67,7 +68,12 @@ func (c *Config) arrange(all []server) {
 		for _, domain := range s.domains {
 			taken[domain] = s.at
 		}
-		c.Routes = append(c.Routes, s.routes...)
+		for _, r := range s.routes {
+			for _, domain := range r.Domains {
+				c.at[place{domain, r.Path, r.Exact}] = len(c.Routes)
+			}
+			c.Routes = append(c.Routes, r)
+		}
 	}
 }
 
