@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -102,14 +103,13 @@ func adoptable(r schema.Report, names []string, all bool) ([]schema.ObjectReport
 			return nil, Fail("`locktide diff` shows what is foreign or ejected", "nothing of %s can be adopted", name)
 		}
 	}
-	route := func(o schema.ObjectReport) int {
-		if len(o.From) > 0 && strings.HasPrefix(string(o.From[0]), "routes/") {
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(out, func(a, b schema.ObjectReport) int { return route(a) - route(b) })
-	return out, nil
+	rest := slices.DeleteFunc(slices.Clone(out), leads)
+	return append(rest, slices.DeleteFunc(out, func(o schema.ObjectReport) bool { return !leads(o) })...), nil
+}
+
+// leads says whether an object is a route.
+func leads(o schema.ObjectReport) bool {
+	return len(o.From) > 0 && strings.HasPrefix(string(o.From[0]), "routes/")
 }
 
 // adopt sends a command for each object. Of a single one the daemon itself
@@ -142,22 +142,60 @@ func (s *shared) adopt(cmd *cobra.Command, ask schema.Command, found []schema.Ob
 			return err
 		}
 	}
+	if len(found) == 1 && len(take) == 1 {
+		ask.Target = take[0].Key.String()
+		return s.send(cmd, ask)
+	}
 	failed := len(leave)
-	for _, o := range take {
-		ask.Target = o.Key.String()
-		err := s.send(cmd, ask)
-		if err != nil && len(found) == 1 {
+	routes := slices.IndexFunc(take, leads)
+	if routes < 0 {
+		routes = len(take)
+	}
+	for _, some := range [][]schema.ObjectReport{take[:routes], take[routes:]} {
+		n, err := s.adoptAll(cmd, ask, some)
+		if failed += n; err != nil {
 			return err
-		}
-		if err != nil {
-			failed++
-			fmt.Fprintf(s.Err, "%s: %v\n", o.Key, err)
 		}
 	}
 	if failed > 0 {
 		return Fail("`locktide diff` shows how they differ; correct the definitions and adopt again", "%d of %d not adopted", failed, len(found))
 	}
 	return nil
+}
+
+// together is how many commands are sent at once: the daemon brings what is
+// asked for at the same time to a proxy in one generation.
+const together = 64
+
+// adoptAll asks for each object and tells how many were refused.
+func (s *shared) adoptAll(cmd *cobra.Command, ask schema.Command, take []schema.ObjectReport) (failed int, err error) {
+	c, err := s.client()
+	if err != nil {
+		return 0, err
+	}
+	answers, errs := make([]schema.Answer, len(take)), make([]error, len(take))
+	slots := make(chan struct{}, together)
+	var wg sync.WaitGroup
+	for i, o := range take {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			one := ask
+			one.Target = o.Key.String()
+			answers[i], errs[i] = c.do(cmd.Context(), one)
+		})
+	}
+	wg.Wait()
+	for i, o := range take {
+		if errs[i] == nil {
+			errs[i] = s.answered(answers[i])
+		}
+		if errs[i] != nil {
+			failed++
+			fmt.Fprintf(s.Err, "%s: %v\n", o.Key, errs[i])
+		}
+	}
+	return failed, nil
 }
 
 // agreed asks a person at the terminal.

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +24,7 @@ func TestAdoptMany(t *testing.T) {
 		asked string // targets
 		says  string
 	}{
-		{"--all", 1, "nomad.job:x:api nomad.job:x:web nomad.job:x:old nginx.route:x:web", "nomad.job:x:odd stays as it is: env.A: defined 1, running 2"},
+		{"--all", 1, "nomad.job:x:api nomad.job:x:old nomad.job:x:web nginx.route:x:web", "nomad.job:x:odd stays as it is: env.A: defined 1, running 2"},
 		{"--all --preview", 0, "", "would adopt nginx.route:x:web"},
 		{"pay.*", 0, "nomad.job:x:api", "done: adopt"},
 		{"groups/shop.web2/prod.dc1 routes/web", 0, "nomad.job:x:web nginx.route:x:web", "2 of 2"},
@@ -44,6 +45,9 @@ func TestAdoptMany(t *testing.T) {
 		var asked []string
 		for _, a := range f.asked {
 			asked = append(asked, a.Target)
+		}
+		if strings.HasPrefix(c.args, "--all") && len(asked) > 1 { // together, but for the route
+			slices.Sort(asked[:len(asked)-1])
 		}
 		if code != c.code || strings.Join(asked, " ") != c.asked || !strings.Contains(out+errs, c.says) {
 			t.Errorf("adopt %s: exit code %d, asked %q, printed %s%s", c.args, code, asked, out, errs)

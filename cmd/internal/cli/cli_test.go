@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -75,6 +76,7 @@ func (e *engine) Tested() map[string]string                       { return map[s
 func (e *engine) Brake(_ context.Context, _, reason string) error { e.braked = reason; return nil }
 
 type fleet struct {
+	mu      sync.Mutex
 	asked   []schema.Command
 	foreign []schema.ObjectReport
 }
@@ -128,6 +130,8 @@ func (f *fleet) Backup(_ context.Context, w io.Writer) error {
 	return err
 }
 func (f *fleet) Do(_ context.Context, c schema.Command) schema.Answer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.asked = append(f.asked, c)
 	if strings.HasSuffix(c.Target, "nobody") {
 		return schema.Answer{Message: "there is no nobody", Next: "locktide get"}

@@ -206,6 +206,11 @@ func (s *shared) send(cmd *cobra.Command, ask schema.Command) error {
 	if err != nil {
 		return err
 	}
+	return s.answered(answer)
+}
+
+// answered prints an answer; one that refuses is an error.
+func (s *shared) answered(answer schema.Answer) error {
 	if s.wantsJSON() {
 		if err := s.json(answer); err != nil {
 			return err
