@@ -17,7 +17,7 @@ func (l *Loop) rebuilt() {
 	if st.fleet == nil || st.meta.Version == l.cfg.Version {
 		return
 	}
-	compiled := l.compiler.Compile(st.fleet)
+	compiled := l.compile(st.fleet)
 	if schema.AnyDenied(compiled.Findings) {
 		return // its commit is refused when it is taken again
 	}

@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,9 +16,11 @@ type reacher interface {
 	Reach(ctx context.Context, old, commit string) error
 }
 
-// follow polls the source and renders what is new.
+// follow polls the source, and renders, compiles and judges what is new: the
+// loop only takes what that comes to.
 func (l *Loop) follow(ctx context.Context) {
 	last := ""
+	var latest *intake
 	for n := 0; ctx.Err() == nil; n++ {
 		began := time.Now()
 		rev, err := l.newest(ctx, last)
@@ -32,14 +35,20 @@ func (l *Loop) follow(ctx context.Context) {
 			l.post(func() { l.st.fetched, l.st.fetchErr = began, "" })
 		default:
 			in := intake{rev: rev}
-			in.rendered, in.err = l.cfg.Renderer.Render(ctx, rev.Tree)
-			in.took = time.Since(began)
-			if in.err == nil {
-				last = rev.Commit
+			rendered, err := l.cfg.Renderer.Render(ctx, rev.Tree)
+			in.rendered, in.took = rendered, time.Since(began)
+			if err != nil {
+				l.post(func() { l.unrendered(rev.Commit, err) })
+				break
 			}
-			l.post(func() { l.take(ctx, in) })
+			last, latest = rev.Commit, &in
+			l.bring(ctx, in)
 		}
 		select {
+		case <-l.judgeAgain:
+			if latest != nil {
+				l.bring(ctx, *latest)
+			}
 		case <-l.fetchNow:
 		case <-ctx.Done():
 		case <-time.After(jitter(fmt.Sprint(l.cfg.Owner, n), l.cfg.Poll)):
@@ -57,14 +66,11 @@ func (l *Loop) newest(ctx context.Context, last string) (Revision, error) {
 	if err != nil || !ok || rev.Commit == last {
 		return rev, err
 	}
-	inForce := make(chan string, 1)
-	l.post(func() { inForce <- l.st.meta.InForce })
-	select {
-	case old := <-inForce:
-		return rev, r.Reach(ctx, old, rev.Commit)
-	case <-ctx.Done():
-		return rev, ctx.Err()
+	old, ok := ask(ctx, l, func() string { return l.st.meta.InForce })
+	if !ok {
+		return rev, cmp.Or(ctx.Err(), context.Canceled)
 	}
+	return rev, r.Reach(ctx, old, rev.Commit)
 }
 
 // Fetch asks for a poll now: a webhook, or the verb sync.

@@ -3,6 +3,9 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"time"
 
 	"locktide.dev/policy"
@@ -11,79 +14,127 @@ import (
 	"locktide.dev/schema"
 )
 
-// intake is what a commit came to: made outside of the loop, taken whole.
+// intake is a commit that could be rendered.
 type intake struct {
 	rev      Revision
 	rendered Rendered
-	err      error
 	took     time.Duration
 }
 
-// take puts a commit in force, or shows why it is not. A commit that does not
-// render or that a policy denies changes nothing at all.
-func (l *Loop) take(ctx context.Context, in intake) {
-	st := &l.st
-	st.fetched, st.newest = time.Now(), in.rev.Commit
-	st.fetchErr = ""
-	if in.err != nil {
-		st.fetchErr = in.err.Error()
-		return
+// basis is what the loop's state says to a commit that is judged.
+type basis struct {
+	fleet *schema.Fleet  // in force
+	rules []*policy.Rule // the users' own, in force
+	pins  map[string]schema.Pin
+}
+
+// judged is what a commit's definitions come to, outside of the loop.
+type judged struct {
+	intake // of which what is denied may be frozen
+	basis  basis
+	fleet  *schema.Fleet // with pins
+	compiler.Compiled
+	findings []schema.Finding
+}
+
+// bring judges a commit in follow's goroutine and has the loop take it: again
+// if another commit, pin or leader came in between.
+func (l *Loop) bring(ctx context.Context, in intake) {
+	for {
+		j, ok := l.judgeCommit(ctx, in)
+		if !ok {
+			return
+		}
+		taken := make(chan bool, 1)
+		l.post(func() { taken <- l.take(j) })
+		select {
+		case done := <-taken:
+			if done {
+				return
+			}
+		case <-l.stopping:
+			return
+		}
 	}
-	whole := in // judging may freeze a part
-	st.intake = &whole
-	fleet, compiled, findings := l.judgeCommit(ctx, &in.rendered)
-	if len(compiled.Objects) == 0 && len(st.head) > 0 && len(fleet.Groups) == 0 && len(fleet.Remove) == 0 {
+}
+
+// unrendered notes that the newest commit could not be rendered at all.
+func (l *Loop) unrendered(commit string, err error) {
+	l.st.fetched, l.st.newest, l.st.fetchErr = time.Now(), commit, err.Error()
+}
+
+// take puts a commit in force, or shows why it is not. A commit that does not
+// render or that a policy denies changes nothing at all. Not done: it was
+// judged on the basis of what is in force no more.
+func (l *Loop) take(in judged) (done bool) {
+	st := &l.st
+	if in.basis.fleet != st.fleet || !reflect.DeepEqual(in.basis.pins, st.pins) {
+		return false
+	}
+	st.fetched, st.newest, st.fetchErr = time.Now(), in.rev.Commit, ""
+	findings := in.findings
+	if len(in.Objects) == 0 && len(st.head) > 0 && len(in.fleet.Groups) == 0 && len(in.fleet.Remove) == 0 {
 		findings = append(findings, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the commit defines nothing that runs: refused, because it would mean to delete everything",
 			Next: "check branch and path, or list what should go under remove"})
 	}
-	findings = append(findings, l.emptiedByHolds(fleet)...)
+	findings = append(findings, l.emptiedByHolds(in.fleet)...)
 	broken := in.rendered.Refused || (!in.rendered.Partial && schema.AnyDenied(in.rendered.Findings)) || schema.AnyDenied(findings)
 	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
 	st.findings = findings
 	l.tell(Event{Kind: "render", HistoryEntry: schema.HistoryEntry{Commit: in.rev.Commit, Author: in.rev.Author}, Took: in.took})
 	if broken {
 		l.note(schema.HistoryEntry{Writer: "locktide", What: "refused a commit", Commit: in.rev.Commit, Author: in.rev.Author, Reason: firstDenied(findings)})
-		return
+		return true
 	}
 	st.partial = in.rendered.Partial
 	st.rules, st.frozen = in.rendered.Rules, in.rendered.Frozen
 	st.source = &in.rendered.Fleet
-	l.enforce(fleet, compiled.Head, in.rev)
+	l.enforce(in.fleet, in.Head, in.rev)
 	if in.rendered.Accept != nil {
 		in.rendered.Accept()
 	}
+	return true
 }
 
 // judgeCommit compiles a commit's definitions and applies the policies. Where what
-// they deny can be frozen, the rest is judged again without it.
-func (l *Loop) judgeCommit(ctx context.Context, r *Rendered) (*schema.Fleet, compiler.Compiled, []schema.Finding) {
+// they deny can be frozen, the rest is judged again without it. Not ok: the
+// loop ended.
+func (l *Loop) judgeCommit(ctx context.Context, in intake) (j judged, ok bool) {
+	j.intake = in
+	r := &j.rendered
 	for {
-		fleet := l.overridden(&r.Fleet)
-		compiled := l.compiler.Compile(fleet)
-		findings := compiled.Findings
-		if r.Refused || (!r.Partial && schema.AnyDenied(r.Findings)) {
-			return fleet, compiled, findings
+		j.basis, ok = ask(ctx, l, func() basis {
+			j.fleet = l.overridden(&r.Fleet)
+			return basis{l.st.fleet, l.st.rules, maps.Clone(l.st.pins)}
+		})
+		if !ok {
+			return j, false
 		}
-		if !schema.AnyDenied(findings) {
-			findings = append(findings, l.policies.Evaluate(ctx, policy.Both(l.st.rules, r.Rules), policy.Input{Fleet: fleet, Previous: l.st.fleet,
-				Objects: compiled.Objects, Today: time.Now()})...)
+		j.Compiled = l.compile(j.fleet)
+		j.findings = slices.Clone(j.Findings)
+		if r.Refused || (!r.Partial && schema.AnyDenied(r.Findings)) {
+			return j, true
+		}
+		if !schema.AnyDenied(j.findings) {
+			j.findings = append(j.findings, l.policies.Evaluate(ctx, policy.Both(j.basis.rules, r.Rules), policy.Input{Fleet: j.fleet, Previous: j.basis.fleet,
+				Objects: j.Objects, Today: time.Now()})...)
 		}
 		if r.Place != nil {
-			r.Place(findings)
+			r.Place(j.findings)
 		}
-		if r.Without == nil || !schema.AnyDenied(findings) {
-			return fleet, compiled, findings
+		if r.Without == nil || !schema.AnyDenied(j.findings) {
+			return j, true
 		}
 		var refs []schema.Ref
 		var denied []schema.Finding
-		for _, f := range findings {
+		for _, f := range j.findings {
 			if schema.AnyDenied([]schema.Finding{f}) {
 				refs, denied = append(refs, f.Ref), append(denied, f)
 			}
 		}
 		rest, ok := r.Without(refs)
 		if !ok {
-			return fleet, compiled, findings
+			return j, true
 		}
 		rest.Findings = append(append([]schema.Finding{}, r.Findings...), denied...)
 		*r = rest

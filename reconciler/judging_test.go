@@ -44,3 +44,32 @@ func TestCommitDoesNotWeakenTheRulesThatJudgeIt(t *testing.T) {
 		w.until(10*time.Minute, "what it allows is used", w.onCommit("c4"))
 	})
 }
+
+// A rule that takes long holds up its commit alone: brakes, the lease and
+// rollouts go on meanwhile, and a pin that comes in between counts.
+func TestASlowRuleDelaysNoBrake(t *testing.T) {
+	running(t, map[string]string{"shop.api": "1", "shop.web": "1"}, 2, func(w *world) {
+		asked := 0
+		slow := &policy.Rule{Code: "slow", Kind: "groups", Severity: schema.Deny, Judge: func(context.Context, []policy.Element) ([]policy.Fault, error) {
+			asked++
+			time.Sleep(4 * time.Second)
+			return nil, nil
+		}}
+		w.git.commitWithRules(fleet(map[string]string{"shop.api": "2", "shop.web": "1"}, 2), slow)
+		w.until(time.Minute, "the rule is asked", func() bool { return asked == 1 })
+		began := time.Now()
+		w.do(schema.Command{Verb: "brake", Target: "all", Reason: "slow"})
+		w.do(schema.Command{Verb: "scale", Target: "shop.web/prod.dc1", Number: 3})
+		if took := time.Since(began); took > 0 {
+			t.Fatalf("a brake and a pin took %s while a rule judged", took)
+		}
+		if r := w.loop.Report(); r.InForce != "c1" || len(r.Brakes) != 1 || len(r.Pins) != 1 {
+			t.Fatalf("in force %s, brakes %v, pins %v", r.InForce, r.Brakes, r.Pins)
+		}
+		w.do(schema.Command{Verb: "resume"})
+		w.until(10*time.Minute, "both run", w.onCommit("c2"))
+		if n := w.back.Passing("shop.web/prod.dc1"); n != 3 {
+			t.Errorf("%d members of the pinned group, want 3", n)
+		}
+	})
+}

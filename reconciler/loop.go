@@ -69,7 +69,7 @@ func (c *Config) defaults() {
 type Loop struct {
 	cfg    Config
 	inbox  chan func()
-	looks  chan chan *schema.Report
+	asks   chan func() // what somebody wants to know; it is no news, so that no turn follows
 	moved  atomic.Bool // a turn was made since the last report
 	report atomic.Pointer[schema.Report]
 	plan   atomic.Pointer[schema.Plan]
@@ -78,14 +78,16 @@ type Loop struct {
 
 	related related
 
-	workers  sync.WaitGroup
-	stopping chan struct{}
-	fetchNow chan struct{}
+	workers    sync.WaitGroup
+	stopping   chan struct{}
+	fetchNow   chan struct{}
+	judgeAgain chan struct{} // the newest commit, on what is in force now
 
-	off      guards // those that a test has taken away
-	st       state  // owned by Run's goroutine
-	compiler *compiler.Compiler
-	policies *policy.Session // what was judged, so that a commit costs what it touches
+	off       guards // those that a test has taken away
+	st        state  // owned by Run's goroutine
+	compiling sync.Mutex
+	compiler  *compiler.Compiler // under compiling
+	policies  *policy.Session    // follow's: what was judged, so that a commit costs what it touches
 }
 
 // New checks cfg and gives a loop that has done nothing yet.
@@ -105,7 +107,7 @@ func New(cfg Config) (*Loop, error) {
 		}
 		seen[name] = true
 	}
-	l := &Loop{cfg: cfg, compiler: compiler.New(cfg.Drivers), policies: policy.NewSession(cfg.Policy), inbox: make(chan func(), 256), looks: make(chan chan *schema.Report), stopping: make(chan struct{}), fetchNow: make(chan struct{}, 1)}
+	l := &Loop{cfg: cfg, compiler: compiler.New(cfg.Drivers), policies: policy.NewSession(cfg.Policy), inbox: make(chan func(), 256), asks: make(chan func()), judgeAgain: make(chan struct{}, 1), stopping: make(chan struct{}), fetchNow: make(chan struct{}, 1)}
 	l.report.Store(&schema.Report{Owner: cfg.Owner, Health: "STARTING", Because: []schema.Reason{{Code: "Starting"}}})
 	l.plan.Store(&schema.Plan{})
 	l.fleet.Store(&schema.Fleet{})
@@ -131,7 +133,7 @@ func (l *Loop) Report() *schema.Report {
 	defer patience.Stop()
 	reply := make(chan *schema.Report, 1)
 	select {
-	case l.looks <- reply:
+	case l.asks <- func() { l.publish(); reply <- l.report.Load() }:
 		return <-reply
 	case <-patience.C:
 	case <-l.stopping:
@@ -145,6 +147,26 @@ func (l *Loop) Plan() schema.Plan { return *l.plan.Load() }
 // WritePlan writes the newest plan for people.
 func (l *Loop) WritePlan(w io.Writer, color bool) error {
 	return planner.Render(w, l.Plan(), l.Body, color)
+}
+
+// compile gives what definitions mean on the backends. It may be called from
+// anywhere.
+func (l *Loop) compile(f *schema.Fleet) compiler.Compiled {
+	l.compiling.Lock()
+	defer l.compiling.Unlock()
+	return l.compiler.Compile(f)
+}
+
+// ask has the loop answer a question between two turns; not ok: it ended before.
+func ask[T any](ctx context.Context, l *Loop, f func() T) (answer T, ok bool) {
+	reply := make(chan T, 1)
+	select {
+	case l.asks <- func() { reply <- f() }:
+		return <-reply, true
+	case <-l.stopping:
+	case <-ctx.Done():
+	}
+	return answer, false
 }
 
 // Body gives the object that an entry of a plan stands for, while Run runs.
@@ -199,9 +221,8 @@ func (l *Loop) Run(ctx context.Context) error {
 			l.drain()
 			l.publish()
 			return nil
-		case reply := <-l.looks:
-			l.publish()
-			reply <- l.report.Load()
+		case f := <-l.asks:
+			f()
 			continue
 		case f := <-l.inbox:
 			f()

@@ -225,7 +225,7 @@ func (l *Loop) recompile() string {
 		return ""
 	}
 	fleet := l.overridden(st.source)
-	compiled := l.compiler.Compile(fleet)
+	compiled := l.compile(fleet)
 	if schema.AnyDenied(compiled.Findings) {
 		return firstDenied(compiled.Findings)
 	}

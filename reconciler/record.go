@@ -154,7 +154,6 @@ type state struct {
 	fetched     time.Time
 	fetchErr    string
 	newest      string
-	intake      *intake // the newest that could be rendered
 	leading     bool
 	epoch       uint64
 	leaseUntil  time.Time

@@ -36,7 +36,7 @@ func (l *Loop) Recent() *schema.Report {
 	defer patience.Stop()
 	reply := make(chan *schema.Report, 1)
 	select {
-	case l.looks <- reply:
+	case l.asks <- func() { l.publish(); reply <- l.report.Load() }:
 		select {
 		case r := <-reply:
 			return r

@@ -90,8 +90,9 @@ func (l *Loop) succeed(ctx context.Context, epoch uint64) error {
 	st.membership, st.suspects, st.well, st.partial = old.membership, old.suspects, old.well, old.partial
 	st.fetched, st.fetchErr, st.newest, st.rules, st.findings, st.frozen = old.fetched, old.fetchErr, old.newest, old.rules, old.findings, old.frozen
 	st.holder, st.directBrake, st.leaseUntil, st.retained = old.holder, old.directBrake, old.leaseUntil, old.retained
-	if old.intake != nil {
-		l.take(ctx, *old.intake)
+	select {
+	case l.judgeAgain <- struct{}{}:
+	default:
 	}
 	return nil
 }
