@@ -3,6 +3,7 @@ package reconciler_test
 import (
 	"context"
 	"encoding/json"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,14 +50,14 @@ func TestCommitDoesNotWeakenTheRulesThatJudgeIt(t *testing.T) {
 // rollouts go on meanwhile, and a pin that comes in between counts.
 func TestASlowRuleDelaysNoBrake(t *testing.T) {
 	running(t, map[string]string{"shop.api": "1", "shop.web": "1"}, 2, func(w *world) {
-		asked := 0
+		var asked atomic.Bool
 		slow := &policy.Rule{Code: "slow", Kind: "groups", Severity: schema.Deny, Judge: func(context.Context, []policy.Element) ([]policy.Fault, error) {
-			asked++
+			asked.Store(true)
 			time.Sleep(4 * time.Second)
 			return nil, nil
 		}}
 		w.git.commitWithRules(fleet(map[string]string{"shop.api": "2", "shop.web": "1"}, 2), slow)
-		w.until(time.Minute, "the rule is asked", func() bool { return asked == 1 })
+		w.until(time.Minute, "the rule is asked", asked.Load)
 		began := time.Now()
 		w.do(schema.Command{Verb: "brake", Target: "all", Reason: "slow"})
 		w.do(schema.Command{Verb: "scale", Target: "shop.web/prod.dc1", Number: 3})

@@ -85,7 +85,7 @@ func (l *Loop) retry(now time.Time) (next time.Time) {
 	began := time.Now()
 	defer func() { st.retryCost = time.Since(began) }()
 	st.retried, st.freed = now, false
-	var wants []schema.Action
+	wants := make([]schema.Action, 0, len(st.denied))
 	for id, actions := range st.denied {
 		if _, running := st.rollouts[id]; !running {
 			l.undeny(id)

@@ -41,10 +41,16 @@ func admit(l Ledger, want []schema.Action, env Env, now time.Time, g guards) (gr
 		sorted[i] = ranked{rank(want[i], env), &want[i]}
 	}
 	slices.SortStableFunc(sorted, func(a, b ranked) int {
-		return cmp.Or(cmp.Compare(a.rank, b.rank), strings.Compare(a.Rollout, b.Rollout), a.Key.Compare(b.Key), strings.Compare(string(a.ID), string(b.ID)))
+		if c := cmp.Or(cmp.Compare(a.rank, b.rank), strings.Compare(a.Rollout, b.Rollout)); c != 0 { // mostly
+			return c
+		}
+		return cmp.Or(a.Key.Compare(b.Key), strings.Compare(string(a.ID), string(b.ID)))
 	})
-	for _, a := range sorted {
+	for i, a := range sorted {
 		if why, ok := next.admit(*a.Action, env, now, g); !ok {
+			if refused == nil {
+				refused = make([]Refusal, 0, len(sorted)-i)
+			}
 			refused = append(refused, Refusal{*a.Action, why})
 			continue
 		}
