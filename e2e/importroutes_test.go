@@ -198,10 +198,11 @@ server {
 				if err != nil {
 					return err
 				}
-				if got, _, err := says(f.proxy, host, path); err != nil || got != want {
-					return fmt.Errorf("%s%s: ours %s, theirs %s, %v", host, path, got, want, err)
+				got, _, err := says(f.proxy, host, path)
+				if err == nil && got != want {
+					err = fmt.Errorf("%s%s: ours %s, theirs %s", host, path, got, want)
 				}
-				return nil
+				return err
 			})
 		}
 	}

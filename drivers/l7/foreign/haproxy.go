@@ -276,10 +276,10 @@ func (h haproxyReader) site(base server, domain string, rules []rule, in haproxy
 	}
 	for _, x := range steps {
 		if !x.exact && !strings.HasSuffix(x.path, "/") {
-			s.fail(x.rule.at, "path_beg %s also takes %sx; a route's path is a prefix of whole segments: write path_beg %s/ there first", x.path, x.path, x.path)
+			s.fail(x.at, "path_beg %s also takes %sx; a route's path is a prefix of whole segments: write path_beg %s/ there first", x.path, x.path, x.path)
 			continue
 		}
-		if won, _ := first(x.match); won.match != x.match || won.rule.at != x.rule.at {
+		if won, _ := first(x.match); won.match != x.match || won.at != x.at {
 			continue // a rule before takes it all
 		}
 		add(x.match, x)

@@ -192,7 +192,7 @@ func haproxyServer(to *server, l line, r *Route) {
 			i++
 			w := 0
 			if i < len(options) {
-				w, _ = strconv.Atoi(options[i]) //nolint:errcheck // 0 is refused below
+				w, _ = strconv.Atoi(options[i]) // 0 is refused below
 			}
 			if m.Weight = w; w < 1 || w > 256 || l.words[0] != "server" {
 				to.fail(l.at, "%s: want a weight of 1 to 256, for each server", l.text())
