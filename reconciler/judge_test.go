@@ -153,10 +153,11 @@ func (r *record) holding(at time.Time) bool {
 	})
 }
 
-// crossed says whether people held somebody out while a write was on its way.
+// crossed says whether people held somebody out, or let him in, while a write was
+// on its way.
 func (r *record) crossed(at time.Time) bool {
 	return slices.ContainsFunc(r.orders, func(o order) bool {
-		return o.OK && (o.Command.Verb == "hold" || o.Command.Verb == "drain") && !o.At.After(at) && at.Sub(o.At) < 100*time.Millisecond
+		return o.OK && slices.Contains([]string{"hold", "drain", "unhold", "undrain"}, o.Command.Verb) && !o.At.After(at) && at.Sub(o.At) < 100*time.Millisecond
 	})
 }
 
@@ -484,7 +485,7 @@ func deletionsCapped(r *record) string {
 			}
 			undone := slices.ContainsFunc(r.undone[appOf(w.Group)], func(at time.Time) bool { return at.Before(w.At) })
 			approved := slices.ContainsFunc(r.orders, func(o order) bool { return o.OK && o.Command.Verb == "approve" && o.At.Before(w.At) })
-			if undone || approved {
+			if undone || approved || r.aborted(w) {
 				continue
 			}
 			deletes = append(deletes, w.At)
@@ -494,6 +495,14 @@ func deletionsCapped(r *record) string {
 		}
 	}
 	return ""
+}
+
+// aborted says whether people aborted a rollout of the app before: a first
+// release goes back to nothing.
+func (r *record) aborted(w memory.Write) bool {
+	return slices.ContainsFunc(r.orders, func(o order) bool {
+		return o.OK && o.Command.Verb == "abort" && o.Command.Target == appOf(w.Group) && o.At.Before(w.At)
+	})
 }
 
 // nothingLost: what goes, once it was wholly there, is missing in a commit that
@@ -509,10 +518,7 @@ func nothingLost(r *record) string {
 			_, stays := c.Apps[appOf(w.Group)]
 			return c.Whole && !stays && c.At.Before(w.At)
 		}
-		aborted := func(o order) bool { // a first release goes back to nothing
-			return o.OK && o.Command.Verb == "abort" && o.Command.Target == appOf(w.Group) && o.At.Before(w.At)
-		}
-		if !slices.ContainsFunc(r.commits, meant) && !slices.ContainsFunc(r.orders, aborted) {
+		if !slices.ContainsFunc(r.commits, meant) && !r.aborted(w) {
 			return about(w) + "but every whole commit has it"
 		}
 	}
