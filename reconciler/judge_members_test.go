@@ -1,0 +1,278 @@
+package reconciler_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"locktide.dev/drivers/memory"
+	"locktide.dev/schema"
+)
+
+// What the judge says of members: who may be out, and who goes first.
+
+// surprised says whether members died, or somebody else had a hand in their
+// app, so shortly before a write that the engine could not know.
+func (r *record) surprised(w memory.Write) bool {
+	return w.At.Sub(w.Fallen) < staleness || r.disturbed(appOf(w.Group), w.At)
+}
+
+func (r *record) disturbed(app string, at time.Time) bool {
+	return slices.ContainsFunc(r.foreign, func(m meddling) bool {
+		return m.App == app && !m.At.After(at) && at.Sub(m.At) < staleness
+	})
+}
+
+const staleness = 12 * time.Second // of a reading, with its way
+
+// holding says whether people hold somebody out: where no route names the
+// group, the backend does not know who is in rotation then.
+func (r *record) holding(at time.Time) bool {
+	return slices.ContainsFunc(r.orders, func(o order) bool {
+		return o.OK && (o.Command.Verb == "hold" || o.Command.Verb == "drain") && o.At.Before(at)
+	})
+}
+
+// crossed says whether people held somebody out, or let him in, while a write was
+// on its way.
+func (r *record) crossed(at time.Time) bool {
+	return slices.ContainsFunc(r.orders, func(o order) bool {
+		return o.OK && slices.Contains([]string{"hold", "drain", "unhold", "undrain"}, o.Command.Verb) && !o.At.After(at) && at.Sub(o.At) < 100*time.Millisecond
+	})
+}
+
+// shareOf gives how many of n members a write may have out.
+func (r *record) shareOf(w memory.Write, n int) int {
+	share := 25
+	if w.Pacing != nil && w.Pacing.MaxUnavailable.Percent > 0 {
+		share = w.Pacing.MaxUnavailable.Percent
+	}
+	if w.Reason == schema.ReasonRollback { // P22: going back has a share of its own
+		share = max(share, 33)
+	}
+	if w.Pacing != nil && len(w.Pacing.Batches) > 0 {
+		share = 50
+	}
+	return max(1, min(n*share/100, n/2))
+}
+
+// capacityKept: members that are out of rotation, besides those that a write
+// stops, and members that it takes out of it are never more than may be out.
+func capacityKept(r *record) string {
+	for _, w := range r.writes {
+		if w.Key.Kind != memory.KindJob || w.Verb == schema.VerbDelete || w.Parted == 0 || r.surprised(w) || r.crossed(w.At) || !w.Routed && r.holding(w.At) {
+			continue
+		}
+		n := w.Want
+		if w.Count > 0 {
+			n = min(n, w.Count)
+		}
+		limit := r.shareOf(w, n)
+		out, cost := max(0, n-w.Rotating-(w.Stopped-w.Parted)), w.Parted-max(0, w.Rotating-n)
+		if w.Reason == schema.ReasonRollback && w.Old <= 1 && w.Rotating-w.Parted >= 1 {
+			continue // going back without room for a surge: one at a time, down to the last (domain.md)
+		}
+		if out+max(0, cost) > limit {
+			return about(w) + fmt.Sprintf("at most %d may be out", limit)
+		}
+	}
+	return ""
+}
+
+// floorKept: at least one of two or more stays, whatever the write or the bit.
+func floorKept(r *record) string {
+	for _, w := range r.writes {
+		n := min(w.Want, w.Count)
+		if w.Key.Kind == memory.KindJob && w.Verb != schema.VerbDelete && w.Parted > 0 && n >= 2 && w.Rotating-w.Parted < 1 && !r.surprised(w) {
+			return about(w) + fmt.Sprintf("takes %d of %d", w.Taken, w.Serving)
+		}
+	}
+	for _, o := range r.orders {
+		if !o.OK || (o.Command.Verb != "hold" && o.Command.Verb != "drain") {
+			continue
+		}
+		_, scope, _ := strings.Cut(o.Command.Target, ":")
+		for _, group := range sorted(o.Standing) {
+			s, in, hit := o.Standing[group], 0, 0
+			for _, m := range s.Members {
+				if m.Passing && m.InRotation {
+					in++
+					if m.ID == scope || m.Node == scope {
+						hit++
+					}
+				}
+			}
+			if hit > 0 && s.Count >= 2 && in-hit < 1 && !r.disturbed(appOf(group), o.At) {
+				return fmt.Sprintf("at %s %s %s leaves nobody of %s", since(o.At), o.Command.Verb, scope, group)
+			}
+		}
+	}
+	return ""
+}
+
+// stillWhenBlind: nothing is taken while the backend does not tell all.
+func stillWhenBlind(r *record) string {
+	for _, w := range r.writes {
+		for _, b := range r.blind {
+			sees := b.Deaf && !w.Routed
+			if w.Taken > 0 && !sees && w.At.After(b.From.Add(staleness)) && w.At.Before(b.To) && w.Verb != schema.VerbDelete {
+				return about(w) + fmt.Sprintf("takes %d while blind since %s", w.Taken, since(b.From))
+			}
+		}
+	}
+	return ""
+}
+
+// gatesPassed: a release that its gates never let pass takes its bastions'
+// places and no more.
+func gatesPassed(r *record) string {
+	lets := map[string]time.Time{} // release: first pass
+	for _, a := range r.answers {
+		name := r.releases[a.Question.Release]
+		if _, ok := lets[name]; !ok && a.Result == schema.GatePass && !a.Question.Gate.Probe() {
+			lets[name] = a.At
+		}
+	}
+	old, good := map[string]int{}, map[schema.Key]time.Time{} // a first release, until its rollout ended, has nothing to be held against
+	for _, w := range r.writes {
+		switch at, known := good[w.Key]; {
+		case w.Verb == schema.VerbDelete:
+			delete(good, w.Key)
+			continue
+		case w.Verb == schema.VerbPark && !known:
+			good[w.Key] = r.known(w.At)
+			continue
+		case w.Key.Kind != memory.KindJob || w.Pacing == nil || len(w.Pacing.Gates) == 0 || !known || w.At.Before(at):
+			continue
+		}
+		name := r.releases[w.To]
+		if at, ok := lets[name]; (ok && !w.At.Before(at)) || r.freed(appOf(w.Group), w.At) {
+			continue
+		}
+		if f := r.fates[name]; f != "gatefail" && f != "toolittle" {
+			continue
+		}
+		if old[name+w.Key.Name] += places(w, w.Old); old[name+w.Key.Name] > max(1, w.Pacing.Bastions) {
+			return about(w) + fmt.Sprintf("gives up %d members for %s, whose gate never passed", old[name+w.Key.Name], name)
+		}
+	}
+	return ""
+}
+
+// places says how many of the old members that a write stops give up a place of
+// the group: a surge of an older release, beyond its count, does not.
+func places(w memory.Write, old int) int { return max(0, old-max(0, w.Serving-w.Fresh-w.Count)) }
+
+// known gives when the engine surely has noted that a first release, parked at
+// a time, is good: a good while later if it had trouble then.
+func (r *record) known(parked time.Time) time.Time {
+	if slices.ContainsFunc(r.troubles, func(at time.Time) bool { return at.Sub(parked).Abs() < 90*time.Second }) {
+		return parked.Add(4 * time.Minute)
+	}
+	return parked.Add(10 * time.Second)
+}
+
+// freed says whether people had set an app's gates aside before.
+func (r *record) freed(app string, at time.Time) bool {
+	return slices.ContainsFunc(r.orders, func(o order) bool {
+		mine := o.Command.Target == app || o.Command.Target == "app:"+app
+		return o.OK && mine && slices.Contains([]string{"override-gates", "continue", "retry", "pin", "rollback", "unpin"}, o.Command.Verb) && o.At.Before(at)
+	})
+}
+
+// brakesHeld: once a brake is on, nobody in its scope is taken.
+func brakesHeld(r *record) string {
+	for _, w := range r.writes {
+		taken := w.Taken
+		if w.Routed { // who is out of rotation may be taken
+			taken = w.Parted
+		}
+		if taken == 0 {
+			continue
+		}
+		on := map[string]time.Time{}
+		for _, o := range r.orders {
+			if o.OK && o.Durable && o.At.Before(w.At) && o.Command.Verb == "brake" {
+				on[o.Command.Target] = o.At
+			}
+			if o.Asked.Before(w.At) && o.Command.Verb == "resume" {
+				delete(on, o.Command.Target)
+			}
+		}
+		for scope, at := range on {
+			covers := scope == "all" || scope == "dc:m" || scope == "app:"+appOf(w.Group) || scope == "group:"+w.Group
+			if covers && w.At.Sub(at) > staleness {
+				return about(w) + fmt.Sprintf("takes %d although %s is braked since %s", taken, scope, since(at))
+			}
+		}
+	}
+	return ""
+}
+
+// bastionsFirst: where there is a bake, no more than the bastions' places are
+// given up for a release before somebody of it was in rotation for that long.
+func bastionsFirst(r *record) string {
+	first, old := map[string]time.Time{}, map[string]int{} // by job and release
+	good := map[schema.Key]time.Time{}                     // a first release has nothing to be held against
+	for _, w := range r.writes {
+		at, known := good[w.Key]
+		switch {
+		case w.Key.Kind != memory.KindJob:
+			continue
+		case w.Verb == schema.VerbDelete:
+			delete(good, w.Key)
+			continue
+		case w.Verb == schema.VerbPark && !known:
+			good[w.Key] = r.known(w.At)
+		}
+		it := w.Key.Name + string(w.To)
+		if _, ok := first[it]; !ok && !w.Since.IsZero() {
+			first[it] = w.Since
+		} else if !ok && w.Verb == schema.VerbPark {
+			first[it] = w.At // all its members stand, and will serve
+		}
+		if w.Old == 0 || w.Pacing == nil || w.Pacing.Bake.Std() == 0 || !known || w.At.Before(at) || r.freed(appOf(w.Group), w.At) {
+			continue
+		}
+		if w.Routed {
+			old[it] += places(w, min(w.Old, w.Parted))
+		} else {
+			old[it] += places(w, w.Old)
+		}
+		began, served := first[it]
+		if old[it] > max(1, w.Pacing.Bastions) && (!served || w.At.Sub(began) < w.Pacing.Bake.Std()) {
+			return about(w) + fmt.Sprintf("gives up %d members before a bastion served for %s", old[it], w.Pacing.Bake.Std())
+		}
+	}
+	return ""
+}
+
+// holdsHeld: nobody whom an operator holds out comes into rotation.
+func holdsHeld(r *record) string {
+	for _, t := range r.turnouts {
+		held := map[string]time.Time{}
+		for _, o := range r.orders {
+			if !o.Asked.Before(t.At) {
+				continue
+			}
+			_, scope, _ := strings.Cut(o.Command.Target, ":")
+			switch o.Command.Verb {
+			case "hold", "drain":
+				if o.OK && o.Durable {
+					held[scope] = o.At
+				}
+			case "unhold", "undrain":
+				delete(held, scope)
+			}
+		}
+		for i, id := range t.In {
+			for _, scope := range []string{id, t.Nodes[i]} {
+				if at, ok := held[scope]; ok && scope != "" && t.At.Sub(at) > staleness {
+					return fmt.Sprintf("at %s %s of %s serves, held by %s since %s", since(t.At), id, t.Group, scope, since(at))
+				}
+			}
+		}
+	}
+	return ""
+}
