@@ -147,7 +147,7 @@ func gatesPassed(r *record) string {
 			continue
 		}
 		name := r.releases[w.To]
-		if at, ok := lets[name]; (ok && !w.At.Before(at)) || r.freed(appOf(w.Group), w.At) {
+		if at, ok := lets[name]; (ok && !w.At.Before(at)) || r.freed(appOf(w.Group), w.At) || r.aborted(w) {
 			continue
 		}
 		if f := r.fates[name]; f != "gatefail" && f != "toolittle" {
@@ -232,7 +232,7 @@ func bastionsFirst(r *record) string {
 		} else if !ok && w.Verb == schema.VerbPark {
 			first[it] = w.At // all its members stand, and will serve
 		}
-		if w.Old == 0 || w.Pacing == nil || w.Pacing.Bake.Std() == 0 || !known || w.At.Before(at) || r.freed(appOf(w.Group), w.At) {
+		if w.Old == 0 || w.Pacing == nil || w.Pacing.Bake.Std() == 0 || !known || w.At.Before(at) || r.freed(appOf(w.Group), w.At) || r.aborted(w) {
 			continue
 		}
 		if w.Routed {

@@ -98,8 +98,13 @@ func TestWhoIsHeldCostsUntilItsProxyLetItGo(t *testing.T) {
 		members[1].Serving = serving
 		x, it, _ := moment(schema.Progress{}, members...)
 		x.s.Held = map[string]bool{"b": true}
-		if fits := x.budget(it).Fits(members[:2]); fits == serving {
+		b := x.budget(it)
+		if fits := b.Fits(members[:2]); fits == serving {
 			t.Errorf("held, serving %t: taking it and another one fits: %t", serving, fits)
+		}
+		var a schema.Action
+		if x.charge(it, group{budget: b}, &a, members[1:2]); (a.Charge.Members > 0) != serving {
+			t.Errorf("held, serving %t: taking it is charged as %d members", serving, a.Charge.Members)
 		}
 	}
 }

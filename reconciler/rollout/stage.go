@@ -253,7 +253,13 @@ func (t *turn) charge(it *Item, g group, a *schema.Action, victims []schema.Memb
 	for _, m := range victims {
 		a.Victims = append(a.Victims, m.ID)
 	}
-	if n := g.budget.Touches(victims); n > 0 || a.Charge.Opens {
+	n := 0
+	for _, m := range victims { // who is held serves until its proxy let it go
+		if m.Serving && m.Running {
+			n++
+		}
+	}
+	if n > 0 || a.Charge.Opens {
 		a.Charge.Group, a.Charge.Datacenter, a.Charge.Members = it.Group, it.Key.Instance, n
 	}
 }
