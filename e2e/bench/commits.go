@@ -120,13 +120,22 @@ func commits(ctx context.Context, dir string, size fixtures.Synthetic, t *table)
 	at := func(d []time.Duration, p int) string { return short(d[min(len(d)-1, len(d)*p/100)]) }
 	t.add("commit of one file, from asking Git to the plan", at(took, 50), fmt.Sprintf("median of %d; p90 %s, p99 %s, worst %s; aim p99 100ms", rounds, at(took, 90), at(took, 99), at(took, 100)))
 	t.add("CPU of this process until then", at(spent, 50), fmt.Sprintf("median, with the rollouts of the commits before; p90 %s, p99 %s; %s per commit with its own rollout", at(spent, 90), at(spent, 99), short((after-before)/rounds)))
-	peak, whole := resident(), heap()
+	busy := resident()
+	if err := await(ctx, "rest", 5*time.Minute, time.Second, func() (bool, error) { return e.loop.Report().Health == "HEALTHY", errors.New("a rollout runs") }); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(20 * time.Second): // garbage goes with the readings at rest
+	}
+	rest, whole := resident(), heap()
 	running = false
 	if err := e.stop(); err != nil {
 		return err
 	}
 	e, session, source = nil, nil, nil
-	t.add("memory of this process", peak, fmt.Sprintf("resident; %.0f MiB live in its heap, %.0f MiB of that are the backend's model, which a daemon does not have; aim 600 MiB", mebi(whole), mebi(heap())))
+	t.add("memory of this process at rest", rest, fmt.Sprintf("resident, %s right after the commits; %.0f MiB live in its heap, %.0f MiB of that are the backend's model, which a daemon does not have; aim 600 MiB", busy, mebi(whole), mebi(heap())))
 	runtime.KeepAlive(back)
 	return nil
 }
