@@ -36,8 +36,8 @@ func bound(ctx context.Context, least int64, every time.Duration) {
 			case <-tick.C:
 			}
 			live, beside := used()
-			want := max(least, live+live/2+live/10+beside)      // a tenth is gaps between objects
-			if want > limit+limit/20 || want < limit-limit/10 { // setting it stops the world for a moment
+			want := max(least, live+live/2+beside)
+			if want > limit+limit/32 || want < limit-limit/32 { // setting it stops the world for a moment
 				limit = want
 				debug.SetMemoryLimit(limit)
 			}
