@@ -222,7 +222,9 @@ func (l *Loop) assent(c schema.Command, rule string, items []string, what string
 			return done("%s approved %s: %d of %d people did; it starts when all have", by, what, n, need)
 		}
 	}
-	st.meta.Approved = last(append(st.meta.Approved, items), keepApprovals)
+	if !slices.ContainsFunc(st.meta.Approved, func(set []string) bool { return slices.Equal(set, items) }) {
+		st.meta.Approved = last(append(st.meta.Approved, items), keepApprovals)
+	}
 	return done("approved %s", what)
 }
 

@@ -105,6 +105,7 @@ func (l *Loop) command(ctx context.Context, c schema.Command, reply func(schema.
 func (l *Loop) commanded() {
 	st := &l.st
 	st.dirty, st.planDue, st.bitsMoved = true, true, true
+	st.planPause = 0 // nobody waits for what he asked for
 	l.everybody()
 }
 
