@@ -7,6 +7,7 @@ import (
 	"testing/fstest"
 
 	"locktide.dev/render"
+	"locktide.dev/schema"
 )
 
 func answers(t testing.TB) []render.Answer {
@@ -65,6 +66,30 @@ func FuzzReadAnswer(f *testing.F) {
 		again, err := render.ReadAnswer(once)
 		if err != nil || !bytes.Equal(once, render.AppendAnswer(nil, again)) {
 			t.Errorf("%q became %q, error %v", b, once, err)
+		}
+	})
+}
+
+// Whatever the bytes of a cache: no panic, and what reads well is written and
+// read again the same.
+func FuzzReadKept(f *testing.F) {
+	unit := render.KeptUnit{Task: render.Task{Name: "a", Package: "a", Files: []string{"a/a.cue"}}, Hashes: []string{"h"}, Reads: []string{"a/a.cue"}, Stamp: "s",
+		Defs: []render.KeptDef{{Ref: "apps/a", At: schema.Position{File: "a/a.cue", Line: 2, Column: 1}, Value: []byte("v")}}}
+	definition := render.KeptDefinition{Ref: "apps/a", Stamp: "s", Outputs: []render.KeptOutput{{Ref: "groups/a/prod.dc1", Unit: "a", Place: "dc1", Value: []byte("{}")}}}
+	f.Add(render.AppendUnit(nil, unit))
+	f.Add(render.AppendDefinition(nil, definition))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if k, err := render.ReadUnit(b); err == nil {
+			once := render.AppendUnit(nil, k)
+			if again, err := render.ReadUnit(once); err != nil || !bytes.Equal(once, render.AppendUnit(nil, again)) {
+				t.Errorf("unit %q became %q, error %v", b, once, err)
+			}
+		}
+		if k, err := render.ReadDefinition(b); err == nil {
+			once := render.AppendDefinition(nil, k)
+			if again, err := render.ReadDefinition(once); err != nil || !bytes.Equal(once, render.AppendDefinition(nil, again)) {
+				t.Errorf("definition %q became %q, error %v", b, once, err)
+			}
 		}
 	})
 }
