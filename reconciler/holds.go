@@ -60,7 +60,7 @@ func (l *Loop) effects(hit func(schema.Member) bool) []effect {
 		for _, x := range m.groups[o.Group] {
 			in := e.budget.Touches([]schema.Member{x}) == 1
 			switch {
-			case in && hit(x):
+			case (in || e.blind != "" && x.Running && !held[x.ID] && !held[x.Host] && !held[x.Node]) && hit(x): // unseen, it may serve
 				e.leave++
 			case in && flight[x.ID]:
 				e.flight++
@@ -72,7 +72,7 @@ func (l *Loop) effects(hit func(schema.Member) bool) []effect {
 		if e.leave == 0 {
 			continue
 		}
-		e.fits = e.budget.Fits(taken) && e.leave < e.budget.Serving
+		e.fits = e.blind == "" && e.budget.Fits(taken) && e.leave < e.budget.Serving
 		out = append(out, e)
 	}
 	return out

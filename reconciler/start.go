@@ -223,8 +223,8 @@ func (l *Loop) crowded(p schema.Partition, overlaps []string) schema.Reason {
 		}
 		for _, it := range p.Items {
 			there := map[schema.Digest]bool{it.To.Release: true}
-			for _, o := range r.Items { // what going back would bring once more
-				if good := o.Good(r.Back); o.Key == it.Key && good.Release != "" {
+			for _, o := range r.Items { // what going back would bring once more; one that stands with accepted failures does not go on
+				if good := o.Good(r.Back); o.Key == it.Key && good.Release != "" && len(o.Accepted) == 0 {
 					there[good.Release] = true
 				}
 			}
@@ -232,7 +232,7 @@ func (l *Loop) crowded(p schema.Partition, overlaps []string) schema.Reason {
 				there[m.Release] = true
 			}
 			if it.Group != "" && it.To.Release != "" && len(there) > mostReleases && !l.off.noCrowd {
-				return schema.Reason{Code: schema.WaitOrder, Message: fmt.Sprintf("%s holds %d releases already, and the rollout of %s is not over", it.Group, len(there)-1, id),
+				return schema.Reason{Code: schema.WaitOrder, Message: fmt.Sprintf("%s would hold %d releases, as the rollout of %s is not over", it.Group, len(there), id),
 					Next: "one of them gone; locktide abort " + id + " does that soonest"}
 			}
 		}

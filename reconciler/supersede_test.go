@@ -26,7 +26,7 @@ func TestAGroupHoldsThreeReleasesAtMost(t *testing.T) {
 			}
 		}
 		w.pass(time.Second)
-		w.says("shop.api", schema.WaitOrder, "3 releases")
+		w.says("shop.api", schema.WaitOrder, "4 releases")
 		w.until(20*time.Minute, "the newest commit runs", w.onCommit("c4"))
 		for _, x := range w.since(n) {
 			if x.Releases > 3 {

@@ -27,7 +27,7 @@ func (d *Definitions) With(groups []schema.GroupReport) *Index {
 // Follow gives the relations of other definitions and of another report. What
 // neither changes is shared.
 func (x *Index) Follow(d *Definitions, groups []schema.GroupReport) *Index {
-	return &Index{d, x.members.follow(groups)}
+	return &Index{d, x.follow(groups)}
 }
 
 // follow gives the places that a report shows; they are the same if it shows

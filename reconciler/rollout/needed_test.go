@@ -50,10 +50,11 @@ func TestDeadMembersAreRevivedWhileASurgeStandsForThem(t *testing.T) {
 	}{
 		"of the good release":  {[]schema.Member{serves("a", 0, "old"), surged(serves("s", 0, "other")), dead("b", 1, "old"), dead("c", 2, "old")}, []string{"b", "c"}},
 		"of one that failed":   {[]schema.Member{serves("a", 0, "old"), surged(serves("s", 0, "other")), dead("b", 1, "bad"), dead("c", 2, "bad")}, nil},
+		"of one in between":    {[]schema.Member{serves("a", 0, "old"), surged(serves("s", 0, "other")), dead("b", 1, "between"), dead("c", 2, "between")}, []string{"b", "c"}},
 		"where nothing surges": {[]schema.Member{serves("a", 0, "old"), dead("b", 1, "old"), dead("c", 2, "old")}, nil},
 	} {
 		x, it, g := moment(schema.Progress{Status: "running", Parallel: 1}, c.members...)
-		it.State = StateWaiting
+		it.State, x.s.Quarantined = StateWaiting, map[schema.Digest]bool{"bad": true}
 		x.full(it, g, 1)
 		var moved []string
 		for _, a := range x.step.Want {

@@ -414,15 +414,14 @@ func (t *turn) retryMembers(it *Item, g group) bool {
 	return true
 }
 
-// revive has dead members of the good release (of one that did not fail, where
-// none was good before) placed anew while a surge makes
-// up for them, which can neither go on nor be given up: as long as a surge is
-// not promoted, Nomad places a member in the release that it had (facts,
-// nomad-consul N7).
+// revive has dead members placed anew while a surge makes up for them, which can
+// neither go on nor be given up: those of the good release, and those that were
+// approved of one that did not fail. As long as a surge is not promoted, Nomad
+// places a member in the release that it had (facts, nomad-consul N7).
 func (t *turn) revive(it *Item, g group) bool {
 	good := it.good().Release
 	dead := slices.DeleteFunc(slices.Clone(g.off), func(m schema.Member) bool {
-		return m.Canary || m.Running || m.Release != good && (good != "" || t.s.Quarantined[m.Release])
+		return m.Canary || m.Running || m.Release != good && (!approved(m) || t.s.Quarantined[m.Release])
 	})
 	return canaries(t.members(it)) > 0 && t.relocate(it, g, dead)
 }
