@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"locktide.dev/drivers/memory"
+	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
 
@@ -500,6 +501,11 @@ func (c *chronicle) lift() {
 	for _, x := range r.Brakes {
 		c.ask(schema.Command{Verb: "resume", Target: x.Scope})
 	}
+	for _, x := range r.Partitions { // it stands with failures that people accepted: only they know further
+		if x.Phase == rollout.PhaseRolling && slices.ContainsFunc(x.Why, func(why schema.Reason) bool { return why.Code == schema.WaitFailed }) {
+			c.ask(schema.Command{Verb: "abort", Target: x.ID})
+		}
+	}
 	for _, node := range sorted(c.drained) {
 		if c.drained[node] && c.ask(schema.Command{Verb: "undrain", Target: "host:" + node}) {
 			c.drained[node] = false
@@ -507,6 +513,21 @@ func (c *chronicle) lift() {
 	}
 	for _, x := range r.Holds {
 		c.ask(schema.Command{Verb: "unhold", Target: x.Scope})
+	}
+}
+
+// help does what is left to people where the capacity rule stands in the way for
+// good: a surge that nobody wants any more serves in the place of members that
+// do not come back.
+func (c *chronicle) help() {
+	p := c.leader()
+	if p == nil {
+		return
+	}
+	for _, x := range p.loop.Report().Partitions {
+		if slices.ContainsFunc(x.Why, func(why schema.Reason) bool { return why.Code == schema.WaitCapacity }) {
+			c.ask(schema.Command{Verb: "rollback", Target: x.ID, Value: "fast"})
+		}
 	}
 }
 
@@ -544,7 +565,10 @@ func (c *chronicle) settled(what string) {
 		c.daemons[name].loop.Fetch()
 	}
 	for wait := 3 * time.Second; wait < 20*time.Minute; wait += wait / 4 {
-		if c.lift(); there() {
+		if c.lift(); wait > 5*time.Minute {
+			c.help()
+		}
+		if there() {
 			c.tell("settled")
 			return
 		}

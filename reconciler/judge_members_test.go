@@ -50,6 +50,11 @@ func (r *record) shareOf(w memory.Write, n int) int {
 	}
 	if w.Reason == schema.ReasonRollback { // P22: going back has a share of its own
 		share = max(share, 33)
+		if slices.ContainsFunc(r.orders, func(o order) bool {
+			return o.OK && o.Command.Verb == "rollback" && o.Command.Value == "fast" && o.Command.Target == appOf(w.Group) && o.At.Before(w.At)
+		}) {
+			share = 50
+		}
 	}
 	if w.Pacing != nil && len(w.Pacing.Batches) > 0 {
 		share = 50

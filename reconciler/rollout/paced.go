@@ -420,7 +420,7 @@ func (t *turn) retryMembers(it *Item, g group) bool {
 // places a member in the release that it had (facts, nomad-consul N7).
 func (t *turn) revive(it *Item, g group) bool {
 	good := it.good().Release
-	dead := slices.DeleteFunc(slices.Clone(g.off), func(m schema.Member) bool {
+	dead := slices.DeleteFunc(join(g.off, g.on), func(m schema.Member) bool {
 		return m.Canary || m.Running || m.Release != good && (!approved(m) || t.s.Quarantined[m.Release])
 	})
 	return canaries(t.members(it)) > 0 && t.relocate(it, g, dead)

@@ -431,7 +431,7 @@ func (t *turn) full(it *Item, g group, n int) {
 	b := g.budget
 	t.read(it)
 	t.why(it, schema.WaitCapacity, fmt.Sprintf("%d desired, %d serving, cap %d: %d more would exceed it", b.N, b.Serving, b.Cap, n),
-		"members that come back, locktide unhold, or more capacity")
+		"members that come back, locktide unhold, more capacity, or what was good: locktide rollback "+t.r.Partition+" --fast")
 }
 
 func (b Budget) touchesAny(ids []string) bool {
