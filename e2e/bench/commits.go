@@ -134,7 +134,6 @@ func commits(ctx context.Context, dir string, size fixtures.Synthetic, t *table)
 	if err := e.stop(); err != nil {
 		return err
 	}
-	e, source = nil, nil
 	t.add("memory of this process at rest", rest, fmt.Sprintf("resident, %s right after the commits; %.0f MiB live in its heap, %.0f MiB of that are the backend's model, which a daemon does not have; aim 600 MiB", busy, mebi(whole), mebi(heap())))
 	runtime.KeepAlive(back)
 	return nil
