@@ -1,0 +1,65 @@
+package rollout
+
+import (
+	"fmt"
+	"slices"
+
+	"locktide.dev/schema"
+)
+
+// retryMembers has failed members placed anew; those that have time left to
+// start are not among them.
+func (t *turn) retryMembers(it *Item, g group) bool {
+	var ids []string
+	for _, m := range g.on {
+		late := !t.now.Before(ref(it, m).Add(startTimeout(*it.Paced)))
+		if m.Failed || m.Restarts > 0 || late && !good(*it.Paced, m) {
+			ids = append(ids, m.ID)
+		}
+	}
+	if len(ids) == 0 || g.budget.touchesAny(ids) {
+		it.Move = false
+		return false
+	}
+	t.move(it, ids, schema.Reason{Code: schema.ReasonRetry, Message: fmt.Sprintf("an operator asked to place %d failed members anew", len(ids))})
+	return true
+}
+
+// revive has dead members placed anew while a surge makes up for them, which can
+// neither go on nor be given up: those of the good release, and those that were
+// approved of one that did not fail. As long as a surge is not promoted, Nomad
+// places a member in the release that it had (facts, nomad-consul N7).
+func (t *turn) revive(it *Item, g group) bool {
+	good := it.good().Release
+	dead := slices.DeleteFunc(join(g.off, g.on), func(m schema.Member) bool {
+		return m.Canary || m.Running || m.Release != good && (!approved(m) || t.s.Quarantined[m.Release])
+	})
+	return canaries(t.members(it)) > 0 && t.relocate(it, g, dead)
+}
+
+// relocate moves those of the members, of a release that was good, that do not
+// come up.
+func (t *turn) relocate(it *Item, g group, members []schema.Member) bool {
+	timeout := startTimeout(*it.Paced)
+	var ids []string
+	for _, m := range members {
+		due := ref(it, m).Add(timeout)
+		if good(*it.Paced, m) || g.budget.in[m.ID] {
+			continue
+		}
+		if t.now.Before(due) {
+			t.wake(due)
+			continue
+		}
+		ids = append(ids, m.ID)
+	}
+	if len(ids) == 0 {
+		return false
+	}
+	t.move(it, ids, schema.Reason{Code: schema.ReasonRollback, Message: fmt.Sprintf("%d members of the good release do not come up; placed anew", len(ids))})
+	return true
+}
+
+func (t *turn) move(it *Item, ids []string, why schema.Reason) {
+	t.ask(it, schema.Action{Verb: schema.VerbMove, Members: ids, Reason: why})
+}
