@@ -5,10 +5,8 @@
 package schema
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"strings"
 )
@@ -103,40 +101,4 @@ func (d Digest) Short() string {
 		s = s[:8]
 	}
 	return s
-}
-
-// Canonical gives v's canonical JSON: object keys sorted, no insignificant
-// space, no HTML escaping, numbers as written. Equal values have equal bytes.
-func Canonical(v any) (json.RawMessage, error) {
-	raw, err := encode(v)
-	if err != nil {
-		return nil, err
-	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var plain any
-	if err := dec.Decode(&plain); err != nil {
-		return nil, err
-	}
-	return encode(plain)
-}
-
-func encode(v any) (json.RawMessage, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimRight(buf.Bytes(), "\n"), nil
-}
-
-// MustCanonical is Canonical for values that always encode: structs of plain
-// fields. It panics on a programming error only (a channel, a cycle).
-func MustCanonical(v any) json.RawMessage {
-	b, err := Canonical(v)
-	if err != nil {
-		panic(fmt.Sprintf("schema: value does not encode as JSON: %v", err))
-	}
-	return b
 }
