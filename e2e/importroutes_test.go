@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"locktide.dev/drivers/devstack"
+	"locktide.dev/schema"
 )
 
 // helloJob registers a web application as a team had it before Locktide.
@@ -176,6 +177,11 @@ server {
 		r, err := f.report()
 		if err == nil && (r.InForce != commit || len(r.Partitions) > 0 || len(r.Objects) != 6) {
 			err = fmt.Errorf("%.8s in force, %d objects, %v", r.InForce, len(r.Objects), r.Partitions)
+		}
+		for _, o := range r.Objects { // adopt --all takes what was read as it is defined
+			if err == nil && !slices.ContainsFunc(o.Why, func(why schema.Reason) bool { return why.Code == schema.WaitForeign }) {
+				err = fmt.Errorf("%s is not to be adopted yet: %v", o.Key, o.Why)
+			}
 		}
 		return err
 	})
