@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -210,7 +211,7 @@ func (h haproxyReader) frontend(s *section) []server {
 		out = nil
 	}
 	alike := map[string]int{} // what is served -> index
-	for _, domain := range sortedKeys(domains) {
+	for _, domain := range slices.Sorted(maps.Keys(domains)) {
 		one := h.site(base, domain, rules, in, cert)
 		says := string(schema.MustCanonical([]any{one.routes, fmt.Sprint(one.bad)}))
 		if i, there := alike[says]; there {

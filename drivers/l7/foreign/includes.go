@@ -1,7 +1,9 @@
 package foreign
 
 import (
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	crossplane "github.com/nginxinc/nginx-go-crossplane"
@@ -11,7 +13,7 @@ import (
 func (f *files) circle(dir string) string {
 	type include struct{ at, of string }
 	all := map[string][]include{}
-	for _, path := range sortedKeys(f.seen) {
+	for _, path := range slices.Sorted(maps.Keys(f.seen)) {
 		one, err := crossplane.Parse(path, &crossplane.ParseOptions{SingleFile: true, CombineConfigs: true, SkipDirectiveContextCheck: true, Open: f.open, Glob: f.glob})
 		if err != nil || len(one.Config) == 0 {
 			continue
@@ -51,7 +53,7 @@ func (f *files) circle(dir string) string {
 		state[path] = done
 		return ""
 	}
-	for _, path := range sortedKeys(all) {
+	for _, path := range slices.Sorted(maps.Keys(all)) {
 		if state[path] == 0 {
 			if where := visit(path); where != "" {
 				return where

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	crossplane "github.com/nginxinc/nginx-go-crossplane"
-
 	"locktide.dev/drivers/l7"
 )
 
@@ -35,7 +35,7 @@ func Nginx(path string) (*Config, error) {
 		}
 		return nil, fmt.Errorf("cannot read the configuration of nginx in %s: %w", path, err)
 	}
-	out := &Config{Files: sortedKeys(f.seen)}
+	out := &Config{Files: slices.Sorted(maps.Keys(f.seen))}
 	if len(parsed.Config) == 0 {
 		return out, nil
 	}

@@ -2,6 +2,7 @@ package foreign
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,7 +108,7 @@ func (s *settings) fail(d *crossplane.Directive, why string) {
 
 // sent compares the headers that members get with those that ours sends.
 func (s settings) sent(to *server, where string) {
-	for _, name := range sortedKeys(s.headers) {
+	for _, name := range slices.Sorted(maps.Keys(s.headers)) {
 		if !slices.Contains(sameHeaders[name], s.headers[name]) {
 			to.fail(s.at[name], "proxy_set_header %s %s: members get Host, X-Real-IP, X-Forwarded-For and X-Forwarded-Proto of the request from a route", name, s.headers[name])
 		}

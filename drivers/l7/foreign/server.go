@@ -3,6 +3,7 @@ package foreign
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 
 	"locktide.dev/drivers/l7"
@@ -86,7 +87,7 @@ func common(all []server, of func(server) string) string {
 		}
 	}
 	best := ""
-	for _, a := range sortedKeys(count) {
+	for _, a := range slices.Sorted(maps.Keys(count)) {
 		if best == "" || count[a] > count[best] {
 			best = a
 		}
