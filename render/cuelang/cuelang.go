@@ -7,7 +7,6 @@
 package cuelang
 
 import (
-	"fmt"
 	"io/fs"
 	"path"
 	"slices"
@@ -15,8 +14,6 @@ import (
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
-	"cuelang.org/go/cue/build"
-	"cuelang.org/go/cue/cuecontext"
 	"cuelang.org/go/cue/parser"
 
 	"locktide.dev/render/source"
@@ -28,26 +25,13 @@ import (
 // ModuleFile names the module that a tree's CUE packages belong to.
 const ModuleFile = "cue.mod/module.cue"
 
-// contextLife is how many packages one CUE context evaluates: it keeps some
-// hundred KiB of each for ever.
-const contextLife = 50
-
 // Evaluator evaluates packages of one tree and keeps what they import parsed.
 // It is for one goroutine.
 type Evaluator struct {
-	fsys   fs.FS
-	module string
-	known  []string
-	types  *cueschema.Schema
-	build  *build.Context
-	schema *build.Instance
-	units  map[string]*unit    // by folder and package
-	listed map[string][]string // packages of folders that were imported from
-	links  map[string]*build.Instance
-	stack  []*unit // being completed
-
-	ctx  *cue.Context
-	used int
+	known []string
+	types *cueschema.Schema
+	plain *loader // of packages in which nothing is null
+	nulls *loader // of those in which something may be
 }
 
 // New gives an evaluator. Known are the top-level keys of definitions.
@@ -56,27 +40,8 @@ func New(fsys fs.FS, known []string) (*Evaluator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Evaluator{fsys: fsys, module: modulePath(fsys), known: known, types: types, used: contextLife}, nil
-}
-
-// fresh drops all that was built: an instance belongs to one CUE context.
-func (e *Evaluator) fresh() error {
-	schemaFile, err := cueschema.Source()
-	if err != nil {
-		return err
-	}
-	e.ctx, e.used, e.units, e.listed, e.stack = cuecontext.New(), 0, map[string]*unit{}, map[string][]string{}, nil
-	e.links = map[string]*build.Instance{}
-	e.build = build.NewContext(build.Loader(e.load))
-	e.schema = e.build.NewInstance("/"+cueschema.ImportPath, nil)
-	e.schema.PkgName, e.schema.ImportPath = "schema", cueschema.ImportPath
-	if err := e.schema.AddSyntax(schemaFile); err != nil {
-		return fmt.Errorf("embedded schema: %w", err)
-	}
-	if err := e.schema.Complete(); err != nil {
-		return fmt.Errorf("embedded schema: %w", err)
-	}
-	return nil
+	module := modulePath(fsys)
+	return &Evaluator{known: known, types: types, plain: newLoader(fsys, module, types, false), nulls: newLoader(fsys, module, types, true)}, nil
 }
 
 // Package is an evaluated package, or file that stands alone.
@@ -90,20 +55,26 @@ type Package struct {
 // Eval gives the value of the package (pkg empty: the file that stands alone)
 // that files of one folder make. The error is about this program only.
 func (e *Evaluator) Eval(pkg string, files []string) (Package, error) {
-	if e.used++; e.used > contextLife {
-		if err := e.fresh(); err != nil {
-			return Package{}, err
-		}
+	from := e.plain
+	u, err := from.load(pkg, files)
+	if err == nil && u.mayHoldNull() {
+		from = e.nulls
+		u, err = from.load(pkg, files)
 	}
-	u := e.unit(path.Dir(files[0]), pkg, files)
-	e.complete(u)
+	if err != nil {
+		return Package{}, err
+	}
+	return e.value(from, u), nil
+}
+
+func (e *Evaluator) value(from *loader, u *unit) Package {
 	out := Package{Found: u.found, Reads: append(u.closure(), ModuleFile)}
 	if len(u.found) == 0 {
-		v := e.ctx.BuildInstance(u.inst)
+		v := from.ctx.BuildInstance(u.inst)
 		out.Library = v.Err() == nil && library(v, e.known)
 		out.Root, out.Found = u.value(e.types, v)
 	}
-	return out, nil
+	return out
 }
 
 // Unknown is the package of a file that does not say it, because it cannot be

@@ -21,13 +21,12 @@ func FuzzRead(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := e.fresh(); err != nil {
+		u, err := e.plain.load(PackageOf(e.plain.fsys, "a/a.cue"), []string{"a/a.cue"})
+		if err != nil {
 			t.Fatal(err)
 		}
-		u := e.unit("a", PackageOf(e.fsys, "a/a.cue"), []string{"a/a.cue"})
-		e.complete(u)
 		u.closure()
-		for _, u := range e.units {
+		for _, u := range e.plain.units {
 			index(u.syntax)
 			for _, bad := range u.found {
 				if bad.Code == "" || bad.Message == "" || bad.Severity != schema.Deny || !strings.HasPrefix(bad.At.File, "a/a.cue") {

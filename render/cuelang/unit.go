@@ -1,16 +1,13 @@
 package cuelang
 
 import (
-	"fmt"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/ast"
 	"cuelang.org/go/cue/build"
-	"cuelang.org/go/cue/literal"
 	"cuelang.org/go/cue/parser"
 	"cuelang.org/go/cue/token"
 
@@ -30,6 +27,7 @@ type unit struct {
 	folders  []string // imported from, as "x/*.cue"
 	imports  []*unit
 	found    []schema.Finding
+	null     bool // a file says null, or reads data that may
 }
 
 func (u *unit) label() string {
@@ -39,200 +37,59 @@ func (u *unit) label() string {
 	return Label(u.dir, u.pkg)
 }
 
-// unit gives the unit of a folder and package, made of files if it is new.
-func (e *Evaluator) unit(dir, pkg string, files []string) *unit {
-	id := dir + ":" + pkg
-	if pkg == "" {
-		id = files[0]
-	}
-	if u := e.units[id]; u != nil {
-		return u
-	}
-	u := &unit{dir: dir, pkg: pkg, files: files, inst: e.build.NewInstance("/"+dir, nil)}
-	u.inst.PkgName = pkg
-	u.inst.ImportPath = path.Join(e.module, dir) + ":" + path.Base(id)
-	e.units[id] = u
-	for _, name := range files {
-		u.parse(e, name)
-	}
-	return u
-}
-
-func (u *unit) parse(e *Evaluator, name string) {
-	src, fault := source.Read(e.fsys, name)
+func (u *unit) parse(fsys fs.FS, types *cueschema.Schema, name string) {
+	src, fault := source.Read(fsys, name)
 	if fault != nil {
 		u.found = append(u.found, source.Finding(fault))
 		return
 	}
 	f, err := parser.ParseFile(name, src, parser.ParseComments)
 	if err != nil {
-		u.found = append(u.found, u.findings(e.types, err)...)
+		u.found = append(u.found, u.findings(types, err)...)
 		return
 	}
-	if bad := refused(f); bad != nil {
-		u.found = append(u.found, schema.Finding{Code: "not-hermetic", Severity: schema.Deny, At: at(bad.Pos()), Message: bad.Text + " is refused: definitions read nothing but their own packages"})
-	}
-	u.syntax = append(u.syntax, f)
-}
-
-func refused(f *ast.File) (bad *ast.Attribute) {
 	ast.Walk(f, func(n ast.Node) bool {
-		if a, ok := n.(*ast.Attribute); ok {
-			if key, _ := a.Split(); key == "embed" || key == "extern" || key == "if" {
-				bad = a
+		switch x := n.(type) {
+		case *ast.Attribute:
+			if key, _ := x.Split(); key == "embed" || key == "extern" || key == "if" {
+				u.found = append(u.found, schema.Finding{Code: "not-hermetic", Severity: schema.Deny, At: at(x.Pos()), Message: x.Text + " is refused: definitions read nothing but their own packages"})
 			}
+		case *ast.BasicLit:
+			u.null = u.null || x.Kind == token.NULL
+		case *ast.ImportSpec:
+			u.null = u.null || strings.HasPrefix(x.Path.Value, `"encoding/`) // JSON and YAML have null
 		}
 		return true
 	}, nil)
-	return bad
+	u.syntax = append(u.syntax, f)
 }
 
-func (e *Evaluator) complete(u *unit) {
-	if u.state != 0 {
-		return
-	}
-	u.state = 1
-	e.stack = append(e.stack, u)
-	for _, f := range u.syntax {
-		for spec := range f.ImportSpecs() {
-			e.link(u, spec)
-		}
-	}
-	if len(u.found) == 0 {
-		for _, f := range u.syntax {
-			if err := u.inst.AddSyntax(f); err != nil {
-				u.found = append(u.found, u.findings(e.types, err)...)
+// all gives the unit and what it imports, once each.
+func (u *unit) all() []*unit {
+	out := []*unit{u}
+	for i := 0; i < len(out); i++ {
+		for _, v := range out[i].imports {
+			if !slices.Contains(out, v) {
+				out = append(out, v)
 			}
-		}
-	}
-	if len(u.found) == 0 {
-		if err := u.inst.Complete(); err != nil {
-			u.found = append(u.found, u.findings(e.types, err)...)
-		}
-	}
-	if len(u.found) == 0 && u.inst.ResolutionErr != nil {
-		u.found = append(u.found, u.findings(e.types, u.inst.ResolutionErr)...)
-	}
-	e.stack = e.stack[:len(e.stack)-1]
-	u.state = 2
-}
-
-// link finds what an import means, or what is wrong with it, and completes it.
-func (e *Evaluator) link(u *unit, spec *ast.ImportSpec) {
-	text, err := literal.Unquote(spec.Path.Value)
-	fail := func(code, format string, args ...any) {
-		if len(u.found) == 0 {
-			u.found = []schema.Finding{{Code: code, Severity: schema.Deny, At: at(spec.Path.Pos()), Message: fmt.Sprintf(format, args...)}}
-		}
-	}
-	name, pkg, explicit := strings.Cut(text, ":")
-	name, _, _ = strings.Cut(name, "@")
-	dir, inside := strings.CutPrefix(name, e.module+"/")
-	if name == e.module {
-		dir, inside = ".", true
-	}
-	first, _, _ := strings.Cut(name, "/")
-	switch {
-	case err != nil:
-		fail("syntax", "import %s cannot be read: %v", spec.Path.Value, err)
-	case name == cueschema.ImportPath:
-		e.links[text] = e.schema
-	case !inside && first == "tool":
-		fail("import", "import %q is refused: definitions run nothing", text)
-	case !inside && !strings.Contains(first, ".") && first != "" && first != "repo": // the standard library
-	case !inside:
-		fail("import", "import %q is outside the repository: its own packages are below %q", text, e.module)
-	default:
-		if !explicit {
-			pkg = path.Base(name)
-		}
-		u.folders = append(u.folders, path.Join(dir, "*.cue"))
-		v := e.imported(dir, pkg, explicit)
-		if v == nil {
-			fail("import", "import %q: the repository has no such CUE package (looked in %s/)", text, dir)
-			return
-		}
-		u.imports = append(u.imports, v)
-		if v.state == 1 {
-			fail("import-cycle", "import cycle: %s", e.cycle(v))
-			return
-		}
-		e.links[text] = v.inst
-		if e.complete(v); len(v.found) > 0 {
-			fail("import", "import %q: that package has errors: %s", text, v.found[0])
-		}
-	}
-}
-
-// load gives the instance of an import path; nil means the standard library.
-func (e *Evaluator) load(_ token.Pos, spec string) *build.Instance { return e.links[spec] }
-
-// imported gives the package of a folder with that name, or the only one that
-// the folder has; nil if there is none.
-func (e *Evaluator) imported(dir, pkg string, explicit bool) *unit {
-	packages, known := e.listed[dir]
-	if !known {
-		of := func(name string) string { return PackageOf(e.fsys, name) }
-		for p, files := range Group(cueFiles(e.fsys, dir), of) {
-			if p != "" {
-				packages = append(packages, p)
-				e.unit(dir, p, files)
-			}
-		}
-		e.listed[dir] = packages
-	}
-	if u := e.units[dir+":"+pkg]; u != nil && slices.Contains(packages, pkg) {
-		return u
-	}
-	if !explicit && len(packages) == 1 {
-		return e.units[dir+":"+packages[0]]
-	}
-	return nil
-}
-
-func cueFiles(fsys fs.FS, dir string) []string {
-	if !fs.ValidPath(dir) {
-		return nil
-	}
-	entries, err := fs.ReadDir(fsys, dir)
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for _, d := range entries {
-		if d.Type().IsRegular() && strings.HasSuffix(d.Name(), ".cue") && !strings.HasPrefix(d.Name(), ".") {
-			out = append(out, path.Join(dir, d.Name()))
 		}
 	}
 	return out
 }
 
-func (e *Evaluator) cycle(u *unit) string {
-	text := ""
-	for _, v := range e.stack[slices.Index(e.stack, u):] {
-		text += v.label() + " -> "
-	}
-	return text + u.label()
-}
-
 // closure lists what the unit's value depends on.
 func (u *unit) closure() []string {
-	seen := map[*unit]bool{}
 	var out []string
-	var walk func(*unit)
-	walk = func(u *unit) {
-		if seen[u] {
-			return
-		}
-		seen[u] = true
-		out = append(append(out, u.files...), u.folders...)
-		for _, v := range u.imports {
-			walk(v)
-		}
+	for _, v := range u.all() {
+		out = append(append(out, v.files...), v.folders...)
 	}
-	walk(u)
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// mayHoldNull says whether a value of the unit can be null.
+func (u *unit) mayHoldNull() bool {
+	return slices.ContainsFunc(u.all(), func(v *unit) bool { return v.null })
 }
 
 func (u *unit) value(types *cueschema.Schema, v cue.Value) (*tree.Node, []schema.Finding) {

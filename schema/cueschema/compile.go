@@ -216,12 +216,16 @@ func (s *Schema) defaults(t *Type) *tree.Node {
 	return out
 }
 
-// Source gives the CUE text to be imported as ImportPath: the schema in which
-// every optional value may also be null, because null removes a lower layer.
-func Source() (*ast.File, error) {
+// Source gives the CUE text to be imported as ImportPath. Where null may come
+// up, because it removes a lower layer, every optional value may also be null:
+// that more than doubles what an evaluation takes.
+func Source(nulls bool) (*ast.File, error) {
 	file, err := parser.ParseFile(ImportPath+"/schema.cue", source)
 	if err != nil {
 		return nil, fmt.Errorf("embedded schema does not parse: %w", err)
+	}
+	if !nulls {
+		return file, nil
 	}
 	ast.Walk(file, nil, func(n ast.Node) {
 		f, ok := n.(*ast.Field)
