@@ -211,27 +211,6 @@ func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][
 	return s
 }
 
-// covers says whether a brake's scope includes a rollout.
-func (l *Loop) covers(scope string, r rollout.Rollout) bool {
-	kind, name := cutScope(scope)
-	switch kind {
-	case "all":
-		return true
-	case "app":
-		return slices.Contains(r.Apps, name)
-	}
-	for _, it := range r.Items {
-		g, ok := l.group(it.Group)
-		switch {
-		case kind == "group" && it.Group == name,
-			kind == "dc" && ok && g.Datacenter == name,
-			kind == "team" && ok && g.Owner == name:
-			return true
-		}
-	}
-	return false
-}
-
 func (l *Loop) group(name string) (schema.Group, bool) {
 	if l.st.fleet == nil || name == "" {
 		return schema.Group{}, false

@@ -53,6 +53,73 @@ func TestBrakeOfOneAppLeavesTheOthers(t *testing.T) {
 	})
 }
 
+// What a commit takes out is no more in the definitions that say whose it is.
+func TestBrakesCoverWhatACommitTakesOut(t *testing.T) {
+	of := func(team string, apps ...string) schema.Fleet {
+		releases := map[string]string{}
+		for _, a := range apps {
+			releases[a] = "1"
+		}
+		f := fleet(releases, 2)
+		for name, g := range f.Groups {
+			g.Owner = team
+			f.Groups[name] = g
+		}
+		return f
+	}
+	for _, scope := range []string{"team:cart", "dc:dc1", "app:shop.web", "group:shop.web/prod.dc1"} {
+		t.Run(scope, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				w.git.commit(of("cart", "shop.api", "shop.web"))
+				w.start()
+				w.until(10*time.Minute, "runs", w.onCommit("c1"))
+				w.do(schema.Command{Verb: "brake", Target: "team:other", Reason: "theirs"})
+				w.do(schema.Command{Verb: "brake", Target: scope, Reason: "a sale"})
+				w.git.commit(of("cart", "shop.api"))
+				w.quiet(10*time.Minute, "braked")
+				w.stop()
+				w.start()
+				w.quiet(10*time.Minute, "braked after a restart")
+				next := of("cart", "shop.api")
+				next.Stages["prod"] = schema.Stage{Order: 2, Datacenters: []string{"dc1"}}
+				w.git.commit(next)
+				w.quiet(10*time.Minute, "braked, whatever else is committed")
+				w.do(schema.Command{Verb: "resume"})
+				w.until(10*time.Minute, "resumed", w.onCommit("c3"))
+			})
+		})
+	}
+	inBubble(t, func(w *world) {
+		w.git.commit(of("cart", "shop.api", "shop.web"))
+		w.start()
+		w.until(10*time.Minute, "runs", w.onCommit("c1"))
+		w.do(schema.Command{Verb: "brake", Target: "team:other", Reason: "theirs"})
+		w.git.commit(of("cart", "shop.api"))
+		w.until(10*time.Minute, "another team's brake holds nothing up", func() bool { return w.back.Passing("shop.web/prod.dc1") == 0 })
+	})
+}
+
+// A write under way takes members that still serve: a hold counts them.
+func TestAHoldCountsWhomAWriteUnderWayTakes(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		n := len(w.back.Writes())
+		w.back.Set(memory.Faults{Slow: func() { time.Sleep(3 * time.Second) }})
+		w.git.commit(fleet(one("2"), 4))
+		w.until(10*time.Minute, "a batch is being approved", func() bool {
+			why := w.object(apiJob).Why
+			return len(w.since(n)) > 0 && len(why) > 0 && why[0].Code == schema.ReasonNextBatch
+		})
+		serving := w.inRotation(apiGroup)
+		if len(serving) != 4 {
+			t.Fatalf("%d of 4 serve", len(serving))
+		}
+		a := w.try(schema.Command{Verb: "hold", Target: "member:" + serving[3], Reason: "it is slow"})
+		if a.OK || !contains(a.Message, "below its floor") {
+			t.Fatalf("with a batch of one under way of four, another is held: %v", a)
+		}
+	})
+}
+
 func TestDirectBrakesWorkWithoutTheDaemon(t *testing.T) {
 	inBubble(t, func(w *world) {
 		file := filepath.Join(t.TempDir(), "brake")

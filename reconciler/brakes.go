@@ -50,6 +50,54 @@ func (l *Loop) brake(c schema.Command) schema.Answer {
 	return a
 }
 
+// covers says whether the scope of a brake, or of break-glass, includes a rollout.
+func (l *Loop) covers(scope string, r rollout.Rollout) bool {
+	kind, name := cutScope(scope)
+	switch kind {
+	case "all":
+		return true
+	case "app":
+		return slices.Contains(r.Apps, name)
+	case "group":
+		return slices.ContainsFunc(r.Items, func(it rollout.Item) bool { return it.Group == name })
+	}
+	teams, datacenters, known := l.whose(r)
+	return !known || kind == "team" && slices.Contains(teams, name) || kind == "dc" && slices.Contains(datacenters, name)
+}
+
+// whose gives the teams and datacenters of what a rollout works on: as Git has
+// it, or had it in the commit before. It is not known of what is gone for
+// longer, and every brake covers that.
+func (l *Loop) whose(r rollout.Rollout) (teams, datacenters []string, known bool) {
+	known = true
+	for _, app := range r.Apps {
+		if a, ok := defined(l, app, func(f *schema.Fleet) map[string]schema.App { return f.Apps }); ok {
+			teams = append(teams, a.Owner)
+		}
+	}
+	for _, it := range r.Items {
+		if it.Group == "" {
+			continue
+		}
+		g, ok := defined(l, it.Group, func(f *schema.Fleet) map[string]schema.Group { return f.Groups })
+		teams, datacenters, known = append(teams, g.Owner), append(datacenters, g.Datacenter), known && ok
+	}
+	return teams, datacenters, known
+}
+
+// defined looks a definition up in what is in force, else in the commit before.
+func defined[V any](l *Loop, name string, in func(*schema.Fleet) map[string]V) (v V, ok bool) {
+	if l.st.fleet != nil {
+		v, ok = in(l.st.fleet)[name]
+	}
+	if !ok {
+		if base, err := l.baseFleet(); err == nil && base != nil { // else it is not known
+			v, ok = in(base)[name]
+		}
+	}
+	return v, ok
+}
+
 // step says where a rollout stands, for people.
 func (l *Loop) step(r rollout.Rollout) string {
 	done := 0

@@ -21,6 +21,7 @@ type reacher interface {
 func (l *Loop) follow(ctx context.Context) {
 	last := ""
 	var latest *intake
+	again := false // what refuses it may be over
 	for n := 0; ctx.Err() == nil; n++ {
 		began := time.Now()
 		rev, err := l.newest(ctx, last)
@@ -31,6 +32,8 @@ func (l *Loop) follow(ctx context.Context) {
 			l.post(func() { l.refuse(*refused, began) })
 		case err != nil:
 			l.post(func() { l.fetchFailed(err) })
+		case rev.Commit == last && again:
+			again = l.bring(ctx, *latest)
 		case rev.Commit == last:
 			l.post(func() { l.st.fetched, l.st.fetchErr = began, "" })
 		default:
@@ -42,12 +45,12 @@ func (l *Loop) follow(ctx context.Context) {
 				break
 			}
 			last, latest = rev.Commit, &in
-			l.bring(ctx, in)
+			again = l.bring(ctx, in)
 		}
 		select {
 		case <-l.judgeAgain:
 			if latest != nil {
-				l.bring(ctx, *latest)
+				again = l.bring(ctx, *latest)
 			}
 		case <-l.fetchNow:
 		case <-ctx.Done():

@@ -41,14 +41,7 @@ func (e effect) String() string {
 // of, on top of who is out already and of what rollouts are about to take.
 func (l *Loop) effects(hit func(schema.Member) bool) []effect {
 	m, held := l.members(), l.held()
-	flight := map[string]bool{}
-	for _, r := range l.st.rollouts {
-		for _, it := range r.Items {
-			for _, id := range it.Flight {
-				flight[id] = true
-			}
-		}
-	}
+	flight := l.taken()
 	var out []effect
 	for _, k := range sortKeys(l.st.target) {
 		o, ok := l.body(l.st.target[k].Body)
@@ -74,6 +67,26 @@ func (l *Loop) effects(hit func(schema.Member) bool) []effect {
 		}
 		e.fits = e.blind == "" && e.budget.Fits(taken) && e.leave < e.budget.Serving
 		out = append(out, e)
+	}
+	return out
+}
+
+// taken names the members that rollouts are about to take: by writes under way,
+// or by those whose effect is still to be seen.
+func (l *Loop) taken() map[string]bool {
+	out := map[string]bool{}
+	add := func(ids []string) {
+		for _, id := range ids {
+			out[id] = true
+		}
+	}
+	for _, a := range l.st.inflight {
+		add(a.Victims)
+	}
+	for _, r := range l.st.rollouts {
+		for _, it := range r.Items {
+			add(it.Flight)
+		}
 	}
 	return out
 }

@@ -2,7 +2,6 @@ package reconciler
 
 import (
 	"context"
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -38,22 +37,27 @@ type judged struct {
 }
 
 // bring judges a commit in follow's goroutine and has the loop take it: again
-// if another commit, pin or leader came in between.
-func (l *Loop) bring(ctx context.Context, in intake) {
+// if another commit, pin or leader came in between. What refuses it may be over
+// later if it says again.
+func (l *Loop) bring(ctx context.Context, in intake) (again bool) {
+	type answer struct{ done, again bool }
 	for {
 		j, ok := l.judgeCommit(ctx, in)
 		if !ok {
-			return
+			return false
 		}
-		taken := make(chan bool, 1)
-		l.post(func() { taken <- l.take(j) })
+		taken := make(chan answer, 1)
+		l.post(func() {
+			done, again := l.take(j)
+			taken <- answer{done, again}
+		})
 		select {
-		case done := <-taken:
-			if done {
-				return
+		case a := <-taken:
+			if a.done {
+				return a.again
 			}
 		case <-l.stopping:
-			return
+			return false
 		}
 	}
 }
@@ -65,26 +69,32 @@ func (l *Loop) unrendered(commit string, err error) {
 
 // take puts a commit in force, or shows why it is not. A commit that does not
 // render or that a policy denies changes nothing at all. Not done: it was
-// judged on the basis of what is in force no more.
-func (l *Loop) take(in judged) (done bool) {
+// judged on the basis of what is in force no more. Again: what refuses it is
+// only how things are just now.
+func (l *Loop) take(in judged) (done, again bool) {
 	st := &l.st
 	if in.basis.fleet != st.fleet || !reflect.DeepEqual(in.basis.pins, st.pins) {
-		return false
+		return false, false
 	}
+	known := st.newest == in.rev.Commit
 	st.fetched, st.newest, st.fetchErr = time.Now(), in.rev.Commit, ""
 	findings := in.findings
 	if len(in.Objects) == 0 && len(st.head) > 0 && len(in.fleet.Groups) == 0 && len(in.fleet.Remove) == 0 {
 		findings = append(findings, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the commit defines nothing that runs: refused, because it would mean to delete everything",
 			Next: "check branch and path, or list what should go under remove"})
 	}
-	findings = append(findings, l.emptiedByHolds(in.fleet)...)
+	held := l.emptiedByHolds(in.fleet)
+	findings = append(findings, held...)
 	broken := in.rendered.Refused || (!in.rendered.Partial && schema.AnyDenied(in.rendered.Findings)) || schema.AnyDenied(findings)
 	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
+	known = known && firstDenied(st.findings) == firstDenied(findings)
 	st.findings = findings
 	l.tell(Event{Kind: "render", HistoryEntry: schema.HistoryEntry{Commit: in.rev.Commit, Author: in.rev.Author}, Took: in.took})
 	if broken {
-		l.note(schema.HistoryEntry{Writer: "locktide", What: "refused a commit", Commit: in.rev.Commit, Author: in.rev.Author, Reason: firstDenied(findings)})
-		return true
+		if !known {
+			l.note(schema.HistoryEntry{Writer: "locktide", What: "refused a commit", Commit: in.rev.Commit, Author: in.rev.Author, Reason: firstDenied(findings)})
+		}
+		return true, len(held) > 0
 	}
 	st.partial = in.rendered.Partial
 	st.rules, st.frozen = in.rendered.Rules, in.rendered.Frozen
@@ -93,7 +103,7 @@ func (l *Loop) take(in judged) (done bool) {
 	if in.rendered.Accept != nil {
 		in.rendered.Accept()
 	}
-	return true
+	return true, false
 }
 
 // judgeCommit compiles a commit's definitions and applies the policies. Where what
@@ -142,8 +152,9 @@ func (l *Loop) judgeCommit(ctx context.Context, in intake) (j judged, ok bool) {
 }
 
 // emptiedByHolds refuses a commit whose new holds of hosts would leave nobody
-// of a group in rotation: a hold needs no plan and acts at once.
-func (l *Loop) emptiedByHolds(fleet *schema.Fleet) []schema.Finding {
+// of a group of two or more in rotation, or of which that is not known yet: a
+// hold needs no plan and acts at once.
+func (l *Loop) emptiedByHolds(fleet *schema.Fleet) (out []schema.Finding) {
 	newly := map[string]bool{}
 	for name, h := range fleet.Hosts {
 		if h.Hold != nil && (l.st.fleet == nil || l.st.fleet.Hosts[name].Hold == nil) {
@@ -153,24 +164,24 @@ func (l *Loop) emptiedByHolds(fleet *schema.Fleet) []schema.Finding {
 	if len(newly) == 0 {
 		return nil
 	}
-	var out []schema.Finding
-	groups, held := l.members().groups, l.held()
-	for _, g := range sortedKeys(groups) {
-		serving, left, host := 0, 0, ""
-		for _, m := range groups[g] {
-			switch {
-			case !m.Serving || held[m.ID] || held[m.Host] || held[m.Node] || held[g]:
-			case newly[m.Host] || newly[m.Node]:
-				serving, host = serving+1, m.Host
-			default:
-				serving, left = serving+1, left+1
-			}
+	refuse := func(code, host, message, next string) {
+		ref := schema.NewRef("hosts", host)
+		out = append(out, schema.Finding{Code: code, Severity: schema.Deny, Ref: ref, At: fleet.Positions[ref], Message: message, Next: next})
+	}
+	for _, name := range sortedKeys(l.st.readings) {
+		if r := l.st.readings[name]; paced(r.driver) && (r.at.IsZero() || l.st.learn[name] != nil) {
+			refuse("holds-unseen", sortedKeys(newly)[0], "the holds of this commit act at once, and "+name+" was not read yet: who would be left to serve is not known", "nothing: the commit is judged again with every poll")
 		}
-		if serving >= 2 && left == 0 {
-			ref := schema.NewRef("hosts", host)
-			out = append(out, schema.Finding{Code: "holds-all", Severity: schema.Deny, Ref: ref, At: fleet.Positions[ref],
-				Message: fmt.Sprintf("the holds of this commit would take all %d serving members of %s out of rotation at once", serving, g), Next: "hold fewer hosts at a time, or locktide hold host:" + host + " --force"})
+	}
+	hit := func(m schema.Member) bool { return newly[m.Host] || newly[m.Node] }
+	for _, e := range l.effects(hit) {
+		if e.budget.N < 2 || e.leave+e.flight < e.budget.Serving {
+			continue
 		}
+		list := l.members().groups[e.group]
+		m := list[slices.IndexFunc(list, hit)]
+		refuse("holds-all", orElse(m.Host, m.Node), "the holds of this commit would leave nobody of a group in rotation: "+e.String(),
+			"hold fewer hosts at a time, or locktide hold host:"+orElse(m.Host, m.Node)+" --force")
 	}
 	return out
 }

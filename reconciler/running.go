@@ -132,12 +132,10 @@ func (l *Loop) drop(partition string) {
 // info is what the ledger is to know of a rollout.
 func (l *Loop) info(r rollout.Rollout) ledger.Info {
 	info := ledger.Info{Partition: r.Partition, Commit: brings(r), Apps: r.Apps, Back: r.Back, Failing: failing(r)}
+	info.Teams, _, _ = l.whose(r)
 	instances := slices.ContainsFunc(r.Items, func(it rollout.Item) bool { return it.Paced != nil })
 	for _, it := range r.Items {
 		info.Begun = info.Begun || !it.StagedAt.IsZero() || !instances && it.State == rollout.StateDone
-		if g, ok := l.group(it.Group); ok {
-			info.Team = g.Owner
-		}
 	}
 	return info
 }

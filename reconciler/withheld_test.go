@@ -5,33 +5,85 @@ import (
 	"testing"
 	"time"
 
+	"locktide.dev/drivers/memory"
 	"locktide.dev/schema"
 )
+
+// heldHosts is a fleet whose hosts from 0 to n-1 are held.
+func heldHosts(n, count int) schema.Fleet {
+	f := fleet(one("1"), count)
+	f.Hosts = map[string]schema.Host{}
+	for i := range n {
+		f.Hosts[fmt.Sprint("node-m-", i)] = schema.Host{Hold: &schema.Hold{Reason: "firmware"}}
+	}
+	return f
+}
+
+func (w *world) refusedFor(code string) bool {
+	return contains(fmt.Sprint(w.loop.Report().Findings), code)
+}
 
 // A hold in Git acts at once and on no plan: a commit that would leave nobody
 // of a group in rotation is refused as a whole.
 func TestACommitMayNotHoldAWholeGroupOut(t *testing.T) {
 	running(t, one("1"), 4, func(w *world) {
-		hold := func(n int) schema.Fleet {
-			f := fleet(one("1"), 4)
-			f.Hosts = map[string]schema.Host{}
-			for i := range n {
-				f.Hosts[fmt.Sprint("node-m-", i)] = schema.Host{Hold: &schema.Hold{Reason: "firmware"}}
-			}
-			return f
-		}
-		w.git.commit(hold(2))
+		w.git.commit(heldHosts(2, 4))
 		w.until(5*time.Minute, "two are out", func() bool { return w.loop.Report().InForce == "c2" && len(w.inRotation(apiGroup)) == 2 })
-		w.git.commit(hold(4))
+		w.git.commit(heldHosts(4, 4))
 		w.pass(10 * time.Minute)
 		if n := len(w.inRotation(apiGroup)); n != 2 {
 			t.Fatalf("%d of 4 in rotation", n)
 		}
-		if r := w.loop.Report(); r.InForce != "c2" || !contains(fmt.Sprint(r.Findings), "holds-all") {
+		if r := w.loop.Report(); r.InForce != "c2" || !w.refusedFor("holds-all") {
 			t.Fatalf("in force %s, findings %v", r.InForce, r.Findings)
 		}
-		w.git.commit(hold(0))
+		w.git.commit(heldHosts(0, 4))
 		w.until(5*time.Minute, "all serve", func() bool { return w.onCommit("c4")() && len(w.inRotation(apiGroup)) == 4 })
+	})
+}
+
+// Nor may several commits, each with one hold more; the last one is taken as
+// soon as there is somebody to make up for it.
+func TestCommitsMayNotHoldAWholeGroupOutBitByBit(t *testing.T) {
+	running(t, one("1"), 3, func(w *world) {
+		for n := 1; n <= 3; n++ {
+			w.git.commit(heldHosts(n, 3))
+			w.pass(5 * time.Minute)
+		}
+		if n := len(w.inRotation(apiGroup)); n != 1 || !w.refusedFor("holds-all") {
+			t.Fatalf("%d of 3 in rotation, findings %v", n, w.loop.Report().Findings)
+		}
+		said := 0
+		for _, h := range w.loop.History(time.Time{}) {
+			if h.What == "refused a commit" {
+				said++
+			}
+		}
+		if said != 1 {
+			t.Fatalf("the refusal stands %d times in the timeline", said)
+		}
+		w.do(schema.Command{Verb: "hold", Target: "host:node-m-2", Reason: "it has to go", Force: true})
+		w.until(2*time.Minute, "the commit is judged again", func() bool { return w.loop.Report().InForce == "c4" })
+	})
+}
+
+// A daemon that starts does not know yet who serves.
+func TestHoldsOfACommitWaitUntilItIsKnownWhoServes(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		w.stop()
+		w.git.commit(heldHosts(4, 4))
+		w.back.Set(memory.Faults{Slow: func() { time.Sleep(2 * time.Second) }})
+		w.start()
+		for range 300 {
+			w.pass(time.Second)
+			if n := len(w.inRotation(apiGroup)); n != 4 {
+				t.Fatalf("%d of 4 in rotation", n)
+			}
+		}
+		w.stop()
+		w.git.commit(heldHosts(1, 4))
+		w.start()
+		w.until(2*time.Minute, "one hold is taken", func() bool { return len(w.inRotation(apiGroup)) == 3 })
 	})
 }
 

@@ -136,7 +136,7 @@ func (l Ledger) Braked(info Info, a schema.Action) (schema.Brake, bool) {
 		switch {
 		case b.Scope == "all",
 			kind == "app" && slices.Contains(info.Apps, name),
-			kind == "team" && info.Team == name,
+			kind == "team" && slices.Contains(info.Teams, name),
 			kind == "group" && a.Charge.Group == name && name != "",
 			kind == "dc" && name != "" && (a.Charge.Datacenter == name || a.Key.Instance == name):
 			return b, true

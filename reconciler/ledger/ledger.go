@@ -37,7 +37,7 @@ type Info struct {
 	Partition string
 	Commit    string // whose change it brings; "" for repairs, which no commit brake holds up
 	Apps      []string
-	Team      string
+	Teams     []string
 	Fleet     string // proxy fleet whose slots it uses; "" for the common one
 	Back      bool   // it goes back
 	Begun     bool   // it wrote what may fail: instances, or anything if it has none (their configuration comes first and proves nothing)

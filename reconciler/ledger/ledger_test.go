@@ -52,7 +52,7 @@ func env(n int) Env {
 	e := Env{Rollouts: map[string]Info{}, Owned: map[schema.Kind]int{"kv": 200, "job": 200}}
 	for i := range n {
 		r := fmt.Sprintf("r%04d", i)
-		e.Rollouts[r] = Info{Partition: r, Commit: "c", Apps: []string{r}, Team: "t"}
+		e.Rollouts[r] = Info{Partition: r, Commit: "c", Apps: []string{r}, Teams: []string{"t"}}
 	}
 	return e
 }
