@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -163,6 +164,8 @@ func (l *Loop) seen() rollout.Seen {
 	st := &l.st
 	s := rollout.Seen{ReadAt: st.readAt, Members: l.members().groups, Outcomes: st.outcomes, Answers: st.gates.answers,
 		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked()}
+	s.Heirs = l.heirs(s.Held)
+	maps.Copy(s.Held, s.Heirs)
 	for d := range st.quarantine {
 		s.Quarantined[d] = true
 	}

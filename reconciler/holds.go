@@ -98,13 +98,14 @@ func (l *Loop) holdOut(c schema.Command) schema.Answer {
 		return refuse("%s what? want member:ID, host:NAME or group:NAME, not %q", c.Verb, c.Target)
 	}
 	if c.Verb == "unhold" {
-		if _, held := st.operator[c.Target]; !held {
+		scope := l.holdScope(c.Target)
+		if _, held := st.operator[scope]; !held {
 			a := refuse("%s is not held", c.Target)
 			a.Next = "locktide out lists who is"
 			return a
 		}
-		delete(st.operator, c.Target)
-		return done("%s is released; it serves as soon as its other bits are up", c.Target)
+		delete(st.operator, scope)
+		return done("%s is released; it serves as soon as its other bits are up", scope)
 	}
 	leave, a := 0, schema.Answer{OK: true}
 	for _, e := range l.effects(func(m schema.Member) bool { return m.Group == name || m.ID == name || m.Host == name || m.Node == name }) {

@@ -287,6 +287,7 @@ func (l *Loop) turn(ctx context.Context, now time.Time) time.Duration {
 	l.learnMarks(ctx, now)
 	l.observe(ctx, now)
 	l.openWindows(now)
+	l.passHolds(now)
 	planned := l.replan(now)
 	l.repairDrift(now)
 	over := l.expire(now)

@@ -37,4 +37,17 @@ type Bit struct {
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until,omitzero"`
+	// Of a member's hold: the place that it is kept for, and who was held there
+	// first, if that one is gone.
+	Place MemberPlace `json:"place,omitzero"`
+	First string      `json:"first,omitempty"`
+}
+
+// MemberPlace is what a member and whoever replaces it have in common: the
+// name index in a group or, of jobs with one member a node, that node.
+type MemberPlace struct {
+	Group string `json:"group"`
+	Part  string `json:"part,omitempty"`
+	Index int    `json:"index"`
+	Node  string `json:"node,omitempty"`
 }

@@ -139,6 +139,11 @@ func (t *turn) prove(it *Item, g group) (*schema.Verdict, bool) {
 func (t *turn) baked(it *Item, g group, bastions []schema.Member) bool {
 	need, at := max(bake(it), soak(it)), t.s.MembersAt[it.Group]
 	serving := g.budget.Touches(bastions)
+	for _, m := range bastions {
+		if t.s.Heirs[m.ID] && m.Serving && m.Running {
+			serving++
+		}
+	}
 	switch gap := at.Sub(it.BakedTo); {
 	case it.Baked >= need && !it.BakeFrom.IsZero():
 		return true

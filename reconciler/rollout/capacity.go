@@ -26,7 +26,7 @@ type Budget struct {
 	members []schema.Member // by name index, as the backend replaces them
 	in      map[string]bool // in rotation
 	coming  map[string]bool // not in rotation, but may be at any moment
-	ours    map[string]bool // withdrawn from rotation by the rollout itself
+	counted map[string]bool // out, and whoever is taken in their place does not make up for it
 
 	// Of a job with several parts, by name: the rule holds in each of them, and
 	// the figures above are their sums.
@@ -131,8 +131,9 @@ func among(set map[string]bool, members []schema.Member) int {
 }
 
 // Fits says whether members may be taken together. Members that are out for
-// good cost nothing, and being taken no longer count as out; those that the
-// rollout withdrew itself do, or it could take as many again.
+// good cost nothing, and being taken no longer count as out. Two kinds do: those
+// that the rollout withdrew itself, or it could take as many again, and those
+// whose successors are held as they are.
 func (b Budget) Fits(members []schema.Member) bool {
 	if len(b.parts) > 0 {
 		return b.every(members, func(x portion) bool { return x.Fits(x.list) })
@@ -142,7 +143,7 @@ func (b Budget) Fits(members []schema.Member) bool {
 	if in == 0 {
 		return true
 	}
-	out := max(0, b.N-serving-(len(members)-in-among(b.ours, members)))
+	out := max(0, b.N-serving-(len(members)-in-among(b.counted, members)))
 	cost := in - max(0, serving-b.N)
 	return out+cost <= b.Cap && serving-in >= b.floor
 }

@@ -20,14 +20,14 @@ type group struct {
 // budget is the item's capacity at the lower of the wanted and the live count:
 // growth takes nothing away, and what a lower count gives up is not needed.
 func (t *turn) budget(it *Item) Budget {
-	o, out, ours := t.s.Objects[it.Key], t.outNow(it), t.withdrawn(it)
+	o, out, counted := t.s.Objects[it.Key], t.outNow(it), t.counted(it)
 	b := byPart(*it.Paced, liveCount(o), o.Counts, t.members(it), func(p schema.Paced, live int, members []schema.Member) Budget {
 		n := desired(p, live, len(members))
 		if live > 0 {
 			n = min(n, live)
 		}
 		b := capacity(p, n, members, out, t.r.Restores(*it), it.Round+1)
-		b.ours = ours
+		b.counted = counted
 		if live > n {
 			b.batch = max(b.batch, limit(p, live, t.r.Restores(*it), it.Round+1))
 		}

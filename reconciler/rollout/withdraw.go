@@ -53,6 +53,17 @@ func (t *turn) withdrawn(it *Item) map[string]bool {
 	return out
 }
 
+// counted are those, and members that are held, whose places stay so.
+func (t *turn) counted(it *Item) map[string]bool {
+	out := t.withdrawn(it)
+	for _, m := range t.members(it) {
+		if t.s.Held[m.ID] && !m.Serving {
+			out[m.ID] = true
+		}
+	}
+	return out
+}
+
 // heldOut names everybody who is held out of rotation for good.
 func (t *turn) heldOut(it *Item) map[string]bool {
 	if len(it.Out) == 0 {
