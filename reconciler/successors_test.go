@@ -119,6 +119,7 @@ func TestAHoldOfASystemJobStaysOnItsNode(t *testing.T) {
 		if holds := w.loop.Report().Holds; len(holds) != 1 || holds[0].Scope != "member:"+first || len(w.inRotation(apiGroup)) != 2 {
 			t.Fatalf("held %+v, %v serve: one of three may be out, and the held one is", holds, w.inRotation(apiGroup))
 		}
+		w.says("group/"+apiGroup, schema.WaitCapacity, "3 desired, 2 serving")
 		w.do(schema.Command{Verb: "unhold", Target: "member:" + first})
 		w.until(10*time.Minute, "the rollout goes on", w.onCommit("c2"))
 	})

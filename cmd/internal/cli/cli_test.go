@@ -85,7 +85,8 @@ func (f *fleet) Report() *schema.Report {
 	no := false
 	now := time.Now()
 	return &schema.Report{Owner: "acme", Health: "PROGRESSING", Leading: true, Epoch: 3, Turn: now, Head: "0123456789abcdef",
-		Pins: []schema.Pin{{App: "shop.web", What: "release", Value: "1.2.0"}},
+		Pins:  []schema.Pin{{App: "shop.web", What: "release", Value: "1.2.0"}},
+		Holds: []schema.HoldReport{{Scope: "member:cccccccc-1111-2222-3333-444444444444", Bit: schema.Bit{Owner: "ann", Reason: "disk", First: "bbbbbbbb-1111-2222-3333-444444444444"}}},
 		Partitions: []schema.PartitionReport{{ID: "shop.web", Phase: "braked", Commit: "c2", Started: now, ETA: now.Add(time.Minute), IfAbort: "takes it back",
 			Gates: []schema.Judgment{{Name: "errors", Group: "shop.web/prod.dc1", Result: schema.GateTooLittle, Sample: 42, Why: "0.00 % errors of 42 requests; 100 are needed", Threshold: "at most 1% errors", At: now}},
 			Items: []schema.ItemReport{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: "staged", Batch: 2, Batches: 3,
@@ -247,6 +248,7 @@ func TestVerbsReachTheDaemon(t *testing.T) {
 		{"resume --all --preview", schema.Command{Verb: "resume", Target: "all", Preview: true}},
 		{"resume shop.web", schema.Command{Verb: "resume", Target: "app:shop.web"}},
 		{"unhold groups/shop.web/prod.dc1", schema.Command{Verb: "unhold", Target: "group:shop.web/prod.dc1"}},
+		{"unhold bbbb", schema.Command{Verb: "unhold", Target: "member:cccccccc-1111-2222-3333-444444444444"}},
 		{"hold aaaa --reason disk", schema.Command{Verb: "hold", Target: "member:aaaaaaaa-1111-2222-3333-444444444444", Reason: "disk"}},
 		{"hold n1 --reason disk --for 1h", schema.Command{Verb: "hold", Target: "host:n1", Reason: "disk", For: time.Hour}},
 		{"rollback shop.web --to 2 --fast", schema.Command{Verb: "rollback", Target: "shop.web", Number: 2, Value: "fast"}},

@@ -52,6 +52,9 @@ func (s *shared) outCommand() *cobra.Command {
 			for _, m := range hits {
 				for _, o := range outs(m) {
 					bit, release := releaser(o, m)
+					if o.First != "" {
+						o.Reason += " (its place is held since " + brief(o.First) + " stood there)"
+					}
 					if m.Exposed != "" {
 						o.Reason += "; still seen by readers of Consul: " + m.Exposed
 					}

@@ -56,6 +56,13 @@ func heldBy(r schema.Report, name string) (string, error) {
 			return h.Scope, nil
 		}
 	}
+	if len(members) == 0 { // who was held first at a place is gone
+		for _, h := range r.Holds {
+			if h.First != "" && strings.HasPrefix(h.First, name) {
+				members = append(members, h.Scope)
+			}
+		}
+	}
 	switch len(members) {
 	case 1:
 		return members[0], nil
