@@ -119,11 +119,7 @@ func TestHold(t *testing.T) {
 				t.Errorf("member %s of the held host serves:\n%s", a.ID, text)
 			}
 		}
-		r, err := f.report()
-		if err == nil && (r.InForce != second || len(r.Partitions) > 0) {
-			err = fmt.Errorf("%.8s in force, %s %v", r.InForce, r.Health, r.Because)
-		}
-		return err
+		return f.rolled(second)
 	})
 	f.answers("v2")
 	update.wantEachOnce(2)

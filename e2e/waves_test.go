@@ -70,13 +70,16 @@ func TestWaves(t *testing.T) {
 
 	web.version, web.shell = "v4", ""
 	update, floors, load := f.updating(job), f.floors(1), f.load()
-	f.converged(f.git.push("v4", f.files(web)))
+	fourth := f.git.push("v4", f.files(web))
+	f.await("v4 everywhere", func() error { return f.rolled(fourth) })
 	f.answers("v4")
+	f.inNginx(11) // whoever took the place of the held member is held
 	load.end()
 	load.without(held)
 	floors.want(8)
 	update.wantEachOnce(4)
-	f.inNginx(11) // whoever took its place is held
+	f.do("unhold", "member:"+held, "--reason", "the dump is taken")
+	f.converged(fourth)
 
 	// A host is drained in the middle: the rollout takes nobody on top of it.
 	web.version, web.body = "v5", fmt.Sprintf(pace, "")
@@ -95,20 +98,23 @@ func TestWaves(t *testing.T) {
 				return fmt.Errorf("%s runs on the drained host", a.Name)
 			}
 		}
-		r, err := f.report()
-		if err == nil && (r.InForce != fifth || len(r.Partitions) > 0) {
-			err = fmt.Errorf("%.8s in force, %s %v", r.InForce, r.Health, r.Because)
-		}
-		return err
+		return f.rolled(fifth)
 	})
 	f.answers("v5")
-	f.inNginx(11)
+	f.inNginx(12)
 	load.end()
 	floors.want(4)
-	f.do("unhold", "member:"+held, "--reason", "the dump is taken")
-	f.inNginx(12)
 	f.do("undrain", "node6", "--reason", "it is back")
 	f.converged(fifth)
+}
+
+// rolled says why a commit's rollouts are not over, whoever serves.
+func (f *fleet) rolled(commit string) error {
+	r, err := f.report()
+	if err == nil && (r.InForce != commit || len(r.Partitions) > 0) {
+		err = fmt.Errorf("%.8s in force, %s %v", r.InForce, r.Health, r.Because)
+	}
+	return err
 }
 
 // verdict is why a commit's release was given up.

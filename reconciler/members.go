@@ -158,6 +158,9 @@ func (p painter) picture(m *members, g string) {
 					st.well[x.ID] = r.at
 				}
 				if x.Approved == nil || !*x.Approved { // its soak counts from when it was seen to pass
+					if x.Since.After(st.now) { // by a clock that is ahead of ours
+						x.Since = st.well[x.ID]
+					}
 					x.Since = later(x.Since, st.well[x.ID])
 				}
 			}

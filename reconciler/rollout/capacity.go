@@ -3,7 +3,6 @@ package rollout
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"locktide.dev/schema"
 )
@@ -54,11 +53,11 @@ func Capacity(p schema.Paced, live schema.LiveObject, members []schema.Member, h
 // write takes effect: they pass and are not confirmed yet, or start and have
 // neither failed nor had longer than timeout; or they are held and their proxy
 // has not let them go yet.
-func (b Budget) comingUp(p schema.Paced, held map[string]bool, bits map[string]schema.Bit, now time.Time) map[string]bool {
+func (b Budget) comingUp(p schema.Paced, held map[string]bool, bits map[string]schema.Bit, late func(schema.Member) bool) map[string]bool {
 	out := map[string]bool{}
 	for _, m := range b.members {
 		_, down := bits[m.ID]
-		dead := !good(p, m) && (m.Failed || m.Restarts > 0 || !now.Before(max2(m.Created, m.Since).Add(startTimeout(p))))
+		dead := !good(p, m) && (m.Failed || m.Restarts > 0 || late(m))
 		if isHeld(held, m) || down {
 			if m.Serving && m.Running {
 				out[m.ID] = true

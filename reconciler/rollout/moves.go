@@ -12,7 +12,7 @@ import (
 func (t *turn) retryMembers(it *Item, g group) bool {
 	var ids []string
 	for _, m := range g.on {
-		late := !t.now.Before(ref(it, m).Add(startTimeout(*it.Paced)))
+		late := !t.now.Before(t.ref(it, m).Add(startTimeout(*it.Paced)))
 		if m.Failed || m.Restarts > 0 || late && !good(*it.Paced, m) {
 			ids = append(ids, m.ID)
 		}
@@ -43,7 +43,7 @@ func (t *turn) relocate(it *Item, g group, members []schema.Member) bool {
 	timeout := startTimeout(*it.Paced)
 	var ids []string
 	for _, m := range members {
-		due := ref(it, m).Add(timeout)
+		due := t.ref(it, m).Add(timeout)
 		if good(*it.Paced, m) || g.budget.in[m.ID] {
 			continue
 		}

@@ -62,6 +62,7 @@ func next(r Rollout, s Seen, now time.Time, g guards) Step {
 	}
 	for i := range t.r.Items {
 		t.absorb(&t.r.Items[i])
+		t.sight(&t.r.Items[i])
 		t.bits(&t.r.Items[i])
 		t.withdraw(&t.r.Items[i])
 	}

@@ -35,7 +35,13 @@ func (t *turn) budget(it *Item) Budget {
 			b.floor = 1
 		}
 		if !t.g.noComing {
-			b.coming = b.comingUp(p, out, t.step.Bits, t.now)
+			b.coming = b.comingUp(p, out, t.step.Bits, func(m schema.Member) bool {
+				since, sighted := it.Sighted[m.ID]
+				if !sighted {
+					since = max2(m.Created, m.Since)
+				}
+				return !t.now.Before(since.Add(startTimeout(p)))
+			})
 		}
 		return b
 	})
@@ -278,7 +284,7 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 		batch, unready, ready, it.Proven = unapproved(g.on), 0, it.StagedAt, true
 	}
 	if unready > 0 && (!t.restores(it) || len(batch) == 0) {
-		t.wake(ref(it, slow).Add(startTimeout(*it.Paced)))
+		t.wake(t.ref(it, slow).Add(startTimeout(*it.Paced)))
 		t.why(it, schema.WaitBatch, fmt.Sprintf("batch %d: %d of %d new members are not passing yet (%s %s)", it.Round, unready, len(g.on), slow.ID, orElse(slow.Why, "starting")), "")
 		return nil
 	}
@@ -316,15 +322,41 @@ func max2(a, b time.Time) time.Time {
 	return a
 }
 
-// ref is when the clock of start_timeout began for a member: not before the
-// write that its batch started with, which is known by our own clock; the
-// backend's may go behind it.
-func ref(it *Item, m schema.Member) time.Time {
-	at := max2(m.Created, it.StagedAt)
-	if approved(m) {
-		at = max2(at, m.Since)
+// sight notes since when members that the item's own writes brought are awaited,
+// by our own clock: that of the backend may be anywhere. They are from the
+// reading that showed them first; and if they fail after they were approved, anew.
+func (t *turn) sight(it *Item) {
+	at, before := t.s.MembersAt[it.Group], it.Sighted
+	it.Sighted = nil
+	if it.Paced == nil || it.StagedAt.IsZero() || at.IsZero() {
+		return
 	}
-	return at
+	for _, m := range t.members(it) {
+		if m.Release != it.To.Release || slices.Contains(it.Known, m.ID) || approved(m) && good(*it.Paced, m) {
+			continue
+		}
+		if it.Sighted == nil {
+			it.Sighted = map[string]time.Time{}
+		}
+		it.Sighted[m.ID] = at
+		if was, ok := before[m.ID]; ok && was.Before(at) {
+			it.Sighted[m.ID] = was
+		}
+	}
+}
+
+// ref is when the clock of start_timeout began for a member: not before the
+// write that its batch started with.
+func (t *turn) ref(it *Item, m schema.Member) time.Time {
+	at, sighted := it.Sighted[m.ID]
+	switch {
+	case sighted:
+	case approved(m):
+		at = max2(m.Created, m.Since)
+	default:
+		at = m.Created
+	}
+	return max2(at, it.StagedAt)
 }
 
 // judge looks for members of the new release that fail. A timeout is over only
@@ -351,7 +383,7 @@ func (t *turn) judge(it *Item, g group) *schema.Verdict {
 			continue
 		}
 		known := slices.Contains(it.Known, m.ID)
-		late := overdue(ref(it, m).Add(timeout))
+		late := overdue(t.ref(it, m).Add(timeout))
 		switch {
 		case m.Failed && (!known || late):
 			return fails(m, "crashed", "of the new release died: %s", orElse(m.Why, "no reason told"))
@@ -363,7 +395,7 @@ func (t *turn) judge(it *Item, g group) *schema.Verdict {
 			return fails(m, "checks", "runs but does not pass its checks after %s", timeout)
 		}
 		if !good(*it.Paced, m) {
-			t.wake(ref(it, m).Add(timeout))
+			t.wake(t.ref(it, m).Add(timeout))
 		}
 	}
 	listed, status := len(g.on)+len(g.off), ""

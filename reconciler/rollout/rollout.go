@@ -55,41 +55,42 @@ type Rollout struct {
 // Item is one object's way from From to To and where it stands.
 type Item struct {
 	schema.Item
-	Paced    *schema.Paced   `json:"paced,omitempty"` // of To; of From when To is absent
-	Was      *schema.Paced   `json:"was,omitempty"`   // of From
-	State    string          `json:"state"`
-	Started  bool            `json:"started,omitempty"`  // something was asked for: to be undone
-	Round    int             `json:"round,omitempty"`    // batch that is starting, from 1
-	Parallel int             `json:"parallel,omitempty"` // the backend's window
-	Canary   int             `json:"canary,omitempty"`   // surge that is not promoted yet
-	Count    int             `json:"count,omitempty"`    // the backend was told to have; 0: the definition's
-	Bastions int             `json:"bastions,omitempty"` // members that prove the release, staged first
-	Smoked   bool            `json:"smoked,omitempty"`   // they are ignited: their release bit is up
-	Baked    time.Duration   `json:"baked,omitempty"`    // how long they served, by readings
-	BakeFrom time.Time       `json:"bake_from,omitzero"` // first reading that showed all of them in rotation
-	BakedTo  time.Time       `json:"baked_to,omitzero"`  // last reading that counted
-	Proven   bool            `json:"proven,omitempty"`   // baked, and every gate passed; or break-glass set that aside
-	Waived   bool            `json:"waived,omitempty"`   // continue: the gates of this batch are set aside
-	StagedAt time.Time       `json:"staged_at,omitzero"` // last write that started a batch
-	Fence    time.Time       `json:"fence,omitzero"`     // only readings that are newer say something
-	Known    []string        `json:"known,omitempty"`    // members on To's release before the last Stage
-	Flight   []string        `json:"flight,omitempty"`   // victims that the backend is about to take
-	FlightAt time.Time       `json:"flight_at,omitzero"` // when they were given to it
-	Prior    schema.Digest   `json:"prior,omitempty"`    // an action of before the turn-round, whose outcome is still due
-	Undo     bool            `json:"undo,omitempty"`     // a deletion of what a superseded rollout created: going back leaves it absent
-	Accept   bool            `json:"accept,omitempty"`   // continue: members that fail now are accepted
-	NoRoom   bool            `json:"no_room,omitempty"`  // a surge found no place
-	Move     bool            `json:"move,omitempty"`     // retry: failed members are to be placed anew
-	Accepted []string        `json:"accepted,omitempty"` // continue: failed members that no longer stop us
-	DriftAt  time.Time       `json:"drift_at,omitzero"`  // somebody else wrote in the middle
-	Serial   int             `json:"serial,omitempty"`   // decisions so far
-	Ask      *schema.Action  `json:"ask,omitempty"`      // last decision, without outcome
-	AskedAt  time.Time       `json:"asked_at,omitzero"`  //
-	Out      []string        `json:"out,omitempty"`      // members of a failed release that are withdrawn from rotation
-	Lost     *schema.Action  `json:"lost,omitempty"`     // a Stage whose effect is unknown
-	Tries    int             `json:"tries,omitempty"`    // failures in a row
-	NotUntil time.Time       `json:"not_until,omitzero"` // back-off
-	Failure  *schema.Failure `json:"failure,omitempty"`  // last one
+	Paced    *schema.Paced        `json:"paced,omitempty"` // of To; of From when To is absent
+	Was      *schema.Paced        `json:"was,omitempty"`   // of From
+	State    string               `json:"state"`
+	Started  bool                 `json:"started,omitempty"`  // something was asked for: to be undone
+	Round    int                  `json:"round,omitempty"`    // batch that is starting, from 1
+	Parallel int                  `json:"parallel,omitempty"` // the backend's window
+	Canary   int                  `json:"canary,omitempty"`   // surge that is not promoted yet
+	Count    int                  `json:"count,omitempty"`    // the backend was told to have; 0: the definition's
+	Bastions int                  `json:"bastions,omitempty"` // members that prove the release, staged first
+	Smoked   bool                 `json:"smoked,omitempty"`   // they are ignited: their release bit is up
+	Baked    time.Duration        `json:"baked,omitempty"`    // how long they served, by readings
+	BakeFrom time.Time            `json:"bake_from,omitzero"` // first reading that showed all of them in rotation
+	BakedTo  time.Time            `json:"baked_to,omitzero"`  // last reading that counted
+	Proven   bool                 `json:"proven,omitempty"`   // baked, and every gate passed; or break-glass set that aside
+	Waived   bool                 `json:"waived,omitempty"`   // continue: the gates of this batch are set aside
+	StagedAt time.Time            `json:"staged_at,omitzero"` // last write that started a batch
+	Fence    time.Time            `json:"fence,omitzero"`     // only readings that are newer say something
+	Known    []string             `json:"known,omitempty"`    // members on To's release before the last Stage
+	Sighted  map[string]time.Time `json:"sighted,omitempty"`  // members of To's release, since when they are awaited, by readings
+	Flight   []string             `json:"flight,omitempty"`   // victims that the backend is about to take
+	FlightAt time.Time            `json:"flight_at,omitzero"` // when they were given to it
+	Prior    schema.Digest        `json:"prior,omitempty"`    // an action of before the turn-round, whose outcome is still due
+	Undo     bool                 `json:"undo,omitempty"`     // a deletion of what a superseded rollout created: going back leaves it absent
+	Accept   bool                 `json:"accept,omitempty"`   // continue: members that fail now are accepted
+	NoRoom   bool                 `json:"no_room,omitempty"`  // a surge found no place
+	Move     bool                 `json:"move,omitempty"`     // retry: failed members are to be placed anew
+	Accepted []string             `json:"accepted,omitempty"` // continue: failed members that no longer stop us
+	DriftAt  time.Time            `json:"drift_at,omitzero"`  // somebody else wrote in the middle
+	Serial   int                  `json:"serial,omitempty"`   // decisions so far
+	Ask      *schema.Action       `json:"ask,omitempty"`      // last decision, without outcome
+	AskedAt  time.Time            `json:"asked_at,omitzero"`  //
+	Out      []string             `json:"out,omitempty"`      // members of a failed release that are withdrawn from rotation
+	Lost     *schema.Action       `json:"lost,omitempty"`     // a Stage whose effect is unknown
+	Tries    int                  `json:"tries,omitempty"`    // failures in a row
+	NotUntil time.Time            `json:"not_until,omitzero"` // back-off
+	Failure  *schema.Failure      `json:"failure,omitempty"`  // last one
 }
 
 // Restores is the share, in percent, of an item that goes back to what was

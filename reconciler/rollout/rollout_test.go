@@ -227,14 +227,3 @@ func TestCountComesAfterTheRelease(t *testing.T) {
 		s.settled(t, s.after)
 	}
 }
-
-// start_timeout begins with our own write: a backend whose clock is behind
-// does not make its new members late from the start.
-func TestABackendsClockMayBeBehind(t *testing.T) {
-	it := &Item{StagedAt: epoch}
-	for _, c := range []struct{ created, want time.Duration }{{-10 * time.Minute, 0}, {time.Minute, time.Minute}} {
-		if got := ref(it, schema.Member{Created: epoch.Add(c.created)}).Sub(epoch); got != c.want {
-			t.Errorf("created %s after the write: counts from %s, want %s", c.created, got, c.want)
-		}
-	}
-}
