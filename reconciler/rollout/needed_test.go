@@ -95,10 +95,11 @@ func TestANextBatchFitsWhicheverWindowHolds(t *testing.T) {
 // it go. An action that takes it pays for it.
 func TestWhoIsHeldCostsUntilItsProxyLetItGo(t *testing.T) {
 	members := []schema.Member{serves("a", 0, "old"), serves("b", 1, "old"), serves("c", 2, "old")}
+	members[1].Host = "host"
 	for _, serving := range []bool{true, false} {
 		members[1].Serving = serving
 		x, it, _ := moment(schema.Progress{}, members...)
-		x.s.Held = map[string]bool{"b": true}
+		x.s.Held = map[string]bool{"host": true}
 		b := x.budget(it)
 		if fits := b.Fits(members[:2]); fits == serving {
 			t.Errorf("held, serving %t: taking it and another one fits: %t", serving, fits)
@@ -106,6 +107,9 @@ func TestWhoIsHeldCostsUntilItsProxyLetItGo(t *testing.T) {
 		var a schema.Action
 		if x.charge(it, group{budget: b}, &a, members[1:2]); (a.Charge.Members > 0) != serving {
 			t.Errorf("held, serving %t: taking it is charged as %d members", serving, a.Charge.Members)
+		}
+		if x.s.Held = map[string]bool{"b": true}; x.budget(it).Fits(members[:2]) {
+			t.Errorf("held, serving %t: its successor will be held, and it is taken with another one", serving)
 		}
 	}
 }
