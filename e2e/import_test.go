@@ -159,3 +159,56 @@ func TestImport(t *testing.T) {
 		}
 	}
 }
+
+// TestImportOfFifty: of fifty jobs as varied as they come, each is imported, raw
+// and as fields, and what was written plans to nothing.
+func TestImportOfFifty(t *testing.T) {
+	f := newFleet(t, "fifty")
+	text, err := os.ReadFile("../drivers/nomad/testdata/varied.nomad.hcl")
+	must(t, err)
+	f.nomad.put(t, http.MethodPut, "/v1/namespace/team-shop", `{"Name": "team-shop"}`)
+	f.nomad.put(t, http.MethodPut, "/v1/node/pool/spare", `{"Name": "spare"}`)
+	versions := map[string]string{} // by the path of a job
+	for _, body := range strings.Split(string(text), "\njob \"")[1:] {
+		var job map[string]any
+		f.nomad.into(t, http.MethodPost, "/v1/jobs/parse", map[string]any{"JobHCL": "job \"" + body, "Canonicalize": true}, &job)
+		id := f.owner + "--" + job["ID"].(string)
+		job["ID"] = id
+		for _, group := range job["TaskGroups"].([]any) {
+			for _, task := range group.(map[string]any)["Tasks"].([]any) { // no node has room: nothing needs to run here
+				task.(map[string]any)["Resources"].(map[string]any)["CPU"] = 1 << 20
+			}
+		}
+		path := "/v1/job/" + id + "?namespace=" + fmt.Sprint(job["Namespace"])
+		f.nomad.put(t, http.MethodPut, "/v1/jobs?namespace="+fmt.Sprint(job["Namespace"]), map[string]any{"Job": job})
+		t.Cleanup(func() { f.nomad.put(t, http.MethodDelete, path, nil) })
+		versions[path] = fmt.Sprint(get[struct{ Version, JobModifyIndex int }](t, f.nomad, path))
+	}
+	if len(versions) < 50 {
+		t.Fatalf("only %d jobs", len(versions))
+	}
+	for _, args := range [][]string{{}, {"--typed"}} {
+		folder := f.file("definitions" + strings.Join(args, ""))
+		out, err := f.locktide(append([]string{"import", folder, "--config", f.config, "--only", f.owner + "--*"}, args...)...)
+		if want := fmt.Sprintf("%d defined, 0 not", len(versions)); err != nil || !strings.Contains(out, want) {
+			t.Fatalf("import %v does not say %q: %v\n%s", args, want, err, out)
+		}
+		fields := 0
+		for name, text := range filesOf(t, folder) {
+			if strings.HasPrefix(name, "jobs/") && !strings.Contains(text, "job:") {
+				fields++
+			}
+		}
+		if (fields > 0) != (len(args) > 0) {
+			t.Errorf("import %v wrote %d jobs as fields", args, fields)
+		}
+		if out, err := f.locktide("plan", folder, "--config", f.config); err != nil || !strings.Contains(out, "nothing to do") {
+			t.Errorf("the plan of what was imported %v: %v\n%s", args, err, out)
+		}
+	}
+	for path, version := range versions {
+		if now := fmt.Sprint(get[struct{ Version, JobModifyIndex int }](t, f.nomad, path)); now != version {
+			t.Errorf("%s was written: %s, before %s", path, now, version)
+		}
+	}
+}

@@ -213,6 +213,19 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestCodeownersGiveAPathToItsTeam(t *testing.T) {
+	r := Rendered{Fleet: &schema.Fleet{Teams: map[string]schema.Team{
+		"a": {Paths: []string{"/teams/shop/cart/", "shared", "two words"}}, "b": {Paths: []string{"teams/shop", "shared"}}}}}
+	code, out, errs := run(t, &engine{rendered: r}, "codeowners", "--prefix", "@acme/", "--platform", "@acme/platform")
+	want := "# Written by `locktide codeowners`.\n* @acme/platform\n/shared @acme/a\n/teams/shop @acme/b\n/teams/shop/cart @acme/a\n/two\\ words @acme/a\n"
+	if code != 0 || out != want {
+		t.Errorf("exit code %d, %s\n%swant\n%s", code, errs, out, want)
+	}
+	if code, _, errs := run(t, &engine{rendered: Rendered{Fleet: &schema.Fleet{}}}, "codeowners"); code != 1 || !strings.Contains(errs, "define teams") {
+		t.Errorf("without teams: exit code %d, %s", code, errs)
+	}
+}
+
 func TestVetExitCodes(t *testing.T) {
 	found := func(severity schema.Severity, excepted string) []schema.Finding {
 		return []schema.Finding{{Code: "unused", Severity: severity, Excepted: excepted, Message: "no group", At: schema.Position{File: "a.cue", Line: 3}}}

@@ -129,10 +129,8 @@ func (s *shared) codeownersCommand() *cobra.Command {
 			if platform != "" {
 				lines = append(lines, "* "+platform)
 			}
-			for _, team := range slices.Sorted(maps.Keys(r.Fleet.Teams)) {
-				for _, path := range r.Fleet.Teams[team].Paths {
-					lines = append(lines, "/"+strings.ReplaceAll(strings.Trim(path, "/"), " ", `\ `)+" "+prefix+team)
-				}
+			for _, path := range teamPaths(r.Fleet.Teams) {
+				lines = append(lines, "/"+strings.ReplaceAll(path, " ", `\ `)+" "+prefix+schema.TeamOf(path, r.Fleet.Teams))
 			}
 			_, err = fmt.Fprintln(s.Out, strings.Join(lines, "\n"))
 			return err
@@ -141,4 +139,17 @@ func (s *shared) codeownersCommand() *cobra.Command {
 	c.Flags().StringVar(&prefix, "prefix", "@", "what stands before a team's name, such as @acme/")
 	c.Flags().StringVar(&platform, "platform", "", "owner of all that is no team's, such as @acme/platform")
 	return c
+}
+
+// teamPaths are the paths of all teams, each once, what is within another one
+// after it: of a CODEOWNERS file the last line that fits counts, of teams the
+// longest path.
+func teamPaths(teams map[string]schema.Team) []string {
+	seen := map[string]bool{}
+	for _, team := range teams {
+		for _, path := range team.Paths {
+			seen[strings.Trim(path, "/")] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(seen))
 }
