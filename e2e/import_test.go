@@ -176,7 +176,11 @@ func TestImportOfFifty(t *testing.T) {
 		job["ID"] = id
 		for _, group := range job["TaskGroups"].([]any) {
 			for _, task := range group.(map[string]any)["Tasks"].([]any) { // no node has room: nothing needs to run here
-				task.(map[string]any)["Resources"].(map[string]any)["CPU"] = 1 << 20
+				room := task.(map[string]any)["Resources"].(map[string]any)
+				room["MemoryMB"] = 1 << 20
+				if most, _ := room["MemoryMaxMB"].(float64); most > 0 {
+					room["MemoryMaxMB"] = 1 << 21
+				}
 			}
 		}
 		path := "/v1/job/" + id + "?namespace=" + fmt.Sprint(job["Namespace"])
