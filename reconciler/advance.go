@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"locktide.dev/reconciler/rollout"
@@ -183,6 +184,7 @@ func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][
 	st, m := &l.st, l.members()
 	s.Objects, s.InFlight = make(map[schema.Key]schema.LiveObject, len(r.Items)), map[schema.Digest]schema.Action{}
 	s.MembersAt, s.Blind, s.Withholds = map[string]time.Time{}, map[string]string{}, map[string]bool{}
+	s.Datacenters = map[string]string{}
 	for _, it := range r.Items {
 		if g := it.Group; g != "" {
 			if len(m.rests[g]) > 0 {
@@ -192,6 +194,7 @@ func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][
 				s.Blind[g] = why
 			}
 			s.Withholds[g] = l.withholds(g, m)
+			_, s.Datacenters[g] = l.placeOf(g)
 		}
 		for _, a := range writes[it.Key] {
 			s.InFlight[a.ID] = a
@@ -220,6 +223,17 @@ func (l *Loop) group(name string) (schema.Group, bool) {
 	}
 	g, ok := l.st.fleet.Groups[name]
 	return g, ok
+}
+
+// placeOf gives a group's app and datacenter; of a group that no definition
+// names any more, as its name tells.
+func (l *Loop) placeOf(group string) (app, datacenter string) {
+	if def, ok := l.group(group); ok {
+		return def.App, def.Datacenter
+	}
+	app, place, _ := strings.Cut(group, "/")
+	_, cell, _ := strings.Cut(place, ".")
+	return app, cell
 }
 
 // consume drops outcomes that the rollouts of partitions have been shown.

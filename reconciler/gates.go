@@ -3,7 +3,6 @@ package reconciler
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"locktide.dev/reconciler/gate"
@@ -87,13 +86,7 @@ func (l *Loop) judge(ctx context.Context, now time.Time) (wake time.Time) {
 // put asks one question.
 func (l *Loop) put(ctx context.Context, partition string, q schema.Question, now time.Time) {
 	a := gate.Ask{Question: q, At: now}
-	if def, ok := l.group(q.Group); ok {
-		a.App, a.Datacenter = def.App, def.Datacenter
-	} else { // it is gone: its name tells
-		app, place, _ := strings.Cut(q.Group, "/")
-		_, cell, _ := strings.Cut(place, ".")
-		a.App, a.Datacenter = app, cell
-	}
+	a.App, a.Datacenter = l.placeOf(q.Group)
 	m := l.members()
 	a.ReadAt = m.at(q.Group)
 	for _, x := range m.groups[q.Group] {

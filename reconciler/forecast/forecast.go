@@ -85,6 +85,7 @@ type world struct {
 	bodies map[schema.Digest]schema.Object
 	names  map[schema.Key]schema.Key   // of the copies' objects, as they are called in the fleet
 	nodes  map[string]map[place]string // group -> name -> node
+	places map[string]string           // group -> datacenter
 	ways   []*way
 	done   map[string]bool // partitions
 	ledger ledger.Ledger
@@ -154,7 +155,7 @@ func (w *world) ask(ctx context.Context, x *way) error {
 		membersAt[g] = w.now
 	}
 	x.step = rollout.Next(x.rollout, rollout.Seen{Objects: x.objects, ReadAt: at, Members: x.members, MembersAt: membersAt,
-		Outcomes: x.outcomes, Held: x.held, Withholds: x.withholds, Answers: x.answers, Staleness: time.Minute}, w.now)
+		Datacenters: w.places, Outcomes: x.outcomes, Held: x.held, Withholds: x.withholds, Answers: x.answers, Staleness: time.Minute}, w.now)
 	x.rollout = x.step.Rollout
 	for _, q := range x.step.Ask { // every gate passes
 		x.answers[q.ID] = schema.Judgment{Question: q.ID, Name: q.Name, Group: q.Group, Result: schema.GatePass, At: w.now, From: q.Since, To: w.now}

@@ -14,10 +14,10 @@ import (
 // of that stands.
 func newWorld(ctx context.Context, in Input) (*world, error) {
 	w := &world{in: in, now: in.At, bodies: map[schema.Digest]schema.Object{}, names: map[schema.Key]schema.Key{},
-		nodes: map[string]map[place]string{}, done: map[string]bool{}}
+		nodes: map[string]map[place]string{}, done: map[string]bool{}, places: map[string]string{}}
 	groups := map[string]schema.GroupReport{}
 	for _, g := range in.Groups {
-		groups[g.Name] = g
+		groups[g.Name], w.places[g.Name] = g, g.DC
 	}
 	for _, p := range in.Plan.Partitions {
 		x, err := w.copied(ctx, p, groups)

@@ -104,7 +104,7 @@ func (l *Ledger) admit(a schema.Action, env Env, now time.Time, g guards) (schem
 		if why, ok := l.slot(a, info, env, lim, g); !ok {
 			return why, false
 		}
-		l.open(a.Rollout, info, []string{a.Charge.Datacenter}, now)
+		l.open(a.Rollout, info, now)
 		env.used.add(l.Open[a.Rollout])
 	}
 	l.record(a, env, now)
@@ -177,7 +177,7 @@ func (l *Ledger) slot(a schema.Action, info Info, env Env, lim Limits, g guards)
 		return schema.Reason{Code: schema.WaitSlowStart, Message: fmt.Sprintf("commit %s spreads in waves; this one has %d, %d are well", short(info.Commit), c.Wave, c.Clean)}, false
 	case inFleet >= lim.Fleet && !g.noSlots:
 		return schema.Reason{Code: schema.WaitFleet, Message: fmt.Sprintf("%d of %d disruptive rollouts are open", inFleet, lim.Fleet)}, false
-	case inCenter >= lim.Datacenter && !g.noSlots:
+	case a.Charge.Datacenter != "" && inCenter >= lim.Datacenter && !g.noSlots:
 		return schema.Reason{Code: schema.WaitFleet, Message: fmt.Sprintf("%d of %d disruptive rollouts are open in %s", inCenter, lim.Datacenter, a.Charge.Datacenter)}, false
 	}
 	return schema.Reason{}, true
@@ -249,11 +249,11 @@ func (l *Ledger) Count(rollout, commit string, failed bool, now time.Time) {
 
 // open records an open disruptive rollout; one that is open already is not
 // counted again.
-func (l *Ledger) open(rollout string, info Info, datacenters []string, now time.Time) {
+func (l *Ledger) open(rollout string, info Info, now time.Time) {
 	if _, ok := l.Open[rollout]; ok {
 		return
 	}
-	put(&l.Open, rollout, Slot{At: now, Fleet: info.Fleet, Datacenters: slices.Clone(datacenters), Commit: info.Commit})
+	put(&l.Open, rollout, Slot{At: now, Fleet: info.Fleet, Commit: info.Commit})
 	if info.Commit != "" {
 		c := l.Commits[info.Commit]
 		c.At, c.Started, c.InWave, c.Wave = now, c.Started+1, c.InWave+1, max(1, c.Wave)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -305,7 +306,7 @@ func TestFailedCreationsBrakeTheCommit(t *testing.T) {
 func TestStandingAndDroppedRollouts(t *testing.T) {
 	info := Info{Commit: "c"}
 	l := Ledger{}
-	l.open("a", info, nil, epoch)
+	l.open("a", info, epoch)
 	for range 3 {
 		l.Stand("a", 0)
 	}
@@ -316,7 +317,7 @@ func TestStandingAndDroppedRollouts(t *testing.T) {
 		t.Errorf("a rollout that stood was judged again: %+v", l.Commits["c"])
 	}
 	l = Ledger{}
-	l.open("a", info, nil, epoch)
+	l.open("a", info, epoch)
 	l.Drop("a")
 	if c := l.Commits["c"]; c.Clean != 0 || c.Failed != 0 || c.Started != 0 || c.InWave != 0 || len(l.Open) != 0 {
 		t.Errorf("dropped: %+v, %d open", c, len(l.Open))
@@ -340,5 +341,53 @@ func TestTheAccountOverAClockThatWasSetBack(t *testing.T) {
 	}
 	if granted, _, _ = Admit(l, []schema.Action{deletes(2)}, e, epoch.Add(61*time.Minute)); len(granted) != 1 {
 		t.Error("a deletion waits for more than an hour")
+	}
+}
+
+// Rollouts of one datacenter wait for each other, and for no other datacenter.
+func TestTheLimitOfADatacenter(t *testing.T) {
+	in := func(i int, datacenter string) schema.Action {
+		a := opens(i)
+		a.Charge.Datacenter = datacenter
+		return a
+	}
+	e := env(6)
+	for r, i := range e.Rollouts {
+		i.Commit = ""
+		e.Rollouts[r] = i
+	}
+	e.Limits = Limits{Fleet: 4, Datacenter: 2}
+	granted, refused, l := Admit(Ledger{}, []schema.Action{in(0, "dc1"), in(1, "dc1"), in(2, "dc1"), in(3, "dc2")}, e, epoch)
+	if len(granted) != 3 || len(refused) != 1 || refused[0].Action.Rollout != "r0002" || refused[0].Reason.Code != schema.WaitFleet ||
+		!strings.Contains(refused[0].Reason.Message, "2 of 2 disruptive rollouts are open in dc1") {
+		t.Fatalf("granted %v, refused %v", granted, refused)
+	}
+	l.End("r0000", false, 0)
+	if granted, _, l = Admit(l, []schema.Action{in(2, "dc1"), in(4, "dc2")}, e, epoch.Add(time.Minute)); len(granted) != 2 {
+		t.Fatalf("with a place free in both: granted %v", granted)
+	}
+	_, refused, _ = Admit(l, []schema.Action{in(5, "dc3")}, e, epoch.Add(2*time.Minute))
+	if len(refused) != 1 || refused[0].Reason.Code != schema.WaitFleet || !strings.Contains(refused[0].Reason.Message, "4 of 4 disruptive rollouts are open") {
+		t.Fatalf("beyond the fleet's limit: refused %v", refused)
+	}
+}
+
+// A reading that is newer than what another rollout just took comes first.
+func TestARolloutLeavesAGroupAloneThatAnotherJustTook(t *testing.T) {
+	a, b := opens(0), opens(1)
+	b.Charge.Group = a.Charge.Group
+	e := Env{Limits: Limits{GroupHold: 5 * time.Second}}
+	_, _, l := Admit(Ledger{}, []schema.Action{a}, e, epoch)
+	_, refused, _ := Admit(l, []schema.Action{b}, e, epoch.Add(4*time.Second))
+	if len(refused) != 1 || refused[0].Reason.Code != schema.WaitCapacity {
+		t.Fatalf("4 s later: refused %v", refused)
+	}
+	next := a
+	next.Round++
+	if granted, _, _ := Admit(l, []schema.Action{next.Sealed()}, e, epoch.Add(time.Second)); len(granted) != 1 {
+		t.Error("a rollout waits for what it took itself")
+	}
+	if granted, _, _ := Admit(l, []schema.Action{b}, e, epoch.Add(5*time.Second)); len(granted) != 1 {
+		t.Error("the group stays taken")
 	}
 }

@@ -72,5 +72,5 @@ func (t *turn) stop(it *Item) {
 			n++
 		}
 	}
-	t.remove(it, schema.Charge{Group: it.Group, Datacenter: it.Key.Instance, Members: n})
+	t.remove(it, schema.Charge{Group: it.Group, Datacenter: t.s.Datacenters[it.Group], Members: n})
 }

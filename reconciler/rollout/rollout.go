@@ -116,6 +116,7 @@ type Seen struct {
 	InFlight    map[schema.Digest]schema.Action   // dispatched, no outcome yet
 	Held        map[string]bool                   // members, hosts and nodes that somebody holds out, by id or name
 	Heirs       map[string]bool                   // of them, members that serve until they take the place of one that is held
+	Datacenters map[string]string                 // group -> where its members are
 	Withholds   map[string]bool                   // groups whose consumers heed release bits
 	Braked      string                            // a brake of some scope covers this partition: why
 	Quarantined map[schema.Digest]bool            // releases that failed

@@ -260,7 +260,7 @@ func (t *turn) charge(it *Item, g group, a *schema.Action, victims []schema.Memb
 		}
 	}
 	if n > 0 || a.Charge.Opens {
-		a.Charge.Group, a.Charge.Datacenter, a.Charge.Members = it.Group, it.Key.Instance, n
+		a.Charge.Group, a.Charge.Datacenter, a.Charge.Members = it.Group, t.s.Datacenters[it.Group], n
 	}
 }
 

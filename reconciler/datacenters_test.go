@@ -1,0 +1,85 @@
+package reconciler_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"locktide.dev/drivers"
+	"locktide.dev/drivers/memory"
+	"locktide.dev/reconciler"
+	"locktide.dev/schema"
+)
+
+// spread is a fleet of one backend: an app in each place, by name.
+func spread(releases map[string]string, places map[string]string) schema.Fleet {
+	f := fleet(releases, 4)
+	f.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1", "dc2"}}}
+	f.Routes = nil
+	for app, datacenter := range places {
+		g := f.Groups[app+"/prod.dc1"]
+		g.Datacenter, g.Rollout.Soak = datacenter, schema.Duration(10*time.Minute)
+		delete(f.Groups, app+"/prod.dc1")
+		f.Groups[app+"/prod."+datacenter] = g
+	}
+	return f
+}
+
+func spreadJob(app, datacenter string) schema.Key {
+	return schema.Key{Kind: memory.KindJob, Instance: "m", Name: strings.ReplaceAll(app, ".", "--") + "--prod--" + datacenter}
+}
+
+// The limit per datacenter is one of the groups' datacenters, also where one
+// backend serves several.
+func TestTheLimitPerDatacenterOfOneBackend(t *testing.T) {
+	inBubble(t, func(w *world) {
+		places := map[string]string{"shop.a": "dc1", "shop.b": "dc1", "shop.c": "dc2"}
+		releases := map[string]string{"shop.a": "1", "shop.b": "1", "shop.c": "1"}
+		w.git.commit(spread(releases, places))
+		w.startWith(func(c *reconciler.Config) { c.Limits.Fleet, c.Limits.Datacenter = 10, 1 })
+		w.until(time.Hour, "runs", w.onCommit("c1"))
+		n := len(w.back.Writes())
+		for _, app := range []string{"shop.a", "shop.b", "shop.c"} { // each its own commit: none spreads in waves
+			releases[app] = "2"
+			w.git.commit(spread(releases, places))
+			w.pass(time.Minute)
+		}
+		begun := func(app string) bool { return strings.Contains(w.verbs(n), "stage "+spreadJob(app, places[app]).Name) }
+		if !begun("shop.a") || begun("shop.b") || !begun("shop.c") {
+			t.Fatalf("want one rollout in each datacenter: %s\n%v", w.verbs(n), w.loop.Explain(""))
+		}
+		w.says("shop.b", schema.WaitFleet, "1 of 1 disruptive rollouts are open in dc1")
+		w.until(3*time.Hour, "all rolled", w.onCommit("c4"))
+	})
+}
+
+// gathering gathers writes for a while before it sends them.
+type gathering struct{ *memory.Driver }
+
+func (g gathering) Kinds() []drivers.KindSpec {
+	kinds := g.Driver.Kinds()
+	for i := range kinds {
+		kinds[i].Window = 20 * time.Second
+	}
+	return kinds
+}
+
+// What waits in line for its backend is taken back by a brake of its datacenter.
+func TestABrakeOfADatacenterTakesBackWhatIsInLine(t *testing.T) {
+	inBubble(t, func(w *world) {
+		places := map[string]string{"shop.a": "dc2"}
+		w.git.commit(spread(map[string]string{"shop.a": "1"}, places))
+		w.startWith(func(c *reconciler.Config) { c.Drivers = []drivers.Driver{gathering{w.back}} })
+		w.until(time.Hour, "runs", w.onCommit("c1"))
+		n := len(w.back.Writes())
+		w.git.commit(spread(map[string]string{"shop.a": "2"}, places))
+		config := func() bool { return len(w.since(n)) > 0 }
+		w.until(time.Minute, "its configuration is written", config)
+		n = len(w.back.Writes())
+		w.pass(5 * time.Second) // the job is in line now
+		w.do(schema.Command{Verb: "brake", Target: "dc:dc2", Reason: "power"})
+		w.quiet(10*time.Minute, "braked")
+		w.do(schema.Command{Verb: "resume", Target: "dc:dc2"})
+		w.until(3*time.Hour, "resumed", w.onCommit("c2"))
+	})
+}
