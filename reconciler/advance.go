@@ -194,7 +194,7 @@ func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][
 				s.Blind[g] = why
 			}
 			s.Withholds[g] = l.withholds(g, m)
-			_, s.Datacenters[g] = l.placeOf(g)
+			_, s.Datacenters[g] = l.locate(g)
 		}
 		for _, a := range writes[it.Key] {
 			s.InFlight[a.ID] = a
@@ -225,9 +225,9 @@ func (l *Loop) group(name string) (schema.Group, bool) {
 	return g, ok
 }
 
-// placeOf gives a group's app and datacenter; of a group that no definition
+// locate gives a group's app and datacenter; of a group that no definition
 // names any more, as its name tells.
-func (l *Loop) placeOf(group string) (app, datacenter string) {
+func (l *Loop) locate(group string) (app, datacenter string) {
 	if def, ok := l.group(group); ok {
 		return def.App, def.Datacenter
 	}

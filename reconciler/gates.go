@@ -86,7 +86,7 @@ func (l *Loop) judge(ctx context.Context, now time.Time) (wake time.Time) {
 // put asks one question.
 func (l *Loop) put(ctx context.Context, partition string, q schema.Question, now time.Time) {
 	a := gate.Ask{Question: q, At: now}
-	a.App, a.Datacenter = l.placeOf(q.Group)
+	a.App, a.Datacenter = l.locate(q.Group)
 	m := l.members()
 	a.ReadAt = m.at(q.Group)
 	for _, x := range m.groups[q.Group] {
