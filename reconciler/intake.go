@@ -235,14 +235,20 @@ func (l *Loop) setHead(head map[schema.Key]planner.Wanted) {
 			_, _, st.unsaved[w.Entry.Body] = w.Object.Seal()
 		}
 	}
+	l.headed(before)
+	st.compiled = true
+}
+
+// headed applies pins to head and has whatever follows it look at it anew.
+func (l *Loop) headed(before map[schema.Key]planner.Wanted) {
+	st := &l.st
 	l.pinHead()
 	l.touchHead(before)
 	l.takePacing()
 	for _, r := range st.rollouts {
 		st.holders.infos[r.ID] = l.info(r) // whose team it is may be another
 	}
-	st.bitsMoved = true
-	st.planDue, st.dirty, st.compiled = true, true, true
+	st.bitsMoved, st.planDue, st.dirty = true, true, true
 }
 
 // touchHead has those rows of head journaled that are not as they were.

@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"locktide.dev/drivers"
+	"locktide.dev/drivers/memory"
 	"locktide.dev/policy"
+	"locktide.dev/reconciler"
 	"locktide.dev/schema"
 )
 
@@ -72,5 +75,42 @@ func TestASlowRuleDelaysNoBrake(t *testing.T) {
 		if n := w.back.Passing("shop.web/prod.dc1"); n != 3 {
 			t.Errorf("%d members of the pinned group, want 3", n)
 		}
+	})
+}
+
+// sluggish takes long to compile, once it is told to.
+type sluggish struct {
+	*memory.Driver
+	slow, asked *atomic.Bool
+}
+
+func (s sluggish) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+	if s.slow.CompareAndSwap(true, false) {
+		s.asked.Store(true)
+		time.Sleep(4 * time.Second)
+	}
+	return s.Driver.Compile(v, ref)
+}
+
+// Going back to what was good compiles nothing, and so waits for no commit that
+// is being compiled.
+func TestASlowCompileDelaysNoRollback(t *testing.T) {
+	inBubble(t, func(w *world) {
+		var slow, asked atomic.Bool
+		w.git.commit(fleet(one("1"), 2))
+		w.startWith(func(c *reconciler.Config) { c.Drivers = []drivers.Driver{sluggish{w.back, &slow, &asked}} })
+		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
+		w.git.commit(fleet(one("2"), 2))
+		w.until(10*time.Minute, "the second commit runs", w.onCommit("c2"))
+		slow.Store(true)
+		w.git.commit(fleet(one("3"), 2))
+		w.until(time.Minute, "the third one is compiled", asked.Load)
+		began := time.Now()
+		w.do(schema.Command{Verb: "rollback", Target: "shop.api", Reason: "errors"})
+		if took := time.Since(began); took > 0 {
+			t.Fatalf("a rollback took %s while a commit was compiled", took)
+		}
+		w.until(3*time.Second, "it goes back", func() bool { return len(w.loop.Report().Partitions) > 0 })
+		w.until(10*time.Minute, "the first release runs", func() bool { return w.onCommit("c3")() && contains(w.back.Contents()[apiJob], `"release":"1"`) })
 	})
 }

@@ -215,13 +215,12 @@ func snapshotID(s schema.Snapshot) schema.Digest {
 }
 
 // recompile makes head anew from the stored fleet, after a pin changed. It
-// gives why that cannot be, and then changed nothing.
-func (l *Loop) recompile() string {
+// gives why that cannot be, and then changed nothing. Where no definition
+// changes it does without: an emergency waits for no commit that is compiled.
+func (l *Loop) recompile(redefines bool) string {
 	st := &l.st
-	if st.source == nil {
-		before := maps.Clone(st.head)
-		l.pinHead()
-		l.touchHead(before)
+	if st.source == nil || !redefines {
+		l.headed(st.head)
 		return ""
 	}
 	fleet := l.overridden(st.source)
@@ -244,7 +243,7 @@ func (l *Loop) repin(name string, p *schema.Pin) string {
 	} else {
 		delete(st.pins, name)
 	}
-	why := l.recompile()
+	why := l.recompile(p == nil || p.What != pinRollback || had && before.What != pinRollback)
 	if why != "" {
 		delete(st.pins, name)
 		if had {
