@@ -270,6 +270,10 @@ func (c *chronicle) step(s historyStep) {
 	case "approve":
 		c.approve()
 	case "hold":
+		if s.N%5 == 0 {
+			c.ask(schema.Command{Verb: "hold", Target: "group:" + group, Force: true})
+			break
+		}
 		c.ask(schema.Command{Verb: "hold", Target: []string{"host:" + node, "member:" + c.member(group, s.N)}[s.N%2]})
 	case "unhold":
 		c.release1(s.N)

@@ -53,7 +53,7 @@ func (l *Loop) effects(hit func(schema.Member) bool) []effect {
 		for _, x := range m.groups[o.Group] {
 			in := e.budget.Touches([]schema.Member{x}) == 1
 			switch {
-			case (in || e.blind != "" && x.Running && !held[x.ID] && !held[x.Host] && !held[x.Node]) && hit(x): // unseen, it may serve
+			case (in || e.blind != "" && x.Running && !rollout.IsHeld(held, x)) && hit(x): // unseen, it may serve
 				e.leave++
 			case in && flight[x.ID]:
 				e.flight++

@@ -272,7 +272,7 @@ func holdsHeld(r *record) string {
 			}
 		}
 		for i, id := range t.In {
-			for _, scope := range []string{id, t.Nodes[i]} {
+			for _, scope := range []string{id, t.Nodes[i], t.Group} {
 				if at, ok := held[scope]; ok && scope != "" && t.At.Sub(at) > staleness {
 					return fmt.Sprintf("at %s %s of %s serves, held by %s since %s", since(t.At), id, t.Group, scope, since(at))
 				}

@@ -36,6 +36,10 @@ func TestScenariosOfOperators(t *testing.T) {
 		"hold in the middle":              {first: shop("1", counted(6)), script: []act{commit(shop("2", counted(6))), replaced("2", 2), asks("hold host:node-m-5"), runs}},
 		"unhold in the middle": {first: shop("1", counted(6)), script: []act{asks("hold host:node-m-5"), commit(shop("2", counted(6))), replaced("2", 2),
 			asks("unhold host:node-m-5"), runs}},
+		"a group held as a whole rolls": {first: shop("1"), script: []act{asks("hold group:" + apiGroup), commit(shop("2")), replaced("2", 4), outOfRotation,
+			asks("unhold group:" + apiGroup), runs}},
+		"a group held as a whole goes back": {first: shop("1"), script: []act{asks("hold group:" + apiGroup), fails("2@1", rots), commit(shop("2")), stands(schema.WaitQuarantine),
+			outOfRotation}},
 		"drain in the middle":          {first: shop("1", counted(6)), script: []act{commit(shop("2", counted(6))), replaced("2", 2), asks("drain node-m-5"), runs}},
 		"break-glass ends a long bake": {first: shop("1", long), script: []act{commit(shop("2", long)), stands(schema.WaitBake), asks("override-gates app:shop.api"), runs}},
 		"break-glass expires in the middle": {first: shop("1", long), script: []act{commit(shop("2", long)), stands(schema.WaitBake), asks("override-gates app:shop.api"),
@@ -55,6 +59,14 @@ func TestScenariosOfOperators(t *testing.T) {
 func stranger(k schema.Key) act {
 	return func(p *play) {
 		p.back.PutForeign(schema.Object{Key: k, Spec: []byte(`{"theirs":true}`), Digest: "sha256:theirs"})
+	}
+}
+
+// outOfRotation: nobody of the group serves.
+func outOfRotation(p *play) {
+	p.t.Helper()
+	if in := p.inRotation(apiGroup); len(in) > 0 {
+		p.t.Fatalf("%v serve although their group is held", in)
 	}
 }
 

@@ -82,7 +82,7 @@ func leastWindow(it *Item, g group) int {
 func (t *turn) confirms(it *Item, g group) bool {
 	for _, m := range g.on {
 		over := m.Since.Add(startTimeout(*it.Paced))
-		if !g.budget.in[m.ID] && !isHeld(t.heldOut(it), m) && good(*it.Paced, m) && t.now.Before(over) {
+		if !g.budget.in[m.ID] && !IsHeld(t.heldOut(it), m) && good(*it.Paced, m) && t.now.Before(over) {
 			t.read(it)
 			t.wake(over)
 			t.why(it, schema.WaitConfirm, fmt.Sprintf("batch %d is good; the proxy has not confirmed member %s yet", it.Round, m.ID), "")

@@ -40,8 +40,8 @@ const (
 )
 
 // Capacity gives a group's budget. Live is the last reading, whose desired
-// count counts for autoscaled and system groups; held names members, hosts and
-// nodes that somebody holds out; restores is the share, in percent, of one
+// count counts for autoscaled and system groups; held names members, hosts,
+// nodes and groups that somebody holds out; restores is the share, in percent, of one
 // that goes back to what was good (0: it does not).
 func Capacity(p schema.Paced, live schema.LiveObject, members []schema.Member, held map[string]bool, restores int) Budget {
 	return byPart(p, live.Count, live.Counts, members, func(p schema.Paced, live int, members []schema.Member) Budget {
@@ -58,7 +58,7 @@ func (b Budget) comingUp(p schema.Paced, held map[string]bool, bits map[string]s
 	for _, m := range b.members {
 		_, down := bits[m.ID]
 		dead := !good(p, m) && (m.Failed || m.Restarts > 0 || late(m))
-		if isHeld(held, m) || down {
+		if IsHeld(held, m) || down {
 			if m.Serving && m.Running {
 				out[m.ID] = true
 			}
@@ -69,8 +69,10 @@ func (b Budget) comingUp(p schema.Paced, held map[string]bool, bits map[string]s
 	return out
 }
 
-func isHeld(held map[string]bool, m schema.Member) bool {
-	return held[m.ID] || held[m.Host] || held[m.Node]
+// IsHeld says whether a member is held out of rotation: itself, its host or
+// node, or its group as a whole.
+func IsHeld(held map[string]bool, m schema.Member) bool {
+	return held[m.ID] || held[m.Host] || held[m.Node] || held[m.Group]
 }
 
 func capacity(p schema.Paced, n int, members []schema.Member, held map[string]bool, restores, round int) Budget {
@@ -79,7 +81,7 @@ func capacity(p schema.Paced, n int, members []schema.Member, held map[string]bo
 		b.floor = 1
 	}
 	for _, m := range members {
-		if m.Serving && m.Running && !isHeld(held, m) {
+		if m.Serving && m.Running && !IsHeld(held, m) {
 			b.in[m.ID] = true
 		}
 	}
