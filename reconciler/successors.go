@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
 
@@ -58,7 +59,7 @@ func (l *Loop) heirs(held map[string]bool) map[string]bool {
 	for scope, bit := range l.st.operator {
 		if kind, id := cutScope(scope); kind == "member" && bit.Place.Group != "" && !l.off.noHolds {
 			for _, x := range l.heirsOf(id, bit) {
-				if !held[x.Host] && !held[x.Node] {
+				if !rollout.IsHeld(held, x) {
 					out[x.ID] = true
 				}
 			}
