@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing/fstest"
 	"time"
 
@@ -55,7 +56,16 @@ func synthetic(ctx context.Context, dir string, size fixtures.Synthetic, t *tabl
 	if err != nil {
 		return err
 	}
-	first, cold, err := timed(ctx, session, rev)
+	var first render.Result
+	var cold time.Duration
+	used, err := usages(pool, func() (err error) {
+		first, cold, err = timed(ctx, session, rev)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, largest, err := usage(syscall.RUSAGE_CHILDREN)
 	if err != nil {
 		return err
 	}
@@ -72,7 +82,7 @@ func synthetic(ctx context.Context, dir string, size fixtures.Synthetic, t *tabl
 	t.add("files, apps, groups, members, routes, hosts", fmt.Sprintf("%d, %d, %d, %d, %d, %d", first.Files, len(f.Apps), len(f.Groups), members, len(f.Routes), len(f.Hosts)), fmt.Sprintf("%d units evaluated", first.Evaluated))
 	t.add("JSON decode of the rendered fleet", short(decode), fmt.Sprintf("best of 3, %.1f MiB", float64(len(raw))/(1<<20)))
 	t.add("clone", short(fetched), "file://")
-	t.add("cold render", short(cold), fmt.Sprintf("%s x JSON decode, wall, two children; %s of it in the evaluator; aim 45 and 15s", ratio(cold, decode), short(evaluator.took)))
+	t.add("cold render", short(cold), fmt.Sprintf("%s x JSON decode, wall, two children; %s of it in the evaluator; %s, of which the largest took %d MiB; aim 45 and 15s", ratio(cold, decode), short(evaluator.took), used, largest))
 
 	if err := restarted(ctx, program, repo, file, raw, t); err != nil {
 		return err
@@ -90,11 +100,15 @@ func synthetic(ctx context.Context, dir string, size fixtures.Synthetic, t *tabl
 	if rev, _, err = fetch(ctx, source); err != nil {
 		return err
 	}
-	r, took, err := timed(ctx, session, rev)
-	if err != nil {
+	var changed render.Result
+	var took time.Duration
+	if used, err = usages(pool, func() (err error) {
+		changed, took, err = timed(ctx, session, rev)
+		return err
+	}); err != nil {
 		return err
 	}
-	t.add("render of a change in the library", short(took), fmt.Sprintf("%d units evaluated, %d definitions changed", r.Evaluated, len(r.Changed)))
+	t.add("render of a change in the library", short(took), fmt.Sprintf("%d units evaluated, %d definitions changed; %s; aim not above the cold render", changed.Evaluated, len(changed.Changed), used))
 	peak := resident()
 	debug.FreeOSMemory()
 	t.add("memory of this process", resident(), "resident, with the session, the fleet, its positions and the Git objects; "+peak+" right after that change")

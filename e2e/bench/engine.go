@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"locktide.dev/drivers"
@@ -111,15 +110,6 @@ func await(ctx context.Context, what string, limit, every time.Duration, ok func
 		case <-time.After(every):
 		}
 	}
-}
-
-// cpu is the processor time that this process has used.
-func cpu() (time.Duration, error) {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0, fmt.Errorf("cannot read the process' CPU time: %w", err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), nil
 }
 
 // onMemory measures the engine alone: its backend is a model in memory.
