@@ -423,6 +423,9 @@ func (l *Loop) wayBack(g good, current schema.Snapshot, fast bool) (lines []stri
 			b := rollout.Capacity(*o.Paced, l.st.live[k], groups[o.Group], l.held(), restoreShare(fast))
 			lines = append(lines, fmt.Sprintf("restores %s to release %s: %d of %d members are replaced, at most %d out at once", o.Group,
 				orElse(g.Releases[o.Group], to.Release.Short()), old, len(groups[o.Group]), b.Cap))
+			if slow := o.Paced.Pacing.Throttle; slow != nil && !fast {
+				lines = append(lines, fmt.Sprintf("%s is throttled: %s between batches, nothing is added first; --fast sets that aside", o.Group, slow.Wait.Std()))
+			}
 		}
 	}
 	for _, k := range sortKeys(current) {

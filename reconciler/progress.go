@@ -100,7 +100,11 @@ func (l *Loop) ifAbort(r rollout.Rollout, m *members, held map[string]bool) stri
 		if it.Paced == nil || it.To == (schema.Entry{}) || it.From.Release == it.To.Release {
 			continue
 		}
-		b := rollout.Capacity(*it.Paced, l.st.live[it.Key], m.groups[it.Group], held, rollout.RestoreShare)
+		paced := it.Paced
+		if it.Was != nil {
+			paced = it.Was
+		}
+		b := rollout.Capacity(*paced, l.st.live[it.Key], m.groups[it.Group], held, rollout.RestoreShare)
 		most = max(most, b.Cap)
 		for _, y := range m.groups[it.Group] {
 			if y.Release == it.To.Release {

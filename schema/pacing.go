@@ -26,6 +26,8 @@ type Pacing struct {
 	TailWait *Duration `json:"tail_wait,omitempty"`
 	Bastions int       `json:"bastions,omitempty"` // default 1, where there is a bake
 
+	Throttle *Throttle `json:"throttle,omitempty"` // nil: going back takes no longer than it must
+
 	Supersede   string `json:"supersede,omitempty"` // "", queue
 	AllowZero   bool   `json:"allow_zero,omitempty"`
 	Mode        string `json:"mode,omitempty"` // repair (default); observe: nothing of the group is written, only shown
@@ -33,6 +35,12 @@ type Pacing struct {
 
 	Gates map[string]Gate `json:"gates,omitempty"` // by name
 	Peak  *Peak           `json:"peak,omitempty"`
+}
+
+// Throttle slows down how a group goes back to what was good.
+type Throttle struct {
+	MaxUnavailable Share    `json:"max_unavailable,omitempty"` // default that of the group; never more than without a throttle
+	Wait           Duration `json:"wait,omitempty"`            // between batches
 }
 
 // Peak bounds how few members a group may have: those that carry its recent

@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"locktide.dev/schema"
 )
@@ -11,16 +12,8 @@ import (
 // rule allows: approving k lets the backend take the next k.
 func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 	p, b := *it.Paced, g.budget
-	if pause := wait(it); len(g.off) > 0 && !t.restores(it) && pause > 0 && !t.r.waived(t.s, t.now) {
-		soaked := it.StagedAt
-		for _, m := range batch {
-			soaked = max2(soaked, m.Since.Add(soak(it)))
-		}
-		if due := soaked.Add(pause); due.After(t.now) {
-			t.wake(due)
-			t.why(it, schema.WaitPause, fmt.Sprintf("batch %d is good; the next one starts at %s", it.Round, due.UTC().Format("15:04:05")), "")
-			return
-		}
+	if len(g.off) > 0 && t.pauses(it, batch) {
+		return
 	}
 	if (len(p.Pacing.Batches) > 0 || it.Bastions > 0) && !t.restores(it) && it.Canary == 0 && unready == 0 && t.wider(b, it, t.moving(it, g.off)) {
 		t.stage(it, g) // a wider window is a new register; all are approved again after it
@@ -53,6 +46,29 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 	if !t.confirms(it, g) {
 		t.stage(it, g) // the window no longer fits: choose again, or surge
 	}
+}
+
+// pauses says whether the next batch has to wait, although this one is good.
+func (t *turn) pauses(it *Item, batch []schema.Member) bool {
+	pause := t.wait(it)
+	if pause <= 0 || t.r.waived(t.s, t.now) {
+		return false
+	}
+	passing, what, next := soak(it), "", ""
+	if t.restores(it) {
+		passing, what, next = 0, "; going back is throttled", "locktide rollback "+t.r.Partition+" --fast"
+	}
+	ready := it.StagedAt
+	for _, m := range batch {
+		ready = max2(ready, m.Since.Add(passing))
+	}
+	due := ready.Add(pause)
+	if !due.After(t.now) {
+		return false
+	}
+	t.wake(due)
+	t.why(it, schema.WaitPause, fmt.Sprintf("batch %d is good; the next one starts at %s%s", it.Round, due.UTC().Format(time.TimeOnly), what), next)
+	return true
 }
 
 // nextOf are those whom the backend takes once batch is approved: in each part

@@ -192,11 +192,25 @@ func limit(p schema.Paced, n int, restores, round int) int {
 	c := own.Of(n)
 	switch {
 	case restores > 0:
-		c = max(c, schema.Share{Percent: restores}.Of(n))
+		most := max(c, schema.Share{Percent: restores}.Of(n))
+		if slow := throttle(p, restores); slow == nil {
+			c = most
+		} else if own := slow.MaxUnavailable; !own.IsZero() {
+			c = min(own.Of(n), most)
+		}
 	case len(p.Pacing.Batches) > 0:
 		c = share(p, round).Of(n)
 	}
 	return max(1, min(c, schema.Share{Percent: hardShare}.Of(n)))
+}
+
+// throttle is what slows an item down that goes back; nil: nothing does, or an
+// operator asked for it to be fast.
+func throttle(p schema.Paced, restores int) *schema.Throttle {
+	if restores <= 0 || restores >= FastShare {
+		return nil
+	}
+	return p.Pacing.Throttle
 }
 
 // share of batch round (from 1); the last one repeats.

@@ -36,8 +36,15 @@ func startTimeout(p schema.Paced) time.Duration {
 
 func soak(it *Item) time.Duration { return duration(it.Paced.Pacing.Soak, defaultSoak) }
 
-// wait is the pause before the next batch; tail_wait from the third on.
-func wait(it *Item) time.Duration {
+// wait is the pause before the next batch; tail_wait from the third on. What
+// goes back waits only if it is throttled.
+func (t *turn) wait(it *Item) time.Duration {
+	if slow := throttle(*it.Paced, t.r.Restores(*it)); slow != nil {
+		return slow.Wait.Std()
+	}
+	if t.restores(it) {
+		return 0
+	}
 	if p := it.Paced.Pacing; p.TailWait == nil || it.Round < 3 {
 		return p.Wait.Std()
 	}

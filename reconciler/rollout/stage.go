@@ -58,7 +58,7 @@ func (t *turn) stage(it *Item, g group) {
 		t.staged(it, g, a, always)
 		return
 	}
-	if t.restores(it) && surge && !p.Storage && b.Touches(off) > 0 && b.Fits(always) {
+	if t.restores(it) && throttle(p, t.r.Restores(*it)) == nil && surge && !p.Storage && b.Touches(off) > 0 && b.Fits(always) {
 		a.Canary = b.longest(off) // the good release beside the bad one: nobody waits for anybody to stop
 		if p.Pacing.Surge != nil {
 			a.Canary = min(a.Canary, *p.Pacing.Surge)
