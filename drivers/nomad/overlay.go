@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/nomad/api"
@@ -49,6 +50,14 @@ func (b *builder) overlay(job *api.Job) *api.Job {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(out); err != nil {
 		b.deny("overlay", "nomad", "see the Nomad job specification", "the overlay does not fit a Nomad job: %v", err)
+		return nil
+	}
+	if at := hole(reflect.ValueOf(out)); at != "" {
+		b.deny("overlay", "nomad"+at, "remove it, or write the block", "with the overlay, %s of the job is null", strings.TrimPrefix(at, "."))
+		return nil
+	}
+	if len(out.TaskGroups) == 0 {
+		b.deny("overlay", "nomad.TaskGroups", "remove the app instead", "the overlay leaves no task group")
 		return nil
 	}
 	return out

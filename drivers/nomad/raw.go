@@ -3,6 +3,7 @@ package nomad
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -43,6 +44,10 @@ func (b *builder) raw() *api.Job {
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(job); err != nil {
 		b.deny("raw-job", "job", "write the job as Nomad's API prints it", "the raw job does not fit: %v", err)
+		return nil
+	}
+	if at := hole(reflect.ValueOf(job)); at != "" {
+		b.deny("raw-job", "job"+at, "remove it, or write the block", "job%s is null", at)
 		return nil
 	}
 	if len(job.TaskGroups) == 0 {
@@ -184,6 +189,32 @@ func fieldName(t reflect.Type, key string) string {
 			name = strings.ToLower(strings.ReplaceAll(name, "_", ""))
 			if f.IsExported() && name != "" && (name == plain || name+"s" == plain || name+"es" == plain || strings.TrimSuffix(name, "y")+"ies" == plain) {
 				return f.Name
+			}
+		}
+	}
+	return ""
+}
+
+// hole gives the path of the first null in a list of blocks: JSON has them,
+// jobs do not.
+func hole(v reflect.Value) string {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			return hole(v.Elem())
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if at := hole(v.Field(i)); at != "" {
+				return "." + v.Type().Field(i).Name + at
+			}
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			if e := v.Index(i); e.Kind() == reflect.Pointer && e.IsNil() {
+				return fmt.Sprintf("[%d]", i)
+			} else if at := hole(e); at != "" {
+				return fmt.Sprintf("[%d]%s", i, at)
 			}
 		}
 	}

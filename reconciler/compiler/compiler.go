@@ -5,6 +5,7 @@ package compiler
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"locktide.dev/drivers"
@@ -96,7 +97,7 @@ func (c *Compiler) compile(ref schema.Ref) {
 	var u unit
 	v := c.index.View()
 	for _, d := range c.drivers {
-		objects, findings := d.Compile(v, ref)
+		objects, findings := meant(d, v, ref)
 		u.findings = append(u.findings, findings...)
 		for _, o := range objects {
 			sealed, entry, _ := o.Seal()
@@ -114,6 +115,19 @@ func (c *Compiler) compile(ref schema.Ref) {
 		c.readers[dep][ref] = true
 	}
 	c.units[ref] = u
+}
+
+// meant gives what a definition means to a driver. A definition that breaks the
+// driver is denied like any other that makes no sense.
+func meant(d drivers.Driver, v *schema.View, ref schema.Ref) (objects []schema.Object, findings []schema.Finding) {
+	defer func() {
+		if p := recover(); p != nil {
+			driver, instance := d.Name()
+			objects, findings = nil, []schema.Finding{{Code: "compile-failed", Severity: schema.Deny, Ref: ref,
+				Message: fmt.Sprintf("%s %s cannot compile it: %v", driver, instance, p), Next: "tell Locktide's developers, with the definition"}}
+		}
+	}()
+	return d.Compile(v, ref)
 }
 
 // rank is the order of the kinds that drivers compile.

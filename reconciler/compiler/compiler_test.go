@@ -181,3 +181,27 @@ func TestCostFollowsTheChange(t *testing.T) {
 		t.Fatalf("a group that changed compiled %d definitions, want it and its route", got)
 	}
 }
+
+// fragile breaks on one definition.
+type fragile struct{ drivers.Driver }
+
+func (f fragile) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []schema.Finding) {
+	if ref == "groups/bad/prod.dc1" {
+		panic("no such field")
+	}
+	return f.Driver.Compile(v, ref)
+}
+
+// A definition that breaks a driver is denied, and the others are compiled.
+func TestABrokenDefinitionStopsOnlyItself(t *testing.T) {
+	group := func(app string) schema.Group { return schema.Group{App: app, Stage: "prod", Datacenter: "dc1"} }
+	f := &schema.Fleet{Groups: map[string]schema.Group{"bad/prod.dc1": group("bad"), "good/prod.dc1": group("good")},
+		Positions: map[schema.Ref]schema.Position{"groups/bad/prod.dc1": {File: "bad.cue", Line: 3}}}
+	got := New([]drivers.Driver{fragile{memory.New(memory.Options{Name: "m"})}}).Compile(f)
+	if len(got.Objects) != 1 || got.Objects[0].Group != "good/prod.dc1" {
+		t.Errorf("compiled %v", got.Objects)
+	}
+	if len(got.Findings) != 1 || got.Findings[0].Severity != schema.Deny || got.Findings[0].String() != "bad.cue:3: groups/bad/prod.dc1: memory m cannot compile it: no such field [deny compile-failed]" {
+		t.Errorf("found %v", got.Findings)
+	}
+}
