@@ -165,10 +165,10 @@ func (l *Loop) drainNode(ctx context.Context, c schema.Command, reply func(schem
 			return
 		}
 	}
-	left, failed := len(asked), 0
+	left, failed, limit := len(asked), 0, l.writeBy(time.Now())
 	for name, dr := range asked {
 		l.work(func() {
-			call, cancel := l.outlive(ctx, time.Now().Add(l.cfg.Timeout))
+			call, cancel := l.outlive(ctx, limit)
 			defer cancel()
 			err := dr.Drain(call, node, on, c.For)
 			l.post(func() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -272,7 +273,8 @@ func (l *Loop) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	l.persist(ctx)
-	if l.cfg.Lease != nil {
+	writing := slices.ContainsFunc(sortedKeys(l.st.queues), func(name string) bool { return l.st.queues[name].running > 0 })
+	if l.cfg.Lease != nil && !writing { // else it runs out: nobody may lead before the last write is over
 		if err := l.cfg.Lease.Release(ctx); err != nil {
 			l.tell(Event{Kind: "lease", Error: err.Error()})
 		}

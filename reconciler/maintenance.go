@@ -68,8 +68,9 @@ func (l *Loop) maintain(ctx context.Context, now time.Time) (wake time.Time) {
 			m.failures, m.failed = 0, nil
 			continue
 		}
+		limit := l.writeBy(now)
 		l.work(func() {
-			call, cancel := context.WithTimeout(ctx, l.cfg.Timeout)
+			call, cancel := context.WithDeadline(ctx, limit)
 			defer cancel()
 			failed := driver.Maintain(call, changes)
 			l.post(func() { l.maintained(r, m, failed, groups) })
