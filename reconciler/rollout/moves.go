@@ -12,7 +12,7 @@ import (
 func (t *turn) retryMembers(it *Item, g group) bool {
 	var ids []string
 	for _, m := range g.on {
-		late := !t.now.Before(t.ref(it, m).Add(startTimeout(*it.Paced)))
+		late := !t.s.MembersAt[it.Group].Before(t.ref(it, m).Add(startTimeout(*it.Paced)))
 		if m.Failed || m.Restarts > 0 || late && !good(*it.Paced, m) {
 			ids = append(ids, m.ID)
 		}
@@ -47,8 +47,10 @@ func (t *turn) relocate(it *Item, g group, members []schema.Member) bool {
 		if good(*it.Paced, m) || g.budget.in[m.ID] {
 			continue
 		}
-		if t.now.Before(due) {
-			t.wake(due)
+		if t.s.MembersAt[it.Group].Before(due) { // it may have come up since
+			if t.wake(due); !t.now.Before(due) {
+				t.read(it)
+			}
 			continue
 		}
 		ids = append(ids, m.ID)

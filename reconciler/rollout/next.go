@@ -279,9 +279,9 @@ func (t *turn) ask(it *Item, a schema.Action) {
 		t.why(it, schema.WaitBrake, why, "locktide resume")
 		return
 	}
-	if disruptive && t.stale(it) {
+	if (disruptive || a.Verb == schema.VerbMove) && t.stale(it) {
 		t.read(it)
-		t.why(it, schema.WaitObserve, fmt.Sprintf("a disruptive write needs a reading younger than %s: the last one is %s old", t.staleness(), t.now.Sub(t.s.ReadAt[it.Key]).Round(time.Second)), "")
+		t.why(it, schema.WaitObserve, fmt.Sprintf("a write that stops members needs a reading younger than %s: the last one is %s old", t.staleness(), t.now.Sub(t.s.ReadAt[it.Key]).Round(time.Second)), "")
 		return
 	}
 	a.Rollout, a.Key, a.To, a.Round = t.r.ID, it.Key, it.To, it.Serial

@@ -1,0 +1,44 @@
+package rollout
+
+import (
+	"testing"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// Members are placed anew by what a reading says that is young, and that was
+// made after their time to start was over: they may have come up since.
+func TestOnlyWhatIsKnownNotToComeUpIsPlacedAnew(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	moves := func(read, due time.Duration) bool {
+		yes, no, at := true, false, now.Add(-read)
+		staged := now.Add(-due).Add(-time.Minute)
+		it := Item{Item: schema.Item{Key: keyJob, Group: testGroup, Verb: schema.VerbUpdate, From: schema.Entry{Body: "2", Release: "r2"}, To: schema.Entry{Body: "1", Release: "r1"}},
+			Paced: &schema.Paced{Count: 4, Gated: true, Checked: true, Pacing: schema.Pacing{StartTimeout: schema.Duration(time.Minute)}},
+			State: StateStaged, Started: true, StagedAt: staged, Fence: staged, Sighted: map[string]time.Time{"d": staged}, Parallel: 1, Round: 1}
+		s := Seen{ReadAt: map[schema.Key]time.Time{keyJob: at}, MembersAt: map[string]time.Time{testGroup: at}, Members: map[string][]schema.Member{}, Staleness: 10 * time.Second,
+			Objects: map[schema.Key]schema.LiveObject{keyJob: {Key: keyJob, State: schema.StateSame, Count: 4, Progress: &schema.Progress{Status: "running", Desired: 4, Parallel: 1}}}}
+		for i, id := range []string{"a", "b", "c", "d"} {
+			m := schema.Member{ID: id, Group: testGroup, Index: i, Release: "r1", Current: true, Running: true, Passing: &yes, Serving: true, Approved: &yes, Created: staged, Since: staged}
+			if id == "d" {
+				m.Passing, m.Serving, m.Approved = &no, false, nil
+			}
+			s.Members[testGroup] = append(s.Members[testGroup], m)
+		}
+		step := Next(Rollout{ID: "x", Partition: "shop.api", Phase: PhaseBack, Back: true, Verdict: &schema.Verdict{Group: testGroup, Gate: "checks", At: staged}, Items: []Item{it}}, s, now)
+		moved := len(step.Want) == 1 && step.Want[0].Verb == schema.VerbMove
+		if !moved && (len(step.Want) > 0 || len(step.Read) == 0) {
+			t.Errorf("read %s ago, due %s ago: wants %v, reads %v", read, due, step.Want, step.Read)
+		}
+		return moved
+	}
+	for _, x := range []struct {
+		read, due time.Duration
+		moves     bool
+	}{{time.Second, 5 * time.Second, true}, {5 * time.Second, time.Second, false}, {20 * time.Second, time.Minute, false}} {
+		if got := moves(x.read, x.due); got != x.moves {
+			t.Errorf("a member whose time was over %s ago, last read %s ago: placed anew %v, want %v", x.due, x.read, got, x.moves)
+		}
+	}
+}
