@@ -142,22 +142,31 @@ func (l *Loop) baseFleet() (*schema.Fleet, error) {
 // origins are the definitions of an awaited item's object, as Git has it and
 // as it is driven at.
 func (l *Loop) origins(item string) []schema.Ref {
-	var keys []schema.Key
+	var refs []schema.Ref
+	for _, k := range l.itemKeys(item) {
+		refs = append(refs, l.definitionsOf(k)...)
+	}
+	return refs
+}
+
+// itemKeys gives the objects of an awaited item; of a commit all that are still
+// to be changed.
+func (l *Loop) itemKeys(item string) (keys []schema.Key) {
 	if k, _, ok := parseItem(item); ok {
-		keys = []schema.Key{k}
-	} else { // a commit: all that is still to be changed
-		for _, p := range l.st.lastPlan.Partitions {
-			for _, it := range p.Items {
-				keys = append(keys, it.Key)
-			}
+		return []schema.Key{k}
+	}
+	for _, p := range l.st.lastPlan.Partitions {
+		for _, it := range p.Items {
+			keys = append(keys, it.Key)
 		}
 	}
-	var refs []schema.Ref
-	for _, k := range keys {
-		refs = append(refs, l.st.head[k].Object.From...)
-		if o, known := l.body(l.st.target[k].Body); known {
-			refs = append(refs, o.From...)
-		}
+	return keys
+}
+
+func (l *Loop) definitionsOf(k schema.Key) []schema.Ref {
+	refs := slices.Clone(l.st.head[k].Object.From)
+	if o, known := l.body(l.st.target[k].Body); known {
+		refs = append(refs, o.From...)
 	}
 	return refs
 }
@@ -204,6 +213,9 @@ func (l *Loop) approve(c schema.Command) schema.Answer {
 func (l *Loop) assent(c schema.Command, rule string, items []string, what string) schema.Answer {
 	st, by := &l.st, cmp.Or(c.By, "unknown")
 	if a := l.mayApprove(c, l.approvers(items)); !a.OK {
+		return a
+	}
+	if a := l.ownWork(c, items); !a.OK {
 		return a
 	}
 	need, err := l.needs(rule, items)

@@ -88,6 +88,10 @@ func (l *Loop) command(ctx context.Context, c schema.Command, reply func(schema.
 		reply(a)
 		return
 	}
+	if a := l.outOfBounds(c); !a.OK {
+		reply(a)
+		return
+	}
 	if !c.Preview {
 		l.commanded()
 	}

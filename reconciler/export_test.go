@@ -66,6 +66,9 @@ func (l *Loop) Unjournaled() []string {
 		for k, r := range st.receipts {
 			put(tableReceipts, k.String(), r)
 		}
+		for k, a := range st.authors {
+			put(tableAuthors, k.String(), a)
+		}
 		for app, g := range st.goods {
 			put(tableGoods, app, g)
 		}
@@ -79,7 +82,7 @@ func (l *Loop) Unjournaled() []string {
 			put(tableTaken, g, t)
 		}
 		var wrong []string
-		for _, t := range []string{tableHead, tableTarget, tableReceipts, tableGoods, tableRollouts, tableSlots, tableTaken} {
+		for _, t := range []string{tableHead, tableTarget, tableReceipts, tableAuthors, tableGoods, tableRollouts, tableSlots, tableTaken} {
 			keys := maps.Clone(now[t])
 			if keys == nil {
 				keys = map[string]json.RawMessage{}

@@ -213,7 +213,10 @@ func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, 
 		st.meta.Before, st.meta.Previous = st.meta.Previous, l.keepSnapshot(st.head)
 	}
 	l.enforceFleet(fleet)
-	l.setHead(head)
+	moved := l.setHead(head)
+	if !same {
+		l.authored(moved, rev.Author)
+	}
 	if !same && ruled != nil {
 		l.lift(ruled)
 	}
@@ -225,7 +228,8 @@ func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, 
 	}
 }
 
-func (l *Loop) setHead(head map[schema.Key]planner.Wanted) {
+// setHead puts what definitions compile to in force, and gives what is another.
+func (l *Loop) setHead(head map[schema.Key]planner.Wanted) (moved []schema.Key) {
 	st := &l.st
 	before := st.head
 	st.head = head
@@ -235,25 +239,28 @@ func (l *Loop) setHead(head map[schema.Key]planner.Wanted) {
 			_, _, st.unsaved[w.Entry.Body] = w.Object.Seal()
 		}
 	}
-	l.headed(before)
+	moved = l.headed(before)
 	st.compiled = true
+	return moved
 }
 
 // headed applies pins to head and has whatever follows it look at it anew.
-func (l *Loop) headed(before map[schema.Key]planner.Wanted) {
+func (l *Loop) headed(before map[schema.Key]planner.Wanted) (moved []schema.Key) {
 	st := &l.st
 	l.pinHead()
-	l.touchHead(before)
+	moved = l.touchHead(before)
 	l.takePacing()
 	for _, r := range st.rollouts {
 		st.holders.infos[r.ID] = l.info(r) // whose team it is may be another
 	}
 	st.bitsMoved, st.planDue, st.dirty = true, true, true
+	return moved
 }
 
 // touchHead has those rows of head journaled that are not as they were.
-func (l *Loop) touchHead(before map[schema.Key]planner.Wanted) {
+func (l *Loop) touchHead(before map[schema.Key]planner.Wanted) (moved []schema.Key) {
 	touch := func(k schema.Key) {
+		moved = append(moved, k)
 		l.st.touched.head[k] = true
 		l.rewant(k)
 	}
@@ -267,6 +274,7 @@ func (l *Loop) touchHead(before map[schema.Key]planner.Wanted) {
 			touch(k)
 		}
 	}
+	return moved
 }
 
 // takePacing gives targets that only pacing tells from head head's own: that

@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type git struct {
 	frozen map[string][]schema.Ref   // commits of which a part does not render
 	rules  map[string][]*policy.Rule // the users' own, by commit
 	away   error
+	author string // of what is fetched from now on
 }
 
 func (g *git) commit(f schema.Fleet) {
@@ -68,6 +70,13 @@ func (g *git) setForced(forced bool) {
 	g.forced = forced
 }
 
+// by has the next commits written by somebody else than ada.
+func (g *git) by(author string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.author = author
+}
+
 func (g *git) setAway(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -81,7 +90,7 @@ func (g *git) Latest(context.Context) (reconciler.Revision, error) {
 		return reconciler.Revision{}, g.away
 	}
 	name := fmt.Sprintf("c%d", g.tip)
-	return reconciler.Revision{Commit: name, Author: "ada", Tree: fstest.MapFS{"commit": {Data: []byte(name)}}, FastForward: !g.forced}, nil
+	return reconciler.Revision{Commit: name, Author: cmp.Or(g.author, "ada"), Tree: fstest.MapFS{"commit": {Data: []byte(name)}}, FastForward: !g.forced}, nil
 }
 
 func (g *git) Descends(string, string) bool {

@@ -19,12 +19,12 @@ import (
 // encodes one. They are changed by the functions below and by keep and drop
 // only.
 type touched struct {
-	head, target, receipts map[schema.Key]bool
-	goods, rollouts        map[string]bool
+	head, target, receipts, authors map[schema.Key]bool
+	goods, rollouts                 map[string]bool
 }
 
 func newTouched() touched {
-	return touched{map[schema.Key]bool{}, map[schema.Key]bool{}, map[schema.Key]bool{}, map[string]bool{}, map[string]bool{}}
+	return touched{map[schema.Key]bool{}, map[schema.Key]bool{}, map[schema.Key]bool{}, map[schema.Key]bool{}, map[string]bool{}, map[string]bool{}}
 }
 
 // setTarget changes what is driven at; the zero Entry takes the key away.
@@ -48,6 +48,7 @@ func (l *Loop) setTarget(k schema.Key, e schema.Entry) {
 	l.rewant(k)
 	l.reroute(k)
 	st.touched.target[k], st.dirty = true, true
+	l.forgetAuthor(k)
 }
 
 // setReceipt keeps what proves an object's state.
@@ -120,7 +121,7 @@ func (l *Loop) persist(ctx context.Context) bool {
 func (l *Loop) stored(e Entry) {
 	text := string(e.Value)
 	switch e.Table {
-	case tableHead, tableTarget, tableReceipts, tableGoods:
+	case tableHead, tableTarget, tableReceipts, tableAuthors, tableGoods:
 		return
 	case tableSlots:
 		markRow(l.st.ledger.Open, l.st.slots, e.Key, slotMarkOf)
@@ -154,6 +155,7 @@ func (l *Loop) changes() (out []Entry) {
 	out = rows(out, tableHead, t.head, schema.Key.String, func(k schema.Key) (any, bool) { w, ok := st.head[k]; return w.Entry, ok })
 	out = rows(out, tableTarget, t.target, schema.Key.String, func(k schema.Key) (any, bool) { e, ok := st.target[k]; return e, ok })
 	out = rows(out, tableReceipts, t.receipts, schema.Key.String, func(k schema.Key) (any, bool) { r, ok := st.receipts[k]; return r, ok })
+	out = rows(out, tableAuthors, t.authors, schema.Key.String, func(k schema.Key) (any, bool) { a, ok := st.authors[k]; return a, ok })
 	out = rows(out, tableGoods, t.goods, name, func(app string) (any, bool) { g, ok := st.goods[app]; return g, ok })
 	before := len(out)
 	out = rows(out, tableRollouts, t.rollouts, name, func(id string) (any, bool) { r, ok := st.rollouts[id]; return r, ok })

@@ -22,6 +22,7 @@ const (
 	tableTarget     = "target"     // key -> entry: what we drive at
 	tableGoods      = "goods"      // app -> last three good snapshots
 	tableRollouts   = "rollouts"   // partition -> rollout
+	tableAuthors    = "authors"    // key -> who wrote the commit that changed it, until it is driven at that
 	tableReceipts   = "receipts"   // key -> receipt
 	tableHolds      = "holds"      // scope -> bit
 	tableOverrides  = "overrides"  // scope -> break-glass that sets gates aside for a time
@@ -103,6 +104,7 @@ type state struct {
 	steps      map[string]rollout.Step
 	news       map[string]bool // partitions to look at
 	receipts   map[schema.Key]schema.Receipt
+	authors    map[schema.Key]string
 	operator   map[string]schema.Bit // scope -> bit
 	pins       map[string]schema.Pin
 	overrides  map[string]schema.Override // scope -> waits and gates set aside
@@ -200,7 +202,7 @@ type state struct {
 func newState() state {
 	return state{head: map[schema.Key]planner.Wanted{}, target: schema.Snapshot{}, owned: map[schema.Kind]int{}, goods: map[string][]good{},
 		bodies: map[schema.Digest]schema.Object{}, unsaved: map[schema.Digest][]byte{}, snapshots: map[string]schema.Snapshot{}, rollouts: map[string]rollout.Rollout{},
-		steps: map[string]rollout.Step{}, news: map[string]bool{}, receipts: map[schema.Key]schema.Receipt{},
+		steps: map[string]rollout.Step{}, news: map[string]bool{}, authors: map[schema.Key]string{}, receipts: map[schema.Key]schema.Receipt{},
 		operator: map[string]schema.Bit{}, pins: map[string]schema.Pin{}, overrides: map[string]schema.Override{}, quarantine: map[schema.Digest]schema.Verdict{},
 		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{}, compared: map[schema.Key]schema.Digest{}, written: map[schema.Key]time.Time{},
 		drift: map[schema.Key]time.Time{}, repair: map[schema.Key]bool{}, inflight: map[schema.Digest]schema.Action{},
@@ -233,7 +235,7 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 	head, rollouts := schema.Snapshot{}, map[string]rollout.Rollout{}
 	for _, err := range []error{
 		readOne(tables, tableMeta, "state", &st.meta), readOne(tables, tableLedger, "ledger", &st.ledger),
-		readKeys(tables, tableHead, head), readKeys(tables, tableTarget, st.target), readKeys(tables, tableReceipts, st.receipts),
+		readKeys(tables, tableHead, head), readKeys(tables, tableTarget, st.target), readKeys(tables, tableReceipts, st.receipts), readKeys(tables, tableAuthors, st.authors),
 		readAll(tables, tableGoods, st.goods), readAll(tables, tableRollouts, rollouts), readAll(tables, tableHolds, st.operator),
 		readAll(tables, tablePins, st.pins), readAll(tables, tableOverrides, st.overrides), readAll(tables, tableRefused, st.refused),
 		readAll(tables, tableSlots, st.ledger.Open), readAll(tables, tableTaken, st.ledger.Groups),

@@ -127,6 +127,7 @@ type Team struct {
 	May        []string `json:"may,omitempty"`   // grants: raw_exec, nomad, job, host_network, privileged ...
 	Contact    string   `json:"contact,omitempty"`
 	Approvers  int      `json:"approvers,omitempty"`
+	ApproveOwn bool     `json:"approve_own,omitempty"` // its people may approve what they wrote
 	// What its groups may add up to, by stage; a stage without one is not limited.
 	Quota map[string]Quota `json:"quota,omitempty"`
 }

@@ -305,6 +305,8 @@ type Command struct {
 	By     string        `json:"by"`
 	Proven bool          `json:"-"`              // By is whose token it was; else what the client says
 	Roles  []string      `json:"-"`              // of a proven By
+	Emails []string      `json:"-"`              // of a proven By, as its commits bear them
+	Teams  []string      `json:"-"`              // that a proven By's token is closed to; none: it is not
 	From   string        `json:"from,omitempty"` // address or "socket"
 	// Preview asks what would happen; nothing does.
 	Preview bool `json:"preview,omitempty"`

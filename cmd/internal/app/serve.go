@@ -121,7 +121,8 @@ func gates(cfg config.Config) *gate.Evaluator {
 func people(cfg config.Config) []httpapi.Person {
 	var out []httpapi.Person
 	for _, name := range names(cfg.People) {
-		out = append(out, httpapi.Person{Name: name, Roles: cfg.People[name].Roles, TokenFile: cfg.People[name].TokenFile})
+		out = append(out, httpapi.Person{Name: name, Roles: cfg.People[name].Roles, Emails: cfg.People[name].Emails, Teams: cfg.People[name].Teams,
+			TokenFile: cfg.People[name].TokenFile})
 	}
 	return out
 }

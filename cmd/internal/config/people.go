@@ -8,7 +8,9 @@ import (
 // Person is somebody with an API token of their own.
 type Person struct {
 	TokenFile string   `yaml:"token_file"`
-	Roles     []string `yaml:"roles"` // as stages name them in approve
+	Roles     []string `yaml:"roles"`  // as stages name them in approve
+	Emails    []string `yaml:"emails"` // that their commits bear
+	Teams     []string `yaml:"teams"`  // whose objects alone they may command; none: all
 }
 
 var personName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)

@@ -288,7 +288,7 @@ func (a *api) command(w http.ResponseWriter, req *http.Request) {
 	}
 	c.From = hostOf(req)
 	if who, ok := req.Context().Value(person{}).(*Person); ok && who != nil {
-		c.By, c.Roles, c.Proven = who.Name, who.Roles, true
+		c.By, c.Roles, c.Emails, c.Teams, c.Proven = who.Name, who.Roles, who.Emails, who.Teams, true
 	} else if c.By == "" {
 		c.By = "token"
 	}

@@ -14,6 +14,8 @@ import (
 type Person struct {
 	Name      string
 	Roles     []string // as stages name them in approve
+	Emails    []string // of their commits
+	Teams     []string // whose objects alone they may command; none: all
 	TokenFile string   // read at each request that needs a token
 }
 
