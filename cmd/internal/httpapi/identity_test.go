@@ -21,7 +21,7 @@ func TestATokenSaysWhoItIs(t *testing.T) {
 	}
 	f := &fleet{}
 	h := Handler(Options{Fleet: f, TokenFile: file("shared", "shared"), ReadToken: true, People: []Person{
-		{Name: "ann", Roles: []string{"lead"}, TokenFile: file("ann", "a\n")}, {Name: "bob", TokenFile: file("bob", "\n")}, {Name: "cid", TokenFile: dir + "/none"}}})
+		{Name: "ann", Roles: []string{"lead"}, Emails: []string{"a@b"}, Teams: []string{"cart"}, TokenFile: file("ann", "a\n")}, {Name: "bob", TokenFile: file("bob", "\n")}, {Name: "cid", TokenFile: dir + "/none"}}})
 	const body = `{"verb":"approve","target":"1","by":"eve@laptop"}`
 	for token, want := range map[string]struct {
 		code   int
@@ -39,14 +39,15 @@ func TestATokenSaysWhoItIs(t *testing.T) {
 			}
 			continue
 		}
-		if c := f.asked[0]; c.By != want.by || c.Proven != want.proven || !slices.Equal(c.Roles, want.roles) {
+		if c := f.asked[0]; c.By != want.by || c.Proven != want.proven || !slices.Equal(c.Roles, want.roles) ||
+			(len(c.Emails) == 1 && len(c.Teams) == 1) != want.proven {
 			t.Errorf("token %q: the loop got %+v", token, c)
 		}
 	}
 	if code := request(h, "GET", "/v1/report", "a", "").Code; code != http.StatusOK {
 		t.Errorf("reading with a token of one's own answered %d", code)
 	}
-	for _, forged := range []string{`{"verb":"approve","proven":true}`, `{"verb":"approve","Proven":true}`, `{"verb":"approve","roles":["lead"]}`} {
+	for _, forged := range []string{`{"verb":"approve","proven":true}`, `{"verb":"approve","Proven":true}`, `{"verb":"approve","roles":["lead"]}`, `{"verb":"approve","teams":[]}`, `{"verb":"approve","emails":[]}`} {
 		if code := request(h, "POST", "/v1/commands", "shared", forged).Code; code != http.StatusBadRequest {
 			t.Errorf("%s answered %d", forged, code)
 		}
