@@ -337,6 +337,36 @@ func TestForeignObjectsStay(t *testing.T) {
 	}
 }
 
+// What another fleet has taken over stays, also from the fleet that had it.
+func TestObjectsOfAnotherFleetStay(t *testing.T) {
+	one, _ := open(t, nil)
+	two, _ := open(t, func(c *consul.Config) { c.Owner = "another" })
+	f := fleet("moved-")
+	f.Hosts["bmc-moved"] = schema.Host{Address: "10.0.0.9", Datacenter: "dc1", External: true}
+	for _, o := range []schema.Object{config("shop.cart/moved", map[string]string{"a": "1"}),
+		compile(t, one, f, "groups/shop.cart/prod.dc1")[consul.KindDefaults], compile(t, one, f, "hosts/bmc-moved")[consul.KindNode]} {
+		out := one.Apply(t.Context(), []schema.Action{act(schema.VerbCreate, o, "")})
+		if out[0].Failure != nil {
+			t.Fatalf("create %s: %v", o.Key, out[0].Failure)
+		}
+		apply(t, two, act(schema.VerbAdopt, o, out[0].Receipt.Version))
+		live, err := one.Observe(t.Context(), drivers.Query{Want: []drivers.Want{{Object: o, Last: out[0].Receipt}}})
+		if err != nil || live.Objects[0].State != schema.StateForeign {
+			t.Errorf("%s is %s for the fleet that had it, error %v", o.Key, live.Objects[0].State, err)
+		}
+		for _, verb := range []schema.Verb{schema.VerbUpdate, schema.VerbDelete} {
+			a := act(verb, o, live.Objects[0].Version)
+			a.Last = out[0].Receipt
+			if out := one.Apply(t.Context(), []schema.Action{a}); out[0].Failure == nil || out[0].Failure.Kind != schema.FailInvalid {
+				t.Errorf("%s %s: %v", verb, o.Key, out[0].Failure)
+			}
+		}
+		if live := observe(t, two, o); live.State != schema.StateSame {
+			t.Errorf("%s is %s for its new fleet", o.Key, live.State)
+		}
+	}
+}
+
 func TestIntentionsOfOthersStay(t *testing.T) {
 	d, client := open(t, nil)
 	entry := &api.ServiceIntentionsConfigEntry{Kind: api.ServiceIntentions, Name: "oth-shop-cart", Meta: map[string]string{"by": "hand"}, Sources: []*api.SourceIntention{

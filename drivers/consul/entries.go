@@ -193,7 +193,7 @@ func (d *Driver) compareEntry(live entry, w want) schema.LiveObject {
 		o.Reason = "mark lost"
 	}
 	o.Diff = changes("", map[string]any(spec), map[string]any(live))
-	if live.owner() != d.config.Owner && w.Last == nil {
+	if d.others(live.owner(), w.Last) {
 		return notOurs(o, "the entry is there without our mark")
 	}
 	return settle(o, w.Object.Digest)
@@ -227,7 +227,7 @@ func (d *Driver) applyEntry(ctx context.Context, a schema.Action) (*schema.Recei
 	if live.version() != a.If {
 		return nil, conflict("%s changed since it was read", a.Key)
 	}
-	if live != nil && live.owner() != d.config.Owner && a.Last == nil && a.Verb != schema.VerbAdopt {
+	if live != nil && d.others(live.owner(), a.Last) && a.Verb != schema.VerbAdopt {
 		return nil, foreign(a.Key)
 	}
 	if a.Verb == schema.VerbDelete {

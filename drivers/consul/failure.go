@@ -33,6 +33,12 @@ func conflict(format string, args ...any) error {
 	return &refusal{kind: schema.FailConflict, message: fmt.Sprintf(format, args...)}
 }
 
+// others says whether what bears the mark of owner is somebody else's: of another
+// fleet, or without a mark and not known to have been ours.
+func (d *Driver) others(owner string, last *schema.Receipt) bool {
+	return owner != d.config.Owner && (owner != "" || last == nil)
+}
+
 func foreign(key schema.Key) error {
 	return &refusal{kind: schema.FailInvalid, message: fmt.Sprintf("%s exists in Consul and does not carry our mark", key),
 		next: "locktide adopt " + key.String()}

@@ -168,7 +168,7 @@ func (d *Driver) compareKV(f folder, w want) schema.LiveObject {
 		live.State, live.Reason = schema.StateUnknown, err.Error()
 	case f.absent():
 		live.State = schema.StateAbsent
-	case f.owner() != d.config.Owner && w.Last == nil:
+	case d.others(f.owner(), w.Last):
 		live.Diff = f.diff(spec)
 		live = notOurs(live, "the keys are there without our mark")
 	default:
@@ -200,7 +200,7 @@ func (d *Driver) applyKV(ctx context.Context, a schema.Action) (*schema.Receipt,
 	if f.absent() && a.Verb == schema.VerbDelete {
 		return nil, nil
 	}
-	if !f.absent() && f.owner() != d.config.Owner && a.Last == nil && a.Verb != schema.VerbAdopt {
+	if !f.absent() && d.others(f.owner(), a.Last) && a.Verb != schema.VerbAdopt {
 		return nil, foreign(a.Key)
 	}
 	want := map[string]string{}

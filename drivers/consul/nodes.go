@@ -60,7 +60,7 @@ func (d *Driver) compareNode(n *api.Node, w want) schema.LiveObject {
 			o.Diff = append(o.Diff, schema.Change{Field: "meta." + k, Was: spec.Meta[k], Is: n.Meta[k]})
 		}
 	}
-	if n.Meta[ownerMeta] != d.config.Owner && w.Last == nil {
+	if d.others(n.Meta[ownerMeta], w.Last) {
 		for _, k := range foreignMeta(n) { // adopting it would take them away
 			o.Diff = append(o.Diff, schema.Change{Field: "meta." + k, Is: n.Meta[k]})
 		}
@@ -87,7 +87,7 @@ func (d *Driver) applyNode(ctx context.Context, a schema.Action) (*schema.Receip
 	if nodeVersion(live) != a.If {
 		return nil, conflict("%s changed since it was read", a.Key)
 	}
-	if live != nil && live.Meta[ownerMeta] != d.config.Owner && a.Last == nil && a.Verb != schema.VerbAdopt {
+	if live != nil && d.others(live.Meta[ownerMeta], a.Last) && a.Verb != schema.VerbAdopt {
 		return nil, foreign(a.Key)
 	}
 	op := &api.NodeTxnOp{Verb: api.NodeCAS, Node: api.Node{Node: a.Key.Name}}
