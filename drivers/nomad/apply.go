@@ -63,7 +63,7 @@ func (d *Driver) current(ctx context.Context, a schema.Action) (*liveJob, error)
 		return nil, conflict("it exists already, at version %s", live.version())
 	case a.If != "" && live.version() != a.If:
 		return nil, conflict("it is at version %s; the decision read %s", live.version(), a.If)
-	case !live.ours(d.config.Owner) && (a.Last == nil || a.Verb == schema.VerbDelete) && a.Verb != schema.VerbAdopt:
+	case !live.ours(d.config.Owner) && (a.Last == nil || live.others(d.config.Owner) || a.Verb == schema.VerbDelete) && a.Verb != schema.VerbAdopt:
 		f := conflict("a job of somebody else has this name")
 		f.Next = "locktide adopt " + a.Key.String()
 		return nil, f

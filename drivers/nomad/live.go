@@ -1,6 +1,7 @@
 package nomad
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -93,6 +94,11 @@ func (l *liveJob) marked(owner string) bool { return l.job.Meta[markOwner] == ow
 
 func (l *liveJob) ours(owner string) bool {
 	return l.marked(owner) || l.flags[flagOwner] == owner
+}
+
+// others says whether it bears the mark of another fleet.
+func (l *liveJob) others(owner string) bool {
+	return !l.ours(owner) && cmp.Or(l.job.Meta[markOwner], l.flags[flagOwner]) != ""
 }
 
 func (l *liveJob) stopped() bool { return deref(l.job.Stop) }

@@ -134,7 +134,7 @@ func (d *Driver) known(w drivers.Want, stub *api.JobListStub) (schema.LiveObject
 	}
 	o.Version = versionOf(stub.JobModifyIndex)
 	_, known := d.memory.group(w.Object.Key)
-	if stub.Stop && (stub.Meta[markOwner] == d.config.Owner || w.Last != nil || known) {
+	if owner := stub.Meta[markOwner]; stub.Stop && (owner == d.config.Owner || owner == "" && (w.Last != nil || known)) {
 		o.Reason = "stopped"
 		return o, proof{}, true
 	}
@@ -181,7 +181,7 @@ func (d *Driver) compare(ctx context.Context, w drivers.Want) (schema.LiveObject
 		return o, p, err
 	}
 	switch {
-	case !ours && w.Last == nil:
+	case !ours && w.Last == nil, live.others(d.config.Owner):
 		o.State, o.Equal = schema.StateForeign, len(o.Diff) == 0
 		o.Reason = fmt.Sprintf("a job of somebody else has this name; %d fields differ from the definition", len(o.Diff))
 	case !ours:

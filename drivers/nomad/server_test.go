@@ -125,6 +125,36 @@ func TestDrift(t *testing.T) {
 	}
 }
 
+// What bears the mark of another fleet stays, also if it was ours before.
+func TestAJobOfAnotherFleetStays(t *testing.T) {
+	t.Parallel()
+	d, _ := open(t, "moved")
+	o := web(t, d, "moved.app", 1, "one")
+	r := do(t, d, action(schema.VerbCreate, o, ""))
+	edit(t, d, o, func(j *api.Job) { j.Meta = map[string]string{markOwner: "another"} })
+	for _, stopped := range []bool{false, true} {
+		if stopped {
+			edit(t, d, o, func(j *api.Job) { j.Stop = ptr(true) })
+		}
+		got := see(t, d, o, r)
+		if got.State != schema.StateForeign {
+			t.Errorf("stopped %t: %+v", stopped, got)
+		}
+		for _, verb := range []schema.Verb{schema.VerbUpdate, schema.VerbStage, schema.VerbCreate, schema.VerbDelete} {
+			a := action(verb, o, got.Version)
+			if a.Last = r; verb == schema.VerbCreate {
+				a.If = ""
+			}
+			if out := d.apply(t.Context(), a); out.Failure == nil || out.Failure.Kind != schema.FailConflict {
+				t.Errorf("stopped %t: %s gave %+v", stopped, verb, out)
+			}
+		}
+	}
+	if live, err := d.read(t.Context(), o.Key); err != nil || live.job.Meta[markOwner] != "another" {
+		t.Errorf("it is %+v now, error %v", live.job.Meta, err)
+	}
+}
+
 func TestForeignAndAdopt(t *testing.T) {
 	t.Parallel()
 	d, _ := open(t, "adopt")
