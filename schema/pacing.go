@@ -30,7 +30,7 @@ type Pacing struct {
 
 	Supersede   string `json:"supersede,omitempty"` // "", queue
 	AllowZero   bool   `json:"allow_zero,omitempty"`
-	Mode        string `json:"mode,omitempty"` // repair (default); observe: nothing of the group is written, only shown
+	Mode        string `json:"mode,omitempty"` // repair (default); manual: commits await an operator; observe: nothing of the group is written, only shown
 	ForwardOnly bool   `json:"forward_only,omitempty"`
 
 	Gates map[string]Gate `json:"gates,omitempty"` // by name

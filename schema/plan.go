@@ -59,7 +59,7 @@ type Item struct {
 // and an approval holds for every later set that is a subset of it.
 type Await struct {
 	Digest Digest    `json:"digest"`
-	Rule   string    `json:"rule"` // deletions, blast-radius, not-fast-forward, recompiled, stage, window, recent-peak
+	Rule   string    `json:"rule"` // deletions, blast-radius, not-fast-forward, recompiled, stage, window, recent-peak, manual
 	Why    string    `json:"why"`
 	Items  []string  `json:"items"`          // "<verb> <key> <to digest>", sorted
 	Opens  time.Time `json:"opens,omitzero"` // rule window: when it needs no approval any more

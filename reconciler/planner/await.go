@@ -17,6 +17,7 @@ func (s *state) await() {
 	s.holdStages()
 	s.holdWindows()
 	s.holdPeaks()
+	s.holdManual()
 	if s.g.cap {
 		s.holdDeletions()
 	}

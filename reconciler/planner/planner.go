@@ -28,6 +28,7 @@ const (
 	RuleStage          = "stage"
 	RuleWindow         = "window"
 	RulePeak           = "recent-peak"
+	RuleManual         = "manual"
 )
 
 // Wanted is one compiled object of the commit in force and its entry.

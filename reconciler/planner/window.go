@@ -18,7 +18,7 @@ func (s *state) holdWindows() {
 			if s.returns(cs) || s.restores(cs) {
 				continue
 			}
-			cs = slices.DeleteFunc(s.covered(w, cs), func(c *change) bool { return !c.among(w.Only) })
+			cs = slices.DeleteFunc(s.covered(cs, w.covers), func(c *change) bool { return !c.among(w.Only) })
 			if !s.approved(cs) {
 				held = append(held, cs...)
 			}
@@ -91,43 +91,43 @@ func backTo(cs []*change, g schema.Snapshot) bool {
 	return back
 }
 
-// covered gives the changes of a partition that a window covers. Configuration
+// rule says whether it covers a group, which an object with these bodies
+// belongs to or serves.
+type rule func(s *state, group string, bodies ...*schema.Object) bool
+
+// covered gives the changes of a partition that a rule covers. Configuration
 // waits with the instances unless others go on: they may read it.
-func (s *state) covered(w Closed, cs []*change) []*change {
+func (s *state) covered(cs []*change, covers rule) []*change {
 	var out, config []*change
 	rest := false
 	for _, c := range cs {
 		switch o := c.body(); {
 		case o.Layer == schema.LayerConfig:
 			config = append(config, c)
-		case slices.ContainsFunc(append([]string{o.Group}, o.Serves...), func(g string) bool { return s.covers(w, g, o, c.old) }):
+		case slices.ContainsFunc(append([]string{o.Group}, o.Serves...), func(g string) bool { return g != "" && covers(s, g, o, c.old) }):
 			out = append(out, c)
 		default:
 			rest = true
 		}
 	}
-	if rest || len(out) == 0 && !slices.ContainsFunc(config, func(c *change) bool { return s.coversApp(w, c.body()) }) {
+	if rest || len(out) == 0 && !slices.ContainsFunc(config, func(c *change) bool { return s.coversApp(covers, c.body()) }) {
 		return out
 	}
 	return append(out, config...)
 }
 
-// coversApp says whether a window covers any group of an object's app.
-func (s *state) coversApp(w Closed, o *schema.Object) bool {
+// coversApp says whether a rule covers any group of an object's app.
+func (s *state) coversApp(covers rule, o *schema.Object) bool {
 	for name, g := range s.in.Groups {
-		if len(o.Apps) > 0 && g.App == o.Apps[0] && s.covers(w, name, o) {
+		if len(o.Apps) > 0 && g.App == o.Apps[0] && covers(s, name, o) {
 			return true
 		}
 	}
 	return false
 }
 
-// covers says whether a window covers a group, which an object with these
-// bodies belongs to or serves.
-func (s *state) covers(w Closed, group string, bodies ...*schema.Object) bool {
-	if group == "" {
-		return false
-	}
+// covers is the rule of a closed window.
+func (w Closed) covers(s *state, group string, bodies ...*schema.Object) bool {
 	// The name tells of a group that is gone.
 	app, place, _ := strings.Cut(group, "/")
 	stage, datacenter, _ := strings.Cut(place, ".")
