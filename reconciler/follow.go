@@ -37,9 +37,9 @@ func (l *Loop) follow(ctx context.Context) {
 		case rev.Commit == last:
 			l.post(func() { l.st.fetched, l.st.fetchErr = began, "" })
 		default:
-			in := intake{rev: rev}
+			in := intake{rev: rev, fetch: time.Since(began)}
 			rendered, err := l.cfg.Renderer.Render(ctx, rev.Tree)
-			in.rendered, in.took = rendered, time.Since(began)
+			in.rendered, in.render = rendered, time.Since(began)-in.fetch
 			if err != nil {
 				l.post(func() { l.unrendered(rev.Commit, err) })
 				break

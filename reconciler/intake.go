@@ -17,7 +17,8 @@ import (
 type intake struct {
 	rev      Revision
 	rendered Rendered
-	took     time.Duration
+	fetch    time.Duration
+	render   time.Duration
 }
 
 // basis is what the loop's state says to a commit that is judged.
@@ -34,6 +35,8 @@ type judged struct {
 	fleet  *schema.Fleet // with pins
 	compiler.Compiled
 	findings []schema.Finding
+	compile  time.Duration
+	judge    time.Duration // by the policies
 }
 
 // bring judges a commit in follow's goroutine and has the loop take it: again
@@ -89,7 +92,11 @@ func (l *Loop) take(in judged) (done, again bool) {
 	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
 	known = known && firstDenied(st.findings) == firstDenied(findings)
 	st.findings = findings
-	l.tell(Event{Kind: "render", HistoryEntry: schema.HistoryEntry{Commit: in.rev.Commit, Author: in.rev.Author}, Took: in.took})
+	of := schema.HistoryEntry{Commit: in.rev.Commit, Author: in.rev.Author}
+	l.tell(Event{Kind: "fetch", HistoryEntry: of, Took: in.fetch})
+	l.tell(Event{Kind: "render", HistoryEntry: of, Took: in.render})
+	l.tell(Event{Kind: "compile", HistoryEntry: of, Took: in.compile})
+	l.tell(Event{Kind: "judge", HistoryEntry: of, Took: in.judge})
 	if broken {
 		if !known {
 			l.note(schema.HistoryEntry{Writer: "locktide", What: "refused a commit", Commit: in.rev.Commit, Author: in.rev.Author, Reason: firstDenied(findings)})
@@ -99,7 +106,9 @@ func (l *Loop) take(in judged) (done, again bool) {
 	st.partial = in.rendered.Partial
 	st.rules, st.frozen = in.rendered.Rules, in.rendered.Frozen
 	st.source = &in.rendered.Fleet
+	began := time.Now()
 	l.enforce(in.fleet, in.Head, in.rev)
+	l.tell(Event{Kind: "enforce", HistoryEntry: of, Took: time.Since(began)})
 	if in.rendered.Accept != nil {
 		in.rendered.Accept()
 	}
@@ -120,14 +129,18 @@ func (l *Loop) judgeCommit(ctx context.Context, in intake) (j judged, ok bool) {
 		if !ok {
 			return j, false
 		}
+		began := time.Now()
 		j.Compiled = l.compile(j.fleet)
+		j.compile = time.Since(began)
 		j.findings = slices.Clone(j.Findings)
 		if r.Refused || (!r.Partial && schema.AnyDenied(r.Findings)) {
 			return j, true
 		}
 		if !schema.AnyDenied(j.findings) {
+			began = time.Now()
 			j.findings = append(j.findings, l.policies.Evaluate(ctx, policy.Both(j.basis.rules, r.Rules), policy.Input{Fleet: j.fleet, Previous: j.basis.fleet,
 				Objects: j.Objects, Today: time.Now()})...)
+			j.judge = time.Since(began)
 		}
 		if r.Place != nil {
 			r.Place(j.findings)

@@ -123,7 +123,10 @@ type Exporter interface {
 // Event is one thing that happened, for logs and metrics.
 type Event struct {
 	schema.HistoryEntry
-	Kind  string // fetch, plan, rollout, action, outcome, command, drift, reading, feed, turn
+	// Kind of the event: of a commit, in this order, fetch, render, compile, judge
+	// (by the policies), enforce and plan; else history, outcome, command, denied,
+	// reading, feed, append, journal, lease, learn, watch, gate, maintenance, turn.
+	Kind  string
 	Error string
 	Took  time.Duration
 	Asked int // rollouts that a turn asked for their next step

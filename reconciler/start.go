@@ -40,6 +40,7 @@ func (l *Loop) replan(now time.Time) (next time.Time) {
 	l.count(plan.Awaits)
 	st.lastPlan = plan
 	l.plan.Store(&plan)
+	l.tell(Event{Kind: "plan", HistoryEntry: schema.HistoryEntry{Commit: plan.Commit}, Took: time.Since(began)})
 	st.waits = map[schema.Key]schema.Reason{}
 	for k := range in.Adoptable {
 		st.waits[k] = schema.Reason{Code: schema.WaitForeign, Message: "it stands as it is defined, but it is not ours", Next: "locktide adopt " + k.String() + "; nothing restarts"}

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"locktide.dev/drivers/memory"
@@ -31,6 +32,50 @@ func (s sessions) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered, 
 		return reconciler.Rendered{}, err
 	}
 	return reconciler.Rendered{Fleet: res.Fleet, Findings: res.Findings, Refused: !res.Usable(render.Refuse), Changed: res.Changed, Place: res.Provenance.Place}, nil
+}
+
+// commitStages are what a commit goes through, as the loop tells of it.
+var commitStages = []string{"fetch", "render", "compile", "judge", "enforce", "plan"}
+
+var errPlanned = errors.New("it is not planned yet")
+
+// stages notes how long each stage of each commit took.
+type stages struct {
+	mu      sync.Mutex
+	commits map[string]map[string]time.Duration // by commit and stage
+}
+
+// Event implements reconciler.Observer.
+func (s *stages) Event(e reconciler.Event) {
+	if e.Commit == "" || !slices.Contains(commitStages, e.Kind) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.commits[e.Commit] == nil {
+		s.commits[e.Commit] = map[string]time.Duration{}
+	}
+	if _, again := s.commits[e.Commit][e.Kind]; !again { // it may be planned again
+		s.commits[e.Commit][e.Kind] = e.Took
+	}
+}
+
+// of gives for each stage what it took of each commit, and in the end what was
+// left of all that the commit took.
+func (s *stages) of(heads []string, took []time.Duration) [][]time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([][]time.Duration, len(commitStages)+1)
+	for i, head := range heads {
+		left := took[i]
+		for j, stage := range commitStages {
+			d := s.commits[head][stage]
+			out[j] = append(out[j], d)
+			left -= d
+		}
+		out[len(commitStages)] = append(out[len(commitStages)], left)
+	}
+	return out
 }
 
 // commits measures a commit of one file from the Git server to the plan, in
@@ -59,14 +104,14 @@ func commits(ctx context.Context, dir string, size fixtures.Synthetic, t *table)
 	}
 	n := 2 * size.Apps
 	back := memory.New(memory.Options{Name: "edge-dc1", Now: time.Now, Owner: "bench"})
-	e, err := startEngine(ctx, filepath.Join(dir, "engine"), back, reconciler.Config{Source: source, Renderer: sessions{session}, Poll: time.Hour,
+	way := &stages{commits: map[string]map[string]time.Duration{}}
+	e, err := startEngine(ctx, filepath.Join(dir, "engine"), back, reconciler.Config{Source: source, Renderer: sessions{session}, Observer: way, Poll: time.Hour,
 		Limits: ledger.Limits{Fleet: n, Datacenter: n, SlowStart: n, BrakeShare: 100}})
 	if err != nil {
 		return err
 	}
-	running := true
 	defer func() {
-		if running {
+		if e != nil {
 			err = errors.Join(err, e.stop())
 		}
 	}()
@@ -78,6 +123,7 @@ func commits(ctx context.Context, dir string, size fixtures.Synthetic, t *table)
 	}
 	t.add("apps, groups and routes that run", fmt.Sprintf("%d, %d, %d", size.Apps, n, n), "on a backend in memory, "+short(time.Since(e.began))+" from nothing")
 	var took, spent []time.Duration
+	var heads []string
 	before, err := cpu()
 	if err != nil {
 		return err
@@ -99,12 +145,12 @@ func commits(ctx context.Context, dir string, size fixtures.Synthetic, t *table)
 		}
 		began := time.Now()
 		e.loop.Fetch()
-		if err := await(ctx, "plan of "+head, time.Minute, time.Millisecond, func() (bool, error) {
-			return e.loop.Plan().Commit == head, fmt.Errorf("in force is %s, findings %.2v", e.loop.Report().InForce, e.loop.Report().Findings)
-		}); err != nil {
-			return err
+		if err := await(ctx, "plan of "+head, time.Minute, time.Millisecond, func() (bool, error) { return e.loop.Plan().Commit == head, errPlanned }); err != nil {
+			r := e.loop.Report()
+			return fmt.Errorf("%w; in force is %s, findings %.2v", err, r.InForce, r.Findings)
 		}
 		took = append(took, time.Since(began))
+		heads = append(heads, head)
 		now, err := cpu()
 		if err != nil {
 			return err
@@ -115,10 +161,15 @@ func commits(ctx context.Context, dir string, size fixtures.Synthetic, t *table)
 	if err != nil {
 		return err
 	}
-	slices.Sort(took)
-	slices.Sort(spent)
-	at := func(d []time.Duration, p int) string { return short(d[min(len(d)-1, len(d)*p/100)]) }
+	parts := way.of(heads, took)
+	at := func(d []time.Duration, p int) string {
+		slices.Sort(d)
+		return short(d[min(len(d)-1, len(d)*p/100)])
+	}
 	t.add("commit of one file, from asking Git to the plan", at(took, 50), fmt.Sprintf("median of %d; p90 %s, p99 %s, worst %s; aim p99 100ms", rounds, at(took, 90), at(took, 99), at(took, 100)))
+	for i, name := range append(slices.Clone(commitStages), "waiting, beside all these") {
+		t.add("- "+name, at(parts[i], 50), fmt.Sprintf("p90 %s, p99 %s", at(parts[i], 90), at(parts[i], 99)))
+	}
 	t.add("CPU of this process until then", at(spent, 50), fmt.Sprintf("median, with the rollouts of the commits before; p90 %s, p99 %s; %s per commit with its own rollout", at(spent, 90), at(spent, 99), short((after-before)/rounds)))
 	busy := resident()
 	if err := await(ctx, "rest", 5*time.Minute, time.Second, func() (bool, error) { return e.loop.Report().Health == "HEALTHY", errors.New("a rollout runs") }); err != nil {
@@ -130,11 +181,11 @@ func commits(ctx context.Context, dir string, size fixtures.Synthetic, t *table)
 	case <-time.After(20 * time.Second): // garbage goes with the readings at rest
 	}
 	rest, whole := resident(), heap()
-	running = false
 	if err := e.stop(); err != nil {
 		return err
 	}
-	t.add("memory of this process at rest", rest, fmt.Sprintf("resident, %s right after the commits; %.0f MiB live in its heap, %.0f MiB of that are the backend's model, which a daemon does not have; aim 600 MiB", busy, mebi(whole), mebi(heap())))
+	e = nil // so that nothing holds what it held
+	t.add("memory of this process at rest", rest, fmt.Sprintf("resident, %s right after the commits; %.0f MiB live in its heap, %.0f MiB of that in the backend's model, which a daemon does not have; aim 600 MiB", busy, mebi(whole), mebi(heap())))
 	runtime.KeepAlive(back)
 	return nil
 }
