@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"reflect"
 
 	"locktide.dev/schema"
 )
@@ -21,14 +20,7 @@ type judged struct {
 func (s *Session) judgeOwn(ctx context.Context, own []*Rule, in Input, t touched) (out []found) {
 	before := s.own
 	s.own = map[*Rule]*judged{}
-	made := elements{in: in, objects: map[string]schema.Object{}, whole: map[string][]Element{}}
-	for _, r := range own {
-		if r.Kind == "objects" {
-			made.take(s.objects, t)
-			break
-		}
-	}
-	s.objects = made.objects
+	made := elements{in: in, whole: map[string][]Element{}}
 	for _, r := range own {
 		j, list := before[r], []Element(nil)
 		if j == nil || !j.whole {
@@ -98,25 +90,8 @@ func (s *Session) ask(ctx context.Context, r *Rule, list []Element) ([]Fault, er
 
 // elements makes what rules range over.
 type elements struct {
-	in      Input
-	objects map[string]schema.Object
-	whole   map[string][]Element // kinds of which all were asked for
-}
-
-// take lists the objects and touches those that are not as before.
-func (e elements) take(before map[string]schema.Object, t touched) {
-	for _, o := range e.in.Objects {
-		name := o.Key.String()
-		e.objects[name] = o
-		if was, ok := before[name]; !ok || !reflect.DeepEqual(was, o) {
-			t.add("objects", name)
-		}
-	}
-	for name := range before {
-		if _, ok := e.objects[name]; !ok {
-			t.add("objects", name)
-		}
-	}
+	in    Input
+	whole map[string][]Element // kinds of which all were asked for
 }
 
 func (e elements) all(kind string) []Element {
@@ -137,7 +112,11 @@ func (e elements) names(kind string) map[string]bool {
 	case "hosts":
 		return set(e.in.Fleet.Hosts)
 	}
-	return set(e.objects)
+	out := make(map[string]bool, e.in.Objects.Len())
+	for k := range e.in.Objects.Keys() {
+		out[k.String()] = true
+	}
+	return out
 }
 
 func set[V any](m map[string]V) map[string]bool {
@@ -148,11 +127,25 @@ func set[V any](m map[string]V) map[string]bool {
 	return out
 }
 
+// object gives an object by its key as text.
+func (e elements) object(name string) (schema.Object, bool) {
+	k, err := schema.ParseKey(name)
+	if err != nil {
+		return schema.Object{}, false
+	}
+	w, ok := e.in.Objects.Find(k)
+	return w.Object, ok
+}
+
 // of gives the elements of a kind among names, sorted.
 func (e elements) of(kind string, names map[string]bool) []Element {
 	var out []Element
 	for _, name := range sortedKeys(names) {
-		if o, ok := e.objects[name]; ok && kind == "objects" {
+		if kind == "objects" {
+			o, ok := e.object(name)
+			if !ok {
+				continue
+			}
 			ref := schema.NewRef("groups", o.Group)
 			if o.Group == "" && len(o.From) > 0 {
 				ref = o.From[0]

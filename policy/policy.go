@@ -20,8 +20,8 @@ import (
 type Input struct {
 	Fleet    *schema.Fleet // must not change afterwards
 	Previous *schema.Fleet // of the commit in force before: its teams judge this one
-	Objects  []schema.Object
-	Today    time.Time // for the expiry of exceptions; zero: none expires
+	Objects  schema.Head   // that the definitions are compiled to
+	Today    time.Time     // for the expiry of exceptions; zero: none expires
 }
 
 // Rule is a rule of the users' own. It judges elements of one kind, each by

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"locktide.dev/fixtures"
 	"locktide.dev/schema"
 )
 
@@ -65,7 +66,7 @@ func TestBuiltinRules(t *testing.T) {
 	}
 	job := func(format string, args ...any) func(*Input) {
 		return func(in *Input) {
-			in.Objects = append(in.Objects, schema.Object{Group: "shop.web/prod.dc1", Layer: schema.LayerInstance, Spec: json.RawMessage(fmt.Sprintf(format, args...))})
+			in.Objects = fixtures.Head(schema.Object{Group: "shop.web/prod.dc1", Layer: schema.LayerInstance, Spec: json.RawMessage(fmt.Sprintf(format, args...))})
 		}
 	}
 	team := func(may ...string) func(*Input) {

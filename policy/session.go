@@ -20,8 +20,6 @@ type Session struct {
 	view  *view // nil: nothing was judged yet
 	built map[*rule]*verdicts
 	own   map[*Rule]*judged
-
-	objects map[string]schema.Object // if a rule of the users' own ranges over them
 }
 
 // NewSession gives a session that has judged nothing.

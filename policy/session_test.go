@@ -13,8 +13,10 @@ import (
 
 	"pgregory.net/rapid"
 
+	"locktide.dev/fixtures"
 	"locktide.dev/fixtures/proptest"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 func TestMain(m *testing.M) {
@@ -43,10 +45,10 @@ func put[V any](e *edits, kind string, m map[string]V, name string, value V) {
 	if e.number(3) == 0 {
 		delete(m, name)
 		delete(e.f.Positions, ref)
-		delete(e.f.Versions, ref)
+		e.f.Versions = e.f.Versions.Without(ref)
 		return
 	}
-	m[name], e.f.Versions[ref] = value, schema.NextVersion()
+	m[name], e.f.Versions = value, e.f.Versions.With(ref, schema.NextVersion())
 	e.f.Positions[ref] = schema.Position{File: e.pick("teams/a/x.cue", "teams/b/x.cue", "platform/x.cue"), Line: 1 + e.number(3)}
 }
 
@@ -107,11 +109,13 @@ func (e *edits) step() {
 // input copies what there is now.
 func (e *edits) input() Input {
 	f := schema.Fleet{Hosts: maps.Clone(e.f.Hosts), Pools: maps.Clone(e.f.Pools), Apps: maps.Clone(e.f.Apps), Groups: maps.Clone(e.f.Groups), Routes: maps.Clone(e.f.Routes),
-		Teams: maps.Clone(e.f.Teams), Exceptions: e.f.Exceptions, Remove: slices.Clone(e.f.Remove), Positions: maps.Clone(e.f.Positions), Versions: maps.Clone(e.f.Versions)}
+		Teams: maps.Clone(e.f.Teams), Exceptions: e.f.Exceptions, Remove: slices.Clone(e.f.Remove), Positions: maps.Clone(e.f.Positions), Versions: e.f.Versions}
 	in := Input{Fleet: &f, Today: time.Date(2026, 5, 2, 0, 0, 0, 0, time.UTC)}
+	var jobs []schema.Object
 	for _, group := range sortedKeys(e.objects) {
-		in.Objects = append(in.Objects, schema.Object{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: group}, Group: group, Layer: schema.LayerInstance, Spec: json.RawMessage(e.objects[group])})
+		jobs = append(jobs, schema.Object{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: group}, Group: group, Layer: schema.LayerInstance, Spec: json.RawMessage(e.objects[group])})
 	}
+	in.Objects = fixtures.Head(jobs...)
 	return in
 }
 
@@ -130,7 +134,7 @@ func everything() Config {
 func TestSessionFindsWhatTheWholeFinds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := &edits{t: t, objects: map[string]string{}, f: &schema.Fleet{Hosts: map[string]schema.Host{}, Pools: map[string]schema.Pool{}, Apps: map[string]schema.App{},
-			Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Teams: map[string]schema.Team{}, Positions: map[schema.Ref]schema.Position{}, Versions: map[schema.Ref]uint64{"exceptions/x": schema.NextVersion()},
+			Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Teams: map[string]schema.Team{}, Positions: map[schema.Ref]schema.Position{}, Versions: persistent.Of(map[schema.Ref]uint64{"exceptions/x": schema.NextVersion()}),
 			Exceptions: map[string]schema.Exception{"x": {Rule: "artifact-unpinned", Refs: []string{"groups/a.*"}, Reason: "r", Expires: "2026-06-01"}}}}
 		var own []*Rule
 		for _, kind := range Kinds {
@@ -181,8 +185,7 @@ func TestSessionAsksAboutWhatIsTouched(t *testing.T) {
 		t.Fatalf("%d of 3 groups judged at first", asked)
 	}
 	next := *in.Fleet
-	next.Groups, next.Versions = maps.Clone(next.Groups), maps.Clone(next.Versions)
-	next.Versions[web] = schema.NextVersion()
+	next.Groups, next.Versions = maps.Clone(next.Groups), next.Versions.With(web, schema.NextVersion())
 	next.Groups["shop.web/prod.dc1"] = runs("shop.web", "prod", 5)
 	in.Fleet, asked = &next, 0
 	s.Evaluate(context.Background(), own, in)

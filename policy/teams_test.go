@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"locktide.dev/fixtures"
 	"locktide.dev/schema"
 )
 
@@ -44,7 +45,7 @@ func TestGuardedLeaves(t *testing.T) {
 		"quota of other stages": {`"Priority":0`, ``, schema.Team{Quota: map[string]schema.Quota{"test": {Members: 1}}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			in := Input{Fleet: quickstart(), Objects: []schema.Object{{Group: "shop.web/prod.dc1", Layer: schema.LayerInstance, Spec: json.RawMessage(fmt.Sprintf(job, c.top, c.task))}}}
+			in := Input{Fleet: quickstart(), Objects: fixtures.Head(schema.Object{Group: "shop.web/prod.dc1", Layer: schema.LayerInstance, Spec: json.RawMessage(fmt.Sprintf(job, c.top, c.task))})}
 			c.team.Apps = []string{"shop.web"}
 			in.Fleet.Teams = map[string]schema.Team{"web": c.team, "pay": {Apps: []string{"pay.*"}}}
 			got := strings.TrimSuffix(strings.Join(findings(in, Config{}), "; "), " "+web)

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"maps"
@@ -18,6 +17,7 @@ type view struct {
 	teamNames []string                    // sorted
 	groups    map[string]*group           // by name
 	defaults  map[string]bool             // units that give defaults
+	jobs      map[string][]schema.Key     // group -> objects that run it, sorted
 	byApp     index[string]               // app -> groups
 	refers    index[string]               // "apps/X", "groups/X" -> routes with such a target
 	inPool    index[string]               // pool -> hosts
@@ -38,7 +38,6 @@ type group struct {
 	team     string // "" is the platform
 	location location
 	routed   bool
-	spec     json.RawMessage // that job was read from; nil: none was compiled
 }
 
 // index gives the names under a key.
@@ -70,21 +69,16 @@ func (t touched) all(kind string, names map[string]bool) {
 }
 
 func newView(teams map[string]schema.Team) *view {
-	return &view{Input: Input{Fleet: &schema.Fleet{}}, teams: teams, teamNames: sortedKeys(teams), groups: map[string]*group{},
+	return &view{Input: Input{Fleet: &schema.Fleet{}}, teams: teams, teamNames: sortedKeys(teams), groups: map[string]*group{}, jobs: map[string][]schema.Key{},
 		byApp: index[string]{}, refers: index[string]{}, inPool: index[string]{}, located: index[location]{}, racks: map[location]map[string]int{}}
 }
 
 // advance takes in for what is judged and gives what that touches: what
 // changed, and what depends on it.
 func (v *view) advance(in Input) touched {
-	before, specs := v.Fleet, specs(in.Objects)
-	t := v.changes(in)
+	before, t := v.Fleet, v.changes(in)
+	v.recompiled(t, in.Objects)
 	v.Input = in
-	for name := range v.groups {
-		if g := v.groups[name]; !bytes.Equal(g.spec, specs[name]) {
-			t.add("groups", name)
-		}
-	}
 	for name := range t["routes"] {
 		v.refer(t, name, before.Routes[name], false)
 		v.refer(t, name, in.Fleet.Routes[name], true)
@@ -108,20 +102,38 @@ func (v *view) advance(in Input) touched {
 		t.all("routes", v.refers["apps/"+name])
 	}
 	for name := range t["groups"] {
-		v.regroup(t, name, specs[name])
+		v.regroup(t, name)
 	}
 	return t
 }
 
-// specs gives the compiled jobs by group.
-func specs(objects []schema.Object) map[string]json.RawMessage {
-	out := make(map[string]json.RawMessage, len(objects)/2)
-	for _, o := range objects {
-		if o.Group != "" && o.Layer == schema.LayerInstance {
-			out[o.Group] = o.Spec
+// recompiled touches the objects that are not as before, and their groups.
+func (v *view) recompiled(t touched, objects schema.Head) {
+	runs := func(o schema.Object) bool { return o.Group != "" && o.Layer == schema.LayerInstance }
+	for k := range objects.Since(v.Objects, func(a, b schema.Wanted) bool { return a.Entry == b.Entry }) {
+		t.add("objects", k.String())
+		if was := v.Objects.Get(k).Object; runs(was) {
+			t.add("groups", was.Group)
+			v.jobs[was.Group] = slices.DeleteFunc(v.jobs[was.Group], func(x schema.Key) bool { return x == k })
+			if len(v.jobs[was.Group]) == 0 {
+				delete(v.jobs, was.Group)
+			}
+		}
+		if is := objects.Get(k).Object; runs(is) {
+			t.add("groups", is.Group)
+			v.jobs[is.Group] = append(v.jobs[is.Group], k)
+			slices.SortFunc(v.jobs[is.Group], schema.Key.Compare)
 		}
 	}
-	return out
+}
+
+// spec gives the compiled job of a group; nil: there is none.
+func (v *view) spec(group string) json.RawMessage {
+	keys := v.jobs[group]
+	if len(keys) == 0 {
+		return nil
+	}
+	return v.Objects.Get(keys[len(keys)-1]).Object.Spec
 }
 
 // refer takes a route's targets into the index, or out of it, and touches the
@@ -189,7 +201,7 @@ func (v *view) room(at location) (hosts, racks int) {
 }
 
 // regroup makes a group anew and touches the routes to it.
-func (v *view) regroup(t touched, name string, spec json.RawMessage) {
+func (v *view) regroup(t touched, name string) {
 	if old := v.groups[name]; old != nil {
 		t.all("routes", v.refers["apps/"+old.App])
 		v.byApp.remove(old.App, name)
@@ -201,8 +213,8 @@ func (v *view) regroup(t touched, name string, spec json.RawMessage) {
 	if !ok {
 		return
 	}
-	g := &group{name: name, Group: def, spec: spec, tier: cmp.Or(def.Tier, v.Fleet.Apps[def.App].Tier)}
-	if j, ok := decodeJob(spec); ok {
+	g := &group{name: name, Group: def, tier: cmp.Or(def.Tier, v.Fleet.Apps[def.App].Tier)}
+	if j, ok := decodeJob(v.spec(name)); ok {
 		g.job = j
 	} else {
 		g.job = typedJob(def)

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -11,9 +12,9 @@ import (
 // handedOver gives the key of a group's object that can be adopted; any other
 // text is itself.
 func (l *Loop) handedOver(text string) string {
-	for _, k := range sortKeys(l.st.head) {
+	for _, k := range slices.SortedFunc(l.st.head.Keys(), schema.Key.Compare) {
 		s := l.st.live[k].State
-		if l.st.head[k].Object.Group == bare(text) && (s == schema.StateForeign || s == schema.StateEjected) {
+		if l.st.head.Get(k).Object.Group == bare(text) && (s == schema.StateForeign || s == schema.StateEjected) {
 			return k.String()
 		}
 	}
@@ -37,7 +38,7 @@ func (l *Loop) adopt(text string, reply func(schema.Answer)) {
 		return
 	}
 	entry, ok := st.target[key]
-	if w, isHead := st.head[key]; isHead {
+	if w, isHead := st.head.Find(key); isHead {
 		entry, ok = w.Entry, true
 	}
 	live := st.live[key]
@@ -79,7 +80,7 @@ func (l *Loop) adopt(text string, reply func(schema.Answer)) {
 func (l *Loop) drive(k schema.Key, e schema.Entry) {
 	st := &l.st
 	_, ours := st.target[k]
-	if w, wanted := st.head[k]; !ours && wanted && w.Entry == e && len(st.holders.keys[k]) == 0 {
+	if w, wanted := st.head.Find(k); !ours && wanted && w.Entry == e && len(st.holders.keys[k]) == 0 {
 		l.setTarget(k, e)
 	}
 }

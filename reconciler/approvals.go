@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"locktide.dev/reconciler/planner"
 	"locktide.dev/schema"
 )
 
@@ -27,25 +26,18 @@ func (l *Loop) rebuilt() {
 }
 
 // changedSince adds to keys those whose head is another one than before.
-func (l *Loop) changedSince(before map[schema.Key]planner.Wanted, keys map[schema.Key]bool) map[schema.Key]bool {
+func (l *Loop) changedSince(before schema.Head, keys map[schema.Key]bool) map[schema.Key]bool {
 	out := map[schema.Key]bool{}
 	maps.Copy(out, keys)
-	for k, w := range l.st.head {
-		if was, ok := before[k]; !ok || was.Entry.Digest != w.Entry.Digest {
-			out[k] = true
-		}
-	}
-	for k := range before {
-		if _, ok := l.st.head[k]; !ok {
-			out[k] = true
-		}
+	for k := range l.st.head.Since(before, func(a, b schema.Wanted) bool { return a.Entry.Digest == b.Entry.Digest }) {
+		out[k] = true
 	}
 	return out
 }
 
 // settled says whether the target is what Git says.
 func (l *Loop) settled(k schema.Key) bool {
-	head, inHead := l.st.head[k]
+	head, inHead := l.st.head.Find(k)
 	target, inTarget := l.st.target[k]
 	return inHead == inTarget && head.Entry.Digest == target.Digest
 }
@@ -99,7 +91,7 @@ func (l *Loop) pending(item string, rolling map[end]bool) bool {
 		return known
 	}
 	k, to, ok := parseItem(item)
-	return ok && (st.head[k].Entry.Digest == to && !l.settled(k) || rolling[end{k, to}])
+	return ok && (st.head.Get(k).Entry.Digest == to && !l.settled(k) || rolling[end{k, to}])
 }
 
 // parseItem reads an item of an awaited set.

@@ -26,7 +26,7 @@ const module = "locktide.dev/"
 var pure = []string{"os", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "sync", "context"}
 
 var rules = []rule{
-	{"schema", []string{"*"}, nil, "the vocabulary depends on the standard library only"},
+	{"schema", []string{"*"}, []string{module + "schema/persistent"}, "the vocabulary depends on the standard library only"},
 	{"drivers", []string{"*"}, []string{module + "schema"}, "the contract knows the vocabulary only"},
 	{"policy", []string{"*"}, []string{module + "schema", module + "policy/calendar"}, "rules judge definitions, not backends"},
 	{"render", []string{"*"}, []string{module + "schema", module + "render"}, "rendering knows files and definitions only"},

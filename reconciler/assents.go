@@ -95,7 +95,7 @@ func (l *Loop) approvers(items []string) [][]string {
 // stagesOf gives the stages of an object, as Git has it or else as it is
 // driven at.
 func (l *Loop) stagesOf(k schema.Key) []string {
-	if w, ok := l.st.head[k]; ok {
+	if w, ok := l.st.head.Find(k); ok {
 		return planner.StagesOf(&w.Object)
 	}
 	if o, known := l.body(l.st.target[k].Body); known {
@@ -164,7 +164,7 @@ func (l *Loop) itemKeys(item string) (keys []schema.Key) {
 }
 
 func (l *Loop) definitionsOf(k schema.Key) []schema.Ref {
-	refs := slices.Clone(l.st.head[k].Object.From)
+	refs := slices.Clone(l.st.head.Get(k).Object.From)
 	if o, known := l.body(l.st.target[k].Body); known {
 		refs = append(refs, o.From...)
 	}

@@ -39,7 +39,7 @@ func (l *Loop) why(k schema.Key, by []string) []schema.Reason {
 	if w, ok := st.waits[k]; ok && len(out) == 0 {
 		out = append(out, w)
 	}
-	head, inHead := st.head[k]
+	head, inHead := st.head.Find(k)
 	target, inTarget := st.target[k]
 	live := st.live[k]
 	if len(out) == 0 && (inHead != inTarget || head.Entry.Digest != target.Digest) {

@@ -57,7 +57,7 @@ func (l *Loop) Unjournaled() []string {
 			}
 			now[table][key] = row(v)
 		}
-		for k, w := range st.head {
+		for k, w := range st.head.All() {
 			put(tableHead, k.String(), w.Entry)
 		}
 		for k, e := range st.target {
@@ -151,14 +151,14 @@ func (l *Loop) misseen() (wrong []string) {
 	maps.DeleteFunc(st.owned, func(_ schema.Kind, n int) bool { return n == 0 })
 	differs("owned", st.owned, owned)
 	keys := map[schema.Key]bool{} // all that anything is known of
-	for _, some := range []iter.Seq[schema.Key]{maps.Keys(st.head), maps.Keys(st.target), maps.Keys(st.live), maps.Keys(st.readAt), maps.Keys(st.compared),
+	for _, some := range []iter.Seq[schema.Key]{st.head.Keys(), maps.Keys(st.target), maps.Keys(st.live), maps.Keys(st.readAt), maps.Keys(st.compared),
 		maps.Keys(st.receipts), maps.Keys(st.lastBody), maps.Keys(st.repair), maps.Keys(st.differs)} {
 		for k := range some {
 			keys[k] = true
 		}
 	}
 	for k := range keys {
-		_, defined := st.head[k]
+		_, defined := st.head.Find(k)
 		_, driven := st.target[k]
 		held := len(st.holders.keys[k])+len(st.holders.origins[k]) > 0
 		switch {

@@ -9,7 +9,6 @@ import (
 
 	"locktide.dev/policy"
 	"locktide.dev/reconciler/compiler"
-	"locktide.dev/reconciler/planner"
 	"locktide.dev/schema"
 )
 
@@ -82,7 +81,7 @@ func (l *Loop) take(in judged) (done, again bool) {
 	known := st.newest == in.rev.Commit
 	st.fetched, st.newest, st.fetchErr = time.Now(), in.rev.Commit, ""
 	findings := in.findings
-	if len(in.Objects) == 0 && len(st.head) > 0 && len(in.fleet.Groups) == 0 && len(in.fleet.Remove) == 0 {
+	if in.Head.Len() == 0 && st.head.Len() > 0 && len(in.fleet.Groups) == 0 && len(in.fleet.Remove) == 0 {
 		findings = append(findings, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the commit defines nothing that runs: refused, because it would mean to delete everything",
 			Next: "check branch and path, or list what should go under remove"})
 	}
@@ -139,7 +138,7 @@ func (l *Loop) judgeCommit(ctx context.Context, in intake) (j judged, ok bool) {
 		if !schema.AnyDenied(j.findings) {
 			began = time.Now()
 			j.findings = append(j.findings, l.policies.Evaluate(ctx, policy.Both(j.basis.rules, r.Rules), policy.Input{Fleet: j.fleet, Previous: j.basis.fleet,
-				Objects: j.Objects, Today: time.Now()})...)
+				Objects: j.Head, Today: time.Now()})...)
 			j.judge = time.Since(began)
 		}
 		if r.Place != nil {
@@ -200,7 +199,7 @@ func (l *Loop) emptiedByHolds(fleet *schema.Fleet) (out []schema.Finding) {
 }
 
 // enforce makes what a commit compiles to head.
-func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, rev Revision) {
+func (l *Loop) enforce(fleet *schema.Fleet, head schema.Head, rev Revision) {
 	st := &l.st
 	before, ruled := st.head, st.fleet
 	same := st.meta.InForce == rev.Commit
@@ -241,13 +240,16 @@ func (l *Loop) enforce(fleet *schema.Fleet, head map[schema.Key]planner.Wanted, 
 	}
 }
 
+func sameEntry(a, b schema.Wanted) bool { return a.Entry == b.Entry }
+
 // setHead puts what definitions compile to in force, and gives what is another.
-func (l *Loop) setHead(head map[schema.Key]planner.Wanted) (moved []schema.Key) {
+func (l *Loop) setHead(head schema.Head) (moved []schema.Key) {
 	st := &l.st
 	before := st.head
 	st.head = head
-	for _, w := range head {
-		if _, known := st.bodies[w.Entry.Body]; !known {
+	for k := range head.Since(before, sameEntry) {
+		w, defined := head.Find(k)
+		if _, known := st.bodies[w.Entry.Body]; defined && !known {
 			st.bodies[w.Entry.Body] = w.Object
 			_, _, st.unsaved[w.Entry.Body] = w.Object.Seal()
 		}
@@ -258,7 +260,7 @@ func (l *Loop) setHead(head map[schema.Key]planner.Wanted) (moved []schema.Key) 
 }
 
 // headed applies pins to head and has whatever follows it look at it anew.
-func (l *Loop) headed(before map[schema.Key]planner.Wanted) (moved []schema.Key) {
+func (l *Loop) headed(before schema.Head) (moved []schema.Key) {
 	st := &l.st
 	l.pinHead()
 	moved = l.touchHead(before)
@@ -271,21 +273,11 @@ func (l *Loop) headed(before map[schema.Key]planner.Wanted) (moved []schema.Key)
 }
 
 // touchHead has those rows of head journaled that are not as they were.
-func (l *Loop) touchHead(before map[schema.Key]planner.Wanted) (moved []schema.Key) {
-	touch := func(k schema.Key) {
-		moved = append(moved, k)
+func (l *Loop) touchHead(before schema.Head) (moved []schema.Key) {
+	moved = slices.Collect(l.st.head.Since(before, sameEntry))
+	for _, k := range moved {
 		l.st.touched.head[k] = true
 		l.rewant(k)
-	}
-	for k, w := range l.st.head {
-		if was, ok := before[k]; !ok || was.Entry != w.Entry {
-			touch(k)
-		}
-	}
-	for k := range before {
-		if _, ok := l.st.head[k]; !ok {
-			touch(k)
-		}
 	}
 	return moved
 }
@@ -294,7 +286,7 @@ func (l *Loop) touchHead(before map[schema.Key]planner.Wanted) (moved []schema.K
 // is no rollout, the next one goes by it. The mode all of them take: it says
 // what may be written, also once the definition is gone.
 func (l *Loop) takePacing() {
-	for k, w := range l.st.head {
+	for k, w := range l.st.head.All() {
 		e, ok := l.st.target[k]
 		if ok && e.Digest == w.Entry.Digest && e.Release == w.Entry.Release {
 			l.setTarget(k, w.Entry)

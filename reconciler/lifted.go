@@ -53,13 +53,13 @@ func (l *Loop) lift(before *schema.Fleet) {
 // unsettled gives what is not as Git says yet, by what Git says.
 func (l *Loop) unsettled() map[schema.Key]schema.Digest {
 	out := map[schema.Key]schema.Digest{}
-	for k, w := range l.st.head {
+	for k, w := range l.st.head.All() {
 		if l.st.target[k].Digest != w.Entry.Digest {
 			out[k] = w.Entry.Digest
 		}
 	}
 	for k := range l.st.target {
-		if _, defined := l.st.head[k]; !defined {
+		if _, defined := l.st.head.Find(k); !defined {
 			out[k] = ""
 		}
 	}
@@ -73,7 +73,7 @@ func (l *Loop) useUpLifted(now time.Time) {
 	n := len(st.meta.Lifted)
 	st.meta.Lifted = slices.DeleteFunc(slices.Clone(st.meta.Lifted), func(x lifted) bool {
 		maps.DeleteFunc(x.Items, func(k schema.Key, to schema.Digest) bool {
-			over := l.settled(k) || st.head[k].Entry.Digest != to
+			over := l.settled(k) || st.head.Get(k).Entry.Digest != to
 			st.dirty = st.dirty || over
 			return over
 		})

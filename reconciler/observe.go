@@ -120,7 +120,7 @@ func (l *Loop) relist(r *reading) {
 	st := &l.st
 	if r.want == nil {
 		r.anew, r.want, r.asked, r.moved = true, []drivers.Want{}, map[schema.Key]schema.Digest{}, map[schema.Key]bool{}
-		for _, keys := range []iter.Seq[schema.Key]{maps.Keys(st.head), maps.Keys(st.target), maps.Keys(st.holders.keys)} {
+		for _, keys := range []iter.Seq[schema.Key]{st.head.Keys(), maps.Keys(st.target), maps.Keys(st.holders.keys)} {
 			for k := range keys {
 				if l.backendOf(k) == r {
 					r.moved[k] = true
@@ -156,7 +156,7 @@ func (l *Loop) relist(r *reading) {
 // brings, else the target, else what Git newly wants (is something in its place?).
 func (l *Loop) wanted(k schema.Key) schema.Digest {
 	st := &l.st
-	body := cmp.Or(st.target[k].Body, st.head[k].Entry.Body)
+	body := cmp.Or(st.target[k].Body, st.head.Get(k).Entry.Body)
 	for _, id := range st.holders.keys[k] {
 		for _, it := range st.rollouts[id].Items {
 			if it.Key == k {

@@ -152,7 +152,7 @@ func (l *Loop) changes() (out []Entry) {
 		return nil
 	}
 	t, name := st.touched, func(n string) string { return n }
-	out = rows(out, tableHead, t.head, schema.Key.String, func(k schema.Key) (any, bool) { w, ok := st.head[k]; return w.Entry, ok })
+	out = rows(out, tableHead, t.head, schema.Key.String, func(k schema.Key) (any, bool) { w, ok := st.head.Find(k); return w.Entry, ok })
 	out = rows(out, tableTarget, t.target, schema.Key.String, func(k schema.Key) (any, bool) { e, ok := st.target[k]; return e, ok })
 	out = rows(out, tableReceipts, t.receipts, schema.Key.String, func(k schema.Key) (any, bool) { r, ok := st.receipts[k]; return r, ok })
 	out = rows(out, tableAuthors, t.authors, schema.Key.String, func(k schema.Key) (any, bool) { a, ok := st.authors[k]; return a, ok })

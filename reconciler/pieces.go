@@ -5,13 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
 
-	"locktide.dev/reconciler/planner"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // A fleet's definitions and the entries of a head are stored in pieces of some
@@ -34,58 +33,32 @@ type part struct {
 	Units map[schema.Ref]string `json:"units,omitempty"`
 }
 
-// mark tells definitions apart.
-type mark struct {
-	version uint64
-	unit    string
-}
-
-// pieces is how a record was last stored. M marks rows: equal marks, equal rows.
-type pieces[K, M comparable] struct {
-	marks   map[K]M
-	rows    [maxPieces]map[K]bool
+// pieces is how a record was last stored.
+type pieces[K comparable, V any] struct {
+	last    persistent.Map[K, V]
+	keys    [maxPieces]map[K]bool
 	digests [maxPieces]schema.Digest
 }
 
-// update brings the pieces up to rows that are marked so; encode gives a
-// piece's body, which goes into unsaved if the piece is another one than before.
-func (p *pieces[K, M]) update(rows iter.Seq2[K, M], place func(K) string, encode func(keys []K) []byte, unsaved map[schema.Digest][]byte) []schema.Digest {
-	touched, stayed, before := map[int]bool{}, 0, len(p.marks)
-	if p.marks == nil {
-		p.marks = map[K]M{}
-	}
-	for k, m := range rows {
-		was, known := p.marks[k]
-		if known {
-			stayed++
-		}
-		if known && was == m {
-			continue
-		}
-		p.marks[k] = m
+// update brings the pieces up to a record; encode gives a piece's body, which
+// goes into unsaved if the piece is another one than before.
+func (p *pieces[K, V]) update(now persistent.Map[K, V], same func(a, b V) bool, place func(K) string, encode func(keys []K) []byte, unsaved map[schema.Digest][]byte) []schema.Digest {
+	touched := map[int]bool{}
+	for k := range now.Since(p.last, same) {
 		i := piece(place(k))
-		if p.rows[i] == nil {
-			p.rows[i] = map[K]bool{}
+		if p.keys[i] == nil {
+			p.keys[i] = map[K]bool{}
 		}
-		p.rows[i][k], touched[i] = true, true
-	}
-	if stayed < before {
-		still := make(map[K]bool, len(p.marks))
-		for k := range rows {
-			still[k] = true
-		}
-		for k := range p.marks {
-			if !still[k] {
-				i := piece(place(k))
-				delete(p.marks, k)
-				delete(p.rows[i], k)
-				touched[i] = true
-			}
+		if touched[i] = true; now.Has(k) {
+			p.keys[i][k] = true
+		} else {
+			delete(p.keys[i], k)
 		}
 	}
+	p.last = now
 	for i := range touched {
-		if p.digests[i] = ""; len(p.rows[i]) > 0 {
-			body := encode(slices.Collect(maps.Keys(p.rows[i])))
+		if p.digests[i] = ""; len(p.keys[i]) > 0 {
+			body := encode(slices.Collect(maps.Keys(p.keys[i])))
 			p.digests[i] = schema.DigestOf(body)
 			unsaved[p.digests[i]] = body
 		}
@@ -100,10 +73,10 @@ func (p *pieces[K, M]) update(rows iter.Seq2[K, M], place func(K) string, encode
 }
 
 // forget makes the next update store every piece that is not kept any more.
-func (p *pieces[K, M]) forget(keep map[schema.Digest]bool) {
+func (p *pieces[K, V]) forget(keep map[schema.Digest]bool) {
 	for _, d := range p.digests {
 		if d != "" && !keep[d] {
-			*p = pieces[K, M]{}
+			*p = pieces[K, V]{}
 			return
 		}
 	}
@@ -125,27 +98,21 @@ func app(ref schema.Ref) string {
 // keepFleet stores the definitions of a fleet and gives the digest that stands
 // for them.
 func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
-	if f.Versions == nil {
+	if f.Versions.IsZero() {
 		f.Number()
 	}
-	marks := func(yield func(schema.Ref, mark) bool) {
-		for ref, v := range f.Versions {
-			if !yield(ref, mark{v, f.Units[ref]}) {
-				return
-			}
-		}
-	}
 	encode := func(refs []schema.Ref) []byte {
-		p := part{}
+		p, from := part{}, *f
+		from.Versions = persistent.Map[schema.Ref, uint64]{} // they are not stored
 		for _, ref := range refs {
-			p.Take(ref, f)
+			p.Take(ref, &from)
 		}
 		p.Units = p.Fleet.Units
 		return schema.MustCanonical(p)
 	}
-	w := whole{Remove: f.Remove, Units: map[schema.Ref]string{}, Pieces: l.st.fleetPieces.update(marks, app, encode, l.st.unsaved)}
+	w := whole{Remove: f.Remove, Units: map[schema.Ref]string{}, Pieces: l.st.fleetPieces.update(f.Versions, func(a, b uint64) bool { return a == b }, app, encode, l.st.unsaved)}
 	for ref, unit := range f.Units {
-		if _, defined := f.Versions[ref]; !defined {
+		if !f.Versions.Has(ref) {
 			w.Units[ref] = unit
 		}
 	}
@@ -154,24 +121,17 @@ func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
 
 // keepSnapshot stores what a head consists of and gives its digest. Beside it
 // the one before stays at hand, which a revert is compared with.
-func (l *Loop) keepSnapshot(head map[schema.Key]planner.Wanted) string {
-	entries := func(yield func(schema.Key, schema.Entry) bool) {
-		for k, w := range head {
-			if !yield(k, w.Entry) {
-				return
-			}
-		}
-	}
+func (l *Loop) keepSnapshot(head schema.Head) string {
 	encode := func(keys []schema.Key) []byte {
 		part := schema.Snapshot{}
 		for _, k := range keys {
-			part[k] = head[k].Entry
+			part[k] = head.Get(k).Entry
 		}
 		return schema.MustCanonical(part)
 	}
-	d := l.keepBody(schema.MustCanonical(whole{Pieces: l.st.headPieces.update(entries, schema.Key.String, encode, l.st.unsaved)}))
-	maps.DeleteFunc(l.st.snapshots, func(d string, _ schema.Snapshot) bool { return d != l.st.meta.Previous })
-	l.st.snapshots[string(d)] = maps.Clone(l.st.headPieces.marks)
+	d := l.keepBody(schema.MustCanonical(whole{Pieces: l.st.headPieces.update(head, sameEntry, schema.Key.String, encode, l.st.unsaved)}))
+	maps.DeleteFunc(l.st.snapshots, func(d string, _ schema.Head) bool { return d != l.st.meta.Previous })
+	l.st.snapshots[string(d)] = head
 	return string(d)
 }
 
@@ -224,18 +184,23 @@ func (l *Loop) storedFleet(ctx context.Context, d schema.Digest) (*schema.Fleet,
 	return &p.Fleet, err
 }
 
-// snapshot gives a stored snapshot, or nil.
-func (l *Loop) snapshot(d string) schema.Snapshot {
+// snapshot gives the entries of a stored head, without the objects where this
+// process did not compile it; none if it is not known.
+func (l *Loop) snapshot(d string) schema.Head {
 	if s, ok := l.st.snapshots[d]; ok || d == "" {
 		return s
 	}
-	s := schema.Snapshot{}
+	entries := schema.Snapshot{}
 	w, err := l.storedWhole(context.Background(), schema.Digest(d))
-	if err != nil || l.join(context.Background(), w, &s) != nil {
-		return nil
+	if err != nil || l.join(context.Background(), w, &entries) != nil {
+		return schema.Head{}
 	}
-	l.st.snapshots[d] = s
-	return s
+	rows := make(map[schema.Key]schema.Wanted, len(entries))
+	for k, e := range entries {
+		rows[k] = schema.Wanted{Entry: e}
+	}
+	l.st.snapshots[d] = persistent.Of(rows)
+	return l.st.snapshots[d]
 }
 
 // keepPieces adds the pieces of a record to the bodies that are kept.

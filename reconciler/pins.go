@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"locktide.dev/reconciler/planner"
 	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
@@ -33,7 +32,7 @@ func (l *Loop) overridden(rendered *schema.Fleet) *schema.Fleet {
 	if len(l.st.pins) == 0 {
 		return f
 	}
-	f.Groups, f.Apps, f.Routes, f.Versions = own(f.Groups), own(f.Apps), own(f.Routes), maps.Clone(f.Versions)
+	f.Groups, f.Apps, f.Routes = own(f.Groups), own(f.Apps), own(f.Routes)
 	l.freeze(f)
 	for _, key := range sortedKeys(l.st.pins) {
 		p := l.st.pins[key]
@@ -63,12 +62,12 @@ func own[V any](m map[string]V) map[string]V {
 
 // renewed gives a definition that was set in place a version of its own.
 func renewed(f *schema.Fleet, kind, name string) {
-	if ref := schema.NewRef(kind, name); f.Versions == nil {
+	if ref := schema.NewRef(kind, name); f.Versions.IsZero() {
 		return
 	} else if f.Defines(ref) {
-		f.Versions[ref] = schema.NextVersion()
+		f.Versions = f.Versions.With(ref, schema.NextVersion())
 	} else {
-		delete(f.Versions, ref)
+		f.Versions = f.Versions.Without(ref)
 	}
 }
 
@@ -137,7 +136,7 @@ func (l *Loop) byHand() map[schema.Key]bool {
 		if o, ok := l.body(st.target[k].Body); ok {
 			add(k, o)
 		}
-		if w, defined := st.head[k]; defined {
+		if w, defined := st.head.Find(k); defined {
 			add(k, w.Object)
 		}
 	}
@@ -147,30 +146,28 @@ func (l *Loop) byHand() map[schema.Key]bool {
 // pinHead puts pinned snapshots in the place of what Git says of their apps.
 func (l *Loop) pinHead() {
 	st := &l.st
-	shared := true // with the compiler
 	for _, key := range sortedKeys(st.pins) {
 		p := st.pins[key]
 		if p.What != pinRollback {
 			continue
 		}
-		if shared {
-			st.head, shared = maps.Clone(st.head), false
-		}
+		head := st.head.Draft()
 		for _, g := range st.goods[p.App] {
 			if string(snapshotID(g.Snapshot)) != p.Value {
 				continue
 			}
-			for k, w := range st.head {
+			for k, w := range st.head.All() {
 				if len(w.Object.Apps) > 0 && w.Object.Apps[0] == p.App {
-					delete(st.head, k)
+					head.Delete(k)
 				}
 			}
 			for k, e := range g.Snapshot {
 				if o, ok := l.body(e.Body); ok {
-					st.head[k] = planner.Wanted{Object: o, Entry: e}
+					head.Set(k, schema.Wanted{Object: o, Entry: e})
 				}
 			}
 		}
+		st.head = head.Map()
 	}
 }
 
@@ -178,7 +175,7 @@ func (l *Loop) pinHead() {
 // a release comes back that was good before; 0: none of its goods has it.
 func (l *Loop) wasGood(k schema.Key, release schema.Digest) int {
 	app := ""
-	if w, ok := l.st.head[k]; ok && len(w.Object.Apps) > 0 {
+	if w, ok := l.st.head.Find(k); ok && len(w.Object.Apps) > 0 {
 		app = w.Object.Apps[0]
 	}
 	for _, g := range l.st.goods[app] {

@@ -13,6 +13,7 @@ import (
 	"locktide.dev/reconciler/planner"
 	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // Tables of the journal. A value is one JSON document.
@@ -86,7 +87,7 @@ type refused struct {
 type state struct {
 	now       time.Time
 	meta      meta
-	head      map[schema.Key]planner.Wanted
+	head      schema.Head
 	target    schema.Snapshot
 	owned     map[schema.Kind]int // how many of them are of a kind
 	goods     map[string][]good
@@ -95,10 +96,10 @@ type state struct {
 	defined   planner.Input // what it says to plans
 	bodies    map[schema.Digest]schema.Object
 	unsaved   map[schema.Digest][]byte
-	snapshots map[string]schema.Snapshot // stored heads, by digest
+	snapshots map[string]schema.Head // stored heads, by digest
 
-	fleetPieces pieces[schema.Ref, mark]
-	headPieces  pieces[schema.Key, schema.Entry]
+	fleetPieces pieces[schema.Ref, uint64]
+	headPieces  pieces[schema.Key, schema.Wanted]
 
 	rollouts   map[string]rollout.Rollout // by partition
 	steps      map[string]rollout.Step
@@ -200,8 +201,8 @@ type state struct {
 }
 
 func newState() state {
-	return state{head: map[schema.Key]planner.Wanted{}, target: schema.Snapshot{}, owned: map[schema.Kind]int{}, goods: map[string][]good{},
-		bodies: map[schema.Digest]schema.Object{}, unsaved: map[schema.Digest][]byte{}, snapshots: map[string]schema.Snapshot{}, rollouts: map[string]rollout.Rollout{},
+	return state{target: schema.Snapshot{}, owned: map[schema.Kind]int{}, goods: map[string][]good{},
+		bodies: map[schema.Digest]schema.Object{}, unsaved: map[schema.Digest][]byte{}, snapshots: map[string]schema.Head{}, rollouts: map[string]rollout.Rollout{},
 		steps: map[string]rollout.Step{}, news: map[string]bool{}, authors: map[schema.Key]string{}, receipts: map[schema.Key]schema.Receipt{},
 		operator: map[string]schema.Bit{}, pins: map[string]schema.Pin{}, overrides: map[string]schema.Override{}, quarantine: map[schema.Digest]schema.Verdict{},
 		refused: map[string]refused{}, readings: map[string]*reading{}, live: map[schema.Key]schema.LiveObject{}, readAt: map[schema.Key]time.Time{}, compared: map[schema.Key]schema.Digest{}, written: map[schema.Key]time.Time{},
@@ -258,13 +259,15 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 		}
 		st.history = append(st.history, h)
 	}
+	wanted := map[schema.Key]schema.Wanted{}
 	for k, e := range head {
 		o, ok := l.body(e.Body)
 		if !ok {
 			return fmt.Errorf("the journal names body %s of %s but does not hold it; rebuild: move the journal away and start again", e.Body, k)
 		}
-		st.head[k] = planner.Wanted{Object: o, Entry: e}
+		wanted[k] = schema.Wanted{Object: o, Entry: e}
 	}
+	st.head = persistent.Of(wanted)
 	for k, e := range st.target {
 		l.index(k, e, enter[string, schema.Key])
 		st.owned[k.Kind]++
@@ -279,7 +282,7 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 			r.Recall(*st.source)
 		}
 	}
-	for _, keys := range []iter.Seq[schema.Key]{maps.Keys(st.head), maps.Keys(st.target), maps.Keys(st.receipts)} {
+	for _, keys := range []iter.Seq[schema.Key]{st.head.Keys(), maps.Keys(st.target), maps.Keys(st.receipts)} {
 		for k := range keys {
 			l.rewant(k)
 		}

@@ -93,7 +93,7 @@ func (l *Loop) reportRollouts(r *schema.Report, m *members) {
 func (l *Loop) reportObjects(r *schema.Report) {
 	st := &l.st
 	keys := map[schema.Key]bool{}
-	for k := range st.head {
+	for k := range st.head.Keys() {
 		keys[k] = true
 	}
 	for k := range st.target {
@@ -116,7 +116,7 @@ func (l *Loop) reportObjects(r *schema.Report) {
 		if known {
 			o.Target = entry.Digest
 		}
-		if w, ok := st.head[k]; ok {
+		if w, ok := st.head.Find(k); ok {
 			o.Head = w.Entry.Digest
 			entry = w.Entry
 		}

@@ -40,7 +40,7 @@ func (l *Loop) retain(ctx context.Context, now time.Time) {
 	maps.DeleteFunc(st.bodies, func(d schema.Digest, _ schema.Object) bool { return !keep[d] })
 	st.fleetPieces.forget(keep)
 	st.headPieces.forget(keep)
-	maps.DeleteFunc(st.snapshots, func(d string, _ schema.Snapshot) bool { return !keep[schema.Digest(d)] })
+	maps.DeleteFunc(st.snapshots, func(d string, _ schema.Head) bool { return !keep[schema.Digest(d)] })
 }
 
 // keepGoods is how long the good snapshots of an app that is gone are kept.
@@ -66,7 +66,7 @@ func (l *Loop) takeNews() {
 // forget drops what was known of an object that nobody defines or drives any more.
 func (l *Loop) forget(k schema.Key) {
 	st := &l.st
-	_, defined := st.head[k]
+	_, defined := st.head.Find(k)
 	_, driven := st.target[k]
 	if defined || driven || len(st.holders.keys[k])+len(st.holders.origins[k]) > 0 {
 		return
@@ -91,7 +91,7 @@ func (l *Loop) forgetApps(now time.Time) {
 	}
 	st.swept = now
 	apps := map[string]bool{}
-	for _, w := range st.head {
+	for _, w := range st.head.All() {
 		for _, a := range w.Object.Apps {
 			apps[a] = true
 		}
@@ -136,12 +136,12 @@ func (l *Loop) referred(ctx context.Context) (map[schema.Digest]bool, error) {
 			keep[e.Body] = true
 		}
 	}
-	for _, w := range st.head {
-		keep[w.Entry.Body] = true
+	for _, head := range []schema.Head{st.head, l.snapshot(st.meta.Before), l.snapshot(st.meta.Previous)} {
+		for _, w := range head.All() {
+			keep[w.Entry.Body] = true
+		}
 	}
 	snapshot(st.target)
-	snapshot(l.snapshot(st.meta.Before))
-	snapshot(l.snapshot(st.meta.Previous))
 	for _, goods := range st.goods {
 		for _, g := range goods {
 			snapshot(g.Snapshot)

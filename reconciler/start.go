@@ -84,7 +84,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	}
 	in.Adoptable = map[schema.Key]bool{}
 	for k := range st.differs {
-		w, defined := st.head[k]
+		w, defined := st.head.Find(k)
 		if _, ours := st.target[k]; defined && !ours && l.adoptable(k, w.Entry.Digest) {
 			in.Adoptable[k] = true
 		}

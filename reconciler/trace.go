@@ -63,8 +63,8 @@ func (l *Loop) trace(host, path string, headers map[string]string) schema.Trace 
 	out.Route = schema.NewRef("routes", name)
 	out.At, out.Path, out.Match, out.Redirect = st.fleet.Positions[out.Route], r.Path, r.Match, r.Redirect
 	weight := map[string]int{}
-	for _, k := range sortKeys(st.head) {
-		o := st.head[k].Object
+	for _, k := range slices.SortedFunc(st.head.Keys(), schema.Key.Compare) {
+		o := st.head.Get(k).Object
 		if !slices.Contains(o.From, out.Route) {
 			continue
 		}

@@ -51,10 +51,10 @@ func (r *Result) freeze(failed map[string]bool, prev *Result) {
 		if all && !frozen[ref] || frozen[ref] {
 			for _, g := range r.Fleet.Apps[name].Groups {
 				delete(r.Fleet.Groups, g)
-				delete(r.Fleet.Versions, schema.NewRef("groups", g))
+				r.Fleet.Versions = r.Fleet.Versions.Without(schema.NewRef("groups", g))
 			}
 			delete(r.Fleet.Apps, name)
-			delete(r.Fleet.Versions, ref)
+			r.Fleet.Versions = r.Fleet.Versions.Without(ref)
 		}
 	}
 	for ref, unit := range maps.Clone(r.Fleet.Units) {
@@ -94,8 +94,8 @@ func (r Result) Without(refs []schema.Ref, prev *Result) (out Result, ok bool) {
 	out.Fleet.Hosts, out.Fleet.Pools, out.Fleet.Apps = maps.Clone(r.Fleet.Hosts), maps.Clone(r.Fleet.Pools), maps.Clone(r.Fleet.Apps)
 	out.Fleet.Groups, out.Fleet.Routes = maps.Clone(r.Fleet.Groups), maps.Clone(r.Fleet.Routes)
 	out.Fleet.Stages, out.Fleet.Teams, out.Fleet.Exceptions = maps.Clone(r.Fleet.Stages), maps.Clone(r.Fleet.Teams), maps.Clone(r.Fleet.Exceptions)
-	out.Fleet.Positions, out.Fleet.Versions = maps.Clone(r.Fleet.Positions), maps.Clone(r.Fleet.Versions)
-	out.Provenance.nodes, out.Fleet.Units = maps.Clone(r.Provenance.nodes), maps.Clone(r.Fleet.Units)
+	out.Fleet.Positions = maps.Clone(r.Fleet.Positions)
+	out.Fleet.Units = maps.Clone(r.Fleet.Units)
 	out.freeze(failed, prev)
 	out.Complete = false
 	same := len(out.Frozen) == len(r.Frozen) && len(out.Fleet.Units) == len(r.Fleet.Units)
@@ -106,12 +106,12 @@ func (r *Result) restore(ref schema.Ref, prev *Result) {
 	if _, known := prev.Fleet.Units[ref]; known {
 		r.Fleet.Take(ref, &prev.Fleet)
 	}
-	if node, ok := prev.Provenance.nodes[ref]; ok {
-		r.Provenance.nodes[ref] = node
+	if node, ok := prev.Provenance.nodes.Find(ref); ok {
+		r.Provenance.nodes = r.Provenance.nodes.With(ref, node)
 	}
 }
 
 func (r *Result) drop(ref schema.Ref) {
 	r.Fleet.Take(ref, &schema.Fleet{})
-	delete(r.Provenance.nodes, ref)
+	r.Provenance.nodes = r.Provenance.nodes.Without(ref)
 }

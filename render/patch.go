@@ -18,7 +18,7 @@ func (s *Session) patch(next *state) (Result, bool) {
 		len(next.touched) > 1+len(next.units)/10 || !reflect.DeepEqual(next.found, before.found) {
 		return Result{}, false
 	}
-	r := &resolver{gathered: &gathered{failed: map[string]bool{}, named: before.named}, types: s.types, before: before.resolved, layers: before.layers, flat: before.flat,
+	r := &resolver{gathered: &gathered{failed: map[string]bool{}, named: before.named}, types: s.types, before: before.resolved, drafts: before.draft(), layers: before.layers, flat: before.flat,
 		units: next.units, made: map[schema.Ref]definition{}}
 	edited := map[schema.Ref]*resolved{}
 	defs := map[schema.Ref]definition{}
@@ -28,7 +28,7 @@ func (s *Session) patch(next *state) (Result, bool) {
 			return Result{}, false
 		}
 		for _, d := range now.defines.defs {
-			was := before.resolved[d.ref]
+			was := before.resolved.Get(d.ref)
 			if was == nil || before.shared[d.ref] {
 				return Result{}, false
 			}
@@ -46,9 +46,7 @@ func (s *Session) patch(next *state) (Result, bool) {
 			return Result{}, false
 		}
 	}
-	next.resolved = maps.Clone(before.resolved)
-	maps.Copy(next.resolved, edited)
-	r.keep(next)
+	r.finish(next)
 	next.layers, next.named, next.flat, next.shared, next.refers = before.layers, before.named, before.flat, before.shared, before.refers
 	return r.out, true
 }
@@ -71,7 +69,7 @@ func (r *resolver) edit(edited map[schema.Ref]*resolved, defs map[schema.Ref]def
 	for _, got := range edited {
 		for _, o := range got.outputs {
 			kind, _ := o.ref.Split()
-			kinds[kind] = kinds[kind] || o.version != before.Versions[o.ref]
+			kinds[kind] = kinds[kind] || o.version != before.Versions.Get(o.ref)
 			moved = moved || o.at != before.Positions[o.ref]
 		}
 	}
@@ -81,18 +79,18 @@ func (r *resolver) edit(edited map[schema.Ref]*resolved, defs map[schema.Ref]def
 	own(&f.Groups, kinds["groups"])
 	own(&f.Routes, kinds["routes"])
 	own(&f.Exceptions, kinds["exceptions"])
-	own(&f.Versions, true)
 	own(&f.Positions, moved)
-	own(&r.out.Provenance.nodes, true)
 	for ref, got := range edited {
+		r.resolved.Set(ref, got)
 		for _, o := range got.outputs {
-			if o.version != before.Versions[o.ref] {
+			if o.version != before.Versions.Get(o.ref) {
 				o.define(f)
 			}
+			r.versions.Set(o.ref, o.version)
 			if moved {
 				f.Positions[o.ref] = o.at
 			}
-			r.out.Provenance.nodes[o.ref] = r.written(defs[ref], o.ref)
+			r.nodes.Set(o.ref, r.written(defs[ref], o.ref))
 		}
 	}
 }

@@ -6,13 +6,14 @@ import (
 	"strings"
 
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 	"locktide.dev/schema/tree"
 )
 
 // Provenance knows where every value of every definition was written and which
 // layer it won from.
 type Provenance struct {
-	nodes map[schema.Ref]func() *tree.Node
+	nodes persistent.Map[schema.Ref, func() *tree.Node]
 }
 
 // Leaf is one value of a definition after layering. Layer is "built-in",
@@ -27,7 +28,7 @@ type Leaf struct {
 }
 
 func (p Provenance) node(ref schema.Ref) *tree.Node {
-	if node := p.nodes[ref]; node != nil {
+	if node := p.nodes.Get(ref); node != nil {
 		return node()
 	}
 	return nil

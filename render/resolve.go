@@ -11,6 +11,7 @@ import (
 
 	"locktide.dev/schema"
 	"locktide.dev/schema/cueschema"
+	"locktide.dev/schema/persistent"
 	"locktide.dev/schema/tree"
 )
 
@@ -60,7 +61,6 @@ func (o output) define(f *schema.Fleet) {
 	case schema.Exception:
 		f.Exceptions[name] = v
 	}
-	f.Versions[o.ref] = o.version
 }
 
 type unitFinding struct {
@@ -76,8 +76,8 @@ func (r *resolved) deny(unit, code string, ref schema.Ref, at schema.Position, f
 type resolver struct {
 	*gathered
 	types  *cueschema.Schema
-	before map[schema.Ref]*resolved
-	now    map[schema.Ref]*resolved
+	before persistent.Map[schema.Ref, *resolved]
+	drafts // of out
 	out    Result
 	layers *layers
 	flat   map[string]map[string]definition // app -> group name -> definition
@@ -86,8 +86,26 @@ type resolver struct {
 	made   map[schema.Ref]definition // what was not at hand
 }
 
+// drafts are what one result shares with the next.
+type drafts struct {
+	resolved *persistent.Draft[schema.Ref, *resolved]
+	versions *persistent.Draft[schema.Ref, uint64]
+	nodes    *persistent.Draft[schema.Ref, func() *tree.Node]
+}
+
+// draft starts what shares with a state's result.
+func (s *state) draft() drafts {
+	return drafts{s.resolved.Draft(), s.result.Fleet.Versions.Draft(), s.result.Provenance.nodes.Draft()}
+}
+
+// finish puts them into the result and into the session's next state.
+func (r *resolver) finish(next *state) {
+	next.resolved, r.out.Fleet.Versions, r.out.Provenance.nodes = r.resolved.Map(), r.versions.Map(), r.nodes.Map()
+	r.keep(next)
+}
+
 func (s *Session) resolve(g *gathered, next *state) Result {
-	r := &resolver{gathered: g, types: s.types, before: s.state.resolved, now: make(map[schema.Ref]*resolved, len(g.defs)), flat: map[string]map[string]definition{},
+	r := &resolver{gathered: g, types: s.types, before: s.state.resolved, drafts: (&state{}).draft(), flat: map[string]map[string]definition{},
 		units: next.units, memory: next.memory, made: map[schema.Ref]definition{}}
 	byKind := map[string][]schema.Ref{}
 	for _, ref := range slices.Sorted(maps.Keys(g.defs)) {
@@ -106,10 +124,9 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 		Fleet: schema.Fleet{
 			Hosts: make(map[string]schema.Host, len(byKind["hosts"])), Pools: map[string]schema.Pool{}, Apps: make(map[string]schema.App, len(byKind["apps"])),
 			Groups: make(map[string]schema.Group, 2*len(byKind["apps"])), Routes: make(map[string]schema.Route, len(byKind["routes"])), Stages: map[string]schema.Stage{},
-			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: make(map[schema.Ref]schema.Position, size), Versions: make(map[schema.Ref]uint64, size),
+			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: make(map[schema.Ref]schema.Position, size),
 			Units: make(map[schema.Ref]string, size),
 		},
-		Provenance: Provenance{nodes: make(map[schema.Ref]func() *tree.Node, size)},
 	}
 	for name, at := range g.sources {
 		ref := schema.NewRef("defaults", name)
@@ -144,21 +161,21 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 		fleet.Positions[schema.NewRef("remove", string(ref))] = at
 	}
 	r.out.Findings = g.found
-	next.resolved, next.layers, next.flat, next.named, next.shared = r.now, r.layers, r.flat, g.named, g.shared
-	r.keep(next)
+	next.layers, next.flat, next.named, next.shared = r.layers, r.flat, g.named, g.shared
+	r.finish(next)
 	return r.out
 }
 
 // use takes what a definition came to before, if it is made of the same, or
 // makes it.
 func (r *resolver) use(d definition) {
-	got := r.before[d.ref]
+	got := r.before.Get(d.ref)
 	if from, layers := r.from(d); got == nil || got.layers != layers || !slices.Equal(got.from, from) {
 		if got = r.recall(d); got == nil {
 			got = r.resolve(d)
 		}
 	}
-	r.now[d.ref] = got
+	r.resolved.Set(d.ref, got)
 	for _, f := range got.found {
 		r.report(f.unit, f.Finding)
 	}
@@ -231,7 +248,7 @@ func (r *resolver) resolve(d definition) (got *resolved) {
 		got = r.single(d)
 	}
 	got.from, got.layers = r.from(d)
-	got.number(r.before[d.ref])
+	got.number(r.before.Get(d.ref))
 	r.made[d.ref] = d
 	return got
 }
@@ -288,7 +305,7 @@ func (r *resolver) keep(next *state) {
 		return
 	}
 	for ref, d := range r.made {
-		if k, ok := next.resolved[ref].keep(ref, r.stamp(d)); ok {
+		if k, ok := next.resolved.Get(ref).keep(ref, r.stamp(d)); ok {
 			next.keep.Definitions[ref] = k
 		}
 	}
@@ -298,7 +315,8 @@ func (r *resolver) keep(next *state) {
 func (r *resolver) put(d definition, got *resolved) {
 	for _, o := range got.outputs {
 		o.put(&r.out.Fleet)
-		r.out.Provenance.nodes[o.ref] = r.written(d, o.ref)
+		r.versions.Set(o.ref, o.version)
+		r.nodes.Set(o.ref, r.written(d, o.ref))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"locktide.dev/render/wire"
 	"locktide.dev/schema"
 	"locktide.dev/schema/cueschema"
+	"locktide.dev/schema/persistent"
 	"locktide.dev/schema/tree"
 )
 
@@ -34,7 +35,7 @@ type state struct {
 	packages map[string]string // of .cue files
 	units    map[string]*unit  // by name
 	readers  map[string][]string
-	resolved map[schema.Ref]*resolved
+	resolved persistent.Map[schema.Ref, *resolved]
 	layers   *layers
 	found    []schema.Finding // about the tree itself
 	result   Result

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"locktide.dev/schema/persistent"
 )
 
 // Fleet is everything that one commit defines, after layering: each group
@@ -26,9 +28,9 @@ type Fleet struct {
 	// holds up the whole of it. With "defaults/<unit>".
 	Units map[Ref]string `json:"-"`
 	// Versions tell definitions apart without comparing them: those of one
-	// process with equal versions are equal, and defined in one file. Nil: not
+	// process with equal versions are equal, and defined in one file. Zero: not
 	// known; else complete.
-	Versions map[Ref]uint64 `json:"-"`
+	Versions persistent.Map[Ref, uint64] `json:"-"`
 }
 
 // Duration is a time span written as Go writes it ("30s", "1h30m"); JSON text.

@@ -1,6 +1,8 @@
 package schema
 
 import (
+	"locktide.dev/schema/persistent"
+
 	"encoding/json"
 	"time"
 )
@@ -33,6 +35,16 @@ type Object struct {
 	Reads   []Key           `json:"reads,omitempty"`  // versioned configuration that an instance needs (KV by digest)
 	Paced   *Paced          `json:"paced,omitempty"`  // nil: applied at once
 }
+
+// Wanted is one compiled object and its entry.
+type Wanted struct {
+	Object Object
+	Entry  Entry
+}
+
+// Head is what the commit in force means: its compiled objects. A version of
+// it never changes.
+type Head = persistent.Map[Key, Wanted]
 
 // Paced is what rollout needs to know of an object that has members.
 type Paced struct {

@@ -3,6 +3,8 @@ package schema
 import (
 	"slices"
 	"sync/atomic"
+
+	"locktide.dev/schema/persistent"
 )
 
 var versions atomic.Uint64
@@ -14,7 +16,7 @@ func NextVersion() uint64 { return versions.Add(1) }
 // are in only one of them, sorted. Without versions that is all of them.
 func Changed(a, b *Fleet) []Ref {
 	out := []Ref{}
-	if a.Versions == nil || b.Versions == nil {
+	if a.Versions.IsZero() || b.Versions.IsZero() {
 		seen := map[Ref]bool{}
 		for _, f := range []*Fleet{a, b} {
 			for ref := range f.refs {
@@ -24,24 +26,7 @@ func Changed(a, b *Fleet) []Ref {
 			}
 		}
 	} else {
-		stayed := 0
-		for ref, v := range b.Versions {
-			was, known := a.Versions[ref]
-			if known {
-				stayed++
-			}
-			if !known || was != v {
-				out = append(out, ref)
-			}
-		}
-		for ref := range a.Versions {
-			if stayed == len(a.Versions) {
-				break // nothing is gone
-			}
-			if _, ok := b.Versions[ref]; !ok {
-				out = append(out, ref)
-			}
-		}
+		out = slices.AppendSeq(out, b.Versions.Since(a.Versions, func(x, y uint64) bool { return x == y }))
 	}
 	slices.Sort(out)
 	return out
@@ -101,7 +86,11 @@ func (f *Fleet) Take(ref Ref, from *Fleet) {
 		take(&f.Exceptions, from.Exceptions, name)
 	}
 	take(&f.Positions, from.Positions, ref)
-	take(&f.Versions, from.Versions, ref)
+	if v, ok := from.Versions.Find(ref); ok {
+		f.Versions = f.Versions.With(ref, v)
+	} else {
+		f.Versions = f.Versions.Without(ref)
+	}
 	take(&f.Units, from.Units, ref)
 }
 
@@ -119,10 +108,11 @@ func take[K comparable, V any](into *map[K]V, from map[K]V, key K) {
 
 // Number gives every definition a version that none had before.
 func (f *Fleet) Number() {
-	f.Versions = map[Ref]uint64{}
+	d := persistent.Map[Ref, uint64]{}.Draft()
 	for ref := range f.refs {
-		f.Versions[ref] = NextVersion()
+		d.Set(ref, NextVersion())
 	}
+	f.Versions = d.Map()
 }
 
 // refs yields every definition by name.

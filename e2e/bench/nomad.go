@@ -127,8 +127,8 @@ func atRest(ctx context.Context, address string, d *nomad.Driver, n int, rec *re
 		return err
 	}
 	q := drivers.Query{Members: true}
-	for _, o := range compiler.New([]drivers.Driver{d}).Compile(&fleet).Objects {
-		q.Want = append(q.Want, drivers.Want{Object: o})
+	for _, w := range compiler.New([]drivers.Driver{d}).Compile(&fleet).Head.All() {
+		q.Want = append(q.Want, drivers.Want{Object: w.Object})
 	}
 	// The first readings take what the loop's receipts spare it; parked
 	// deployments end a while after the engine is done.

@@ -41,8 +41,8 @@ func policies(ctx context.Context, size fixtures.Synthetic, t *table) error {
 		name := fmt.Sprintf("t%02d.a%05d/prod.dc1", i%size.Teams, i)
 		g := fleet.Groups[name]
 		g.Count.Number++
-		fleet.Groups, fleet.Versions = maps.Clone(fleet.Groups), maps.Clone(fleet.Versions)
-		fleet.Groups[name], fleet.Versions[schema.NewRef("groups", name)] = g, schema.NextVersion()
+		fleet.Groups, fleet.Versions = maps.Clone(fleet.Groups), fleet.Versions.With(schema.NewRef("groups", name), schema.NextVersion())
+		fleet.Groups[name] = g
 		took = append(took, judge())
 	}
 	slices.Sort(took)

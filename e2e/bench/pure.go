@@ -36,7 +36,7 @@ func pure(ctx context.Context, n int, t *table) error {
 		return err
 	}
 	head, bodies := compiled.Head, map[schema.Digest]schema.Object{}
-	for _, w := range head {
+	for _, w := range head.All() {
 		bodies[w.Entry.Body] = w.Object
 	}
 	t.add(fmt.Sprintf("compile and seal %d groups", n), short(took), "best of 3")
@@ -60,7 +60,7 @@ func pure(ctx context.Context, n int, t *table) error {
 			return err
 		}
 		t.add(fmt.Sprintf(c.what, n), short(took), "best of 5")
-		for k, w := range head {
+		for k, w := range head.All() {
 			in.Target[k] = w.Entry
 		}
 	}

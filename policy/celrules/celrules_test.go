@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"locktide.dev/fixtures"
 	"locktide.dev/policy"
 	"locktide.dev/policy/celrules"
 	"locktide.dev/schema"
@@ -51,7 +52,7 @@ func TestRules(t *testing.T) {
 			if len(bad) > 0 {
 				t.Fatal(bad)
 			}
-			in := policy.Input{Fleet: fleet(), Objects: []schema.Object{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "x"}, Group: "shop.web/prod.dc1", Spec: []byte(`{"Priority":90}`)}}}
+			in := policy.Input{Fleet: fleet(), Objects: fixtures.Head(schema.Object{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "x"}, Group: "shop.web/prod.dc1", Spec: []byte(`{"Priority":90}`)})}
 			var got []string
 			for _, f := range policy.Evaluate(context.Background(), quiet(), rules, in) {
 				got = append(got, fmt.Sprintf("%s %s %s %s", f.Severity, f.Ref, f.Field, f.Message))

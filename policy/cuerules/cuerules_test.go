@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"locktide.dev/fixtures"
 	"locktide.dev/policy"
 	"locktide.dev/schema"
 )
@@ -42,7 +43,7 @@ func load(t *testing.T, src string) []*policy.Rule {
 }
 
 func TestRules(t *testing.T) {
-	objects := []schema.Object{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "x"}, Group: "shop.web/prod.dc1", Spec: []byte(`{"Priority":90}`)}}
+	objects := fixtures.Head(schema.Object{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "x"}, Group: "shop.web/prod.dc1", Spec: []byte(`{"Priority":90}`)})
 	for name, c := range map[string]struct{ src, want string }{
 		"when and must":         {`rules: two: {for: "groups", when: {stage: "prod", tier: "access"}, must: count: >=2, message: "twice"}`, "deny two groups/shop.web/prod.dc1 count"},
 		"warn":                  {`rules: two: {severity: "warn", for: "groups", when: stage: "prod", must: count: >=2, message: "twice"}`, "warn two groups/shop.web/prod.dc1 count"},

@@ -3,25 +3,22 @@ package compiler
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 
-	"locktide.dev/reconciler/planner"
 	"locktide.dev/schema"
 )
 
 // assembly is what all definitions mean together.
 type assembly struct {
 	Compiled
-	places map[schema.Key]int // of objects
-	alone  bool               // no object is meant by two definitions
+	alone bool // no object is meant by two definitions
 }
 
 // assemble joins what all definitions mean. Two may mean one object, if they
 // agree on it.
 func (c *Compiler) assemble(f *schema.Fleet) assembly {
-	out := assembly{places: make(map[schema.Key]int, len(c.units)), alone: true}
-	out.Compiled = Compiled{Head: make(map[schema.Key]planner.Wanted, len(c.units)), Objects: make([]schema.Object, 0, len(c.units))}
+	out := assembly{alone: true}
+	head := make(map[schema.Key]schema.Wanted, len(c.units))
 	for _, ref := range c.order {
 		u := c.units[ref]
 		for _, found := range u.findings {
@@ -31,13 +28,11 @@ func (c *Compiler) assemble(f *schema.Fleet) assembly {
 			out.Findings = append(out.Findings, found)
 		}
 		for _, w := range u.objects {
-			other, taken := out.Head[w.Object.Key]
+			other, taken := head[w.Object.Key]
 			out.alone = out.alone && !taken
 			switch {
 			case !taken:
-				out.places[w.Object.Key] = len(out.Objects)
-				out.Head[w.Object.Key] = w
-				out.Objects = append(out.Objects, w.Object)
+				head[w.Object.Key] = w
 			case other.Object.Digest != w.Object.Digest:
 				first := c.owner(w.Object.Key)
 				out.Findings = append(out.Findings, schema.Finding{Code: "object-conflict", Severity: schema.Deny, Ref: ref, At: f.Positions[ref],
@@ -46,6 +41,18 @@ func (c *Compiler) assemble(f *schema.Fleet) assembly {
 			}
 		}
 	}
+	draft := c.last.Head.Draft() // so that what stays is shared
+	for k := range c.last.Head.Keys() {
+		if _, meant := head[k]; !meant {
+			draft.Delete(k)
+		}
+	}
+	for k, w := range head {
+		if was, ok := c.last.Head.Find(k); !ok || was.Entry != w.Entry {
+			draft.Set(k, w)
+		}
+	}
+	out.Head = draft.Map()
 	return out
 }
 
@@ -56,21 +63,20 @@ func (c *Compiler) patch(before map[schema.Ref]unit) bool {
 	if !c.last.alone || len(c.last.Findings) > 0 {
 		return false
 	}
-	sameKey := func(a, b planner.Wanted) bool { return a.Object.Key == b.Object.Key }
+	sameKey := func(a, b schema.Wanted) bool { return a.Object.Key == b.Object.Key }
 	for ref, was := range before {
 		now := c.units[ref]
 		if len(now.findings) > 0 || !slices.EqualFunc(was.objects, now.objects, sameKey) {
 			return false
 		}
 	}
-	next := c.last
-	next.Head, next.Objects = maps.Clone(next.Head), slices.Clone(next.Objects)
+	head := c.last.Head.Draft()
 	for ref := range before {
 		for _, w := range c.units[ref].objects {
-			next.Head[w.Object.Key], next.Objects[next.places[w.Object.Key]] = w, w.Object
+			head.Set(w.Object.Key, w)
 		}
 	}
-	c.last = next
+	c.last.Head = head.Map()
 	return true
 }
 

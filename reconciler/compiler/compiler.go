@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"locktide.dev/drivers"
-	"locktide.dev/reconciler/planner"
 	"locktide.dev/schema"
 )
 
@@ -25,15 +24,14 @@ type Compiler struct {
 
 // unit is what one definition means.
 type unit struct {
-	objects  []planner.Wanted
+	objects  []schema.Wanted
 	findings []schema.Finding
 	reads    []schema.Dep // besides itself
 }
 
-// Compiled is what a fleet means. It is shared: nobody may change it.
+// Compiled is what a fleet means.
 type Compiled struct {
-	Head     map[schema.Key]planner.Wanted
-	Objects  []schema.Object  // those of Head, in the order of their definitions
+	Head     schema.Head
 	Findings []schema.Finding // with positions
 	Again    int              // definitions that were compiled, the others are as they were
 }
@@ -101,7 +99,7 @@ func (c *Compiler) compile(ref schema.Ref) {
 		u.findings = append(u.findings, findings...)
 		for _, o := range objects {
 			sealed, entry, _ := o.Seal()
-			u.objects = append(u.objects, planner.Wanted{Object: sealed, Entry: entry})
+			u.objects = append(u.objects, schema.Wanted{Object: sealed, Entry: entry})
 		}
 	}
 	for _, dep := range v.Reads() {

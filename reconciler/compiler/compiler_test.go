@@ -16,6 +16,7 @@ import (
 	"locktide.dev/drivers/nomad"
 	"locktide.dev/fixtures/proptest"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 func TestMain(m *testing.M) { proptest.Main(m, 120) }
@@ -52,8 +53,8 @@ var (
 
 // edit changes one definition, and its version, like a commit.
 func edit(rt *rapid.T, f *schema.Fleet) {
-	set := func(kind, name string) { f.Versions[schema.NewRef(kind, name)] = schema.NextVersion() }
-	gone := func(kind, name string) { delete(f.Versions, schema.NewRef(kind, name)) }
+	set := func(kind, name string) { f.Versions = f.Versions.With(schema.NewRef(kind, name), schema.NextVersion()) }
+	gone := func(kind, name string) { f.Versions = f.Versions.Without(schema.NewRef(kind, name)) }
 	app := apps.Draw(rt, "app")
 	switch rapid.SampledFrom([]string{"group", "group", "group", "app", "route", "route", "stage", "drop group", "drop route", "drop app"}).Draw(rt, "edit") {
 	case "group":
@@ -122,10 +123,10 @@ func TestFollowingIsCompilingAnew(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		c := New(ds)
 		f := &schema.Fleet{Groups: map[string]schema.Group{}, Apps: map[string]schema.App{}, Routes: map[string]schema.Route{},
-			Stages: map[string]schema.Stage{}, Versions: map[schema.Ref]uint64{}}
+			Stages: map[string]schema.Stage{}, Versions: persistent.Of(map[schema.Ref]uint64{})}
 		for range rapid.IntRange(2, 12).Draw(rt, "commits") {
 			next := *f
-			next.Groups, next.Apps, next.Routes, next.Stages, next.Versions = maps.Clone(f.Groups), maps.Clone(f.Apps), maps.Clone(f.Routes), maps.Clone(f.Stages), maps.Clone(f.Versions)
+			next.Groups, next.Apps, next.Routes, next.Stages = maps.Clone(f.Groups), maps.Clone(f.Apps), maps.Clone(f.Routes), maps.Clone(f.Stages)
 			for range rapid.IntRange(1, 4).Draw(rt, "edits") {
 				edit(rt, &next)
 			}
@@ -137,7 +138,7 @@ func TestFollowingIsCompilingAnew(t *testing.T) {
 					conflicts++
 				}
 			}
-			if !reflect.DeepEqual(got.Head, want.Head) || !reflect.DeepEqual(got.Objects, want.Objects) || !reflect.DeepEqual(got.Findings, want.Findings) {
+			if !reflect.DeepEqual(maps.Collect(got.Head.All()), maps.Collect(want.Head.All())) || !reflect.DeepEqual(got.Findings, want.Findings) {
 				rt.Fatalf("followed\n%v\n%v\nanew\n%v\n%v", keys(got), got.Findings, keys(want), want.Findings)
 			}
 		}
@@ -150,7 +151,7 @@ func TestFollowingIsCompilingAnew(t *testing.T) {
 
 func keys(c Compiled) []string {
 	var out []string
-	for k, w := range c.Head {
+	for k, w := range c.Head.All() {
 		out = append(out, k.String()+" "+w.Object.Digest.Short())
 	}
 	slices.Sort(out)
@@ -160,13 +161,13 @@ func keys(c Compiled) []string {
 // A commit costs what depends on what it changes.
 func TestCostFollowsTheChange(t *testing.T) {
 	c := New(backends(t))
-	f := &schema.Fleet{Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Versions: map[schema.Ref]uint64{}}
+	f := &schema.Fleet{Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Versions: persistent.Of(map[schema.Ref]uint64{})}
 	for i := range 200 {
 		app := fmt.Sprintf("a%d", i)
 		f.Groups[app+"/prod.dc1"] = schema.Group{App: app, Stage: "prod", Datacenter: "dc1"}
 		f.Routes[app] = schema.Route{Via: []string{"m"}, Domains: []string{app}, To: []schema.Target{{App: app}}}
-		f.Versions[schema.NewRef("groups", app+"/prod.dc1")], f.Versions[schema.NewRef("routes", app)] = schema.NextVersion(), schema.NextVersion()
 	}
+	f.Number()
 	if got := c.Compile(f).Again; got != 400 {
 		t.Fatalf("the first time %d of 400 definitions were compiled", got)
 	}
@@ -174,9 +175,9 @@ func TestCostFollowsTheChange(t *testing.T) {
 		t.Fatalf("the same fleet compiled %d definitions", got)
 	}
 	next := *f
-	next.Groups, next.Versions = maps.Clone(f.Groups), maps.Clone(f.Versions)
+	next.Groups = maps.Clone(f.Groups)
 	next.Groups["a7/prod.dc1"] = schema.Group{App: "a7", Stage: "prod", Datacenter: "dc1", Body: schema.Body{Release: "2"}}
-	next.Versions["groups/a7/prod.dc1"] = schema.NextVersion()
+	next.Versions = next.Versions.With("groups/a7/prod.dc1", schema.NextVersion())
 	if got := c.Compile(&next).Again; got != 2 {
 		t.Fatalf("a group that changed compiled %d definitions, want it and its route", got)
 	}

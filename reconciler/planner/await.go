@@ -252,7 +252,7 @@ func (s *state) holdBlast() {
 	}
 	total := map[string]int{}
 	if slices.ContainsFunc(slices.Collect(maps.Values(replaced)), func(n int) bool { return n >= blastFloor }) {
-		for k, w := range s.in.Head {
+		for k, w := range s.in.Head.All() {
 			total[k.Instance] += members(&w.Object)
 		}
 	}

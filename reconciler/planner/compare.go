@@ -17,11 +17,11 @@ func (s *state) compare() {
 			s.compareKey(k)
 		}
 	} else {
-		for k := range s.in.Head {
+		for k := range s.in.Head.Keys() {
 			s.compareKey(k)
 		}
 		for k := range s.in.Target {
-			if _, defined := s.in.Head[k]; !defined {
+			if !s.in.Head.Has(k) {
 				s.compareKey(k)
 			}
 		}
@@ -53,7 +53,7 @@ func (s *state) compare() {
 
 // compareKey notes how a key's head differs from its target.
 func (s *state) compareKey(k schema.Key) {
-	w, defined := s.in.Head[k]
+	w, defined := s.in.Head.Find(k)
 	from, exists := s.in.Target[k]
 	switch {
 	case !defined && exists:
@@ -63,7 +63,7 @@ func (s *state) compareKey(k schema.Key) {
 	}
 }
 
-func (s *state) grow(k schema.Key, w Wanted, from schema.Entry, exists bool) *change {
+func (s *state) grow(k schema.Key, w schema.Wanted, from schema.Entry, exists bool) *change {
 	head := w.Object
 	c := &change{head: &head, Item: s.item(k, head)}
 	c.To = w.Entry
@@ -206,13 +206,10 @@ func (s *state) tombstoned(c *change) bool {
 // goesBack says whether head as a whole equals what was in force before.
 func (s *state) goesBack() bool {
 	if s.back == nil {
-		back := len(s.in.Before) > 0 && len(s.in.Before) == len(s.in.Head)
-		for k, w := range s.in.Head {
-			if !back {
-				break
-			}
-			e, ok := s.in.Before[k]
-			back = ok && e.Digest == w.Entry.Digest
+		back := s.in.Before.Len() > 0
+		for range s.in.Head.Since(s.in.Before, func(a, b schema.Wanted) bool { return a.Entry.Digest == b.Entry.Digest }) {
+			back = false
+			break
 		}
 		s.back = &back
 	}

@@ -22,18 +22,18 @@ func peaked(from, to int, before, after *schema.Peak, edit func(*Input)) Input {
 		delete(is.Groups, "a/prod.dc1")
 	}
 	a, b := was.compile(), is.compile()
-	bound := func(ws map[schema.Key]Wanted, p *schema.Peak) {
-		for k, w := range ws {
+	bound := func(ws schema.Head, p *schema.Peak) schema.Head {
+		for k, w := range ws.All() {
 			if w.Object.Group == "a/prod.dc1" && w.Object.Paced != nil {
 				paced := *w.Object.Paced
 				paced.Pacing.Peak = p
 				w.Object.Paced = &paced
-				ws[k] = wanted(w.Object)
+				ws = ws.With(k, wanted(w.Object))
 			}
 		}
+		return ws
 	}
-	bound(a, before)
-	bound(b, after)
+	a, b = bound(a, before), bound(b, after)
 	in := between(was, is)
 	in.Head, in.Target, in.Bodies = b, snapshot(a), bodies(a, b)
 	if edit != nil {
@@ -77,10 +77,10 @@ func TestPeaks(t *testing.T) {
 		"deleted with traffic": {peaked(8, 0, peak, nil, nil), 1, "would have 0 members, which carry 0; its recent peak of 1 needs 1 members"},
 		"deleted without":      {peaked(8, 0, peak, nil, nil), 0, ""},
 		"renamed":              {peaked(8, 0, peak, nil, func(in *Input) { in.Formerly = map[string]string{"a/prod.dc1": "b/prod.dc1"} }), 640, ""},
-		"what it was before":   {peaked(8, 6, peak, peak, func(in *Input) { in.Before = snapshot(in.Head) }), 640, ""},
+		"what it was before":   {peaked(8, 6, peak, peak, func(in *Input) { in.Before = in.Head }), 640, ""},
 		"an operator's own hand": {peaked(8, 6, peak, peak, func(in *Input) {
 			in.ByHand = map[schema.Key]bool{}
-			for k := range in.Head {
+			for k := range in.Head.Keys() {
 				in.ByHand[k] = true
 			}
 		}), 640, ""},

@@ -31,18 +31,12 @@ const (
 	RuleManual         = "manual"
 )
 
-// Wanted is one compiled object of the commit in force and its entry.
-type Wanted struct {
-	Object schema.Object
-	Entry  schema.Entry
-}
-
 // Input is all that a plan is made from.
 type Input struct {
 	Commit string
-	Owner  string                // owner id of the fleet
-	Head   map[schema.Key]Wanted // compiled objects of the commit in force
-	Target schema.Snapshot       // what the fleet is driven at now
+	Owner  string          // owner id of the fleet
+	Head   schema.Head     // compiled objects of the commit in force
+	Target schema.Snapshot // what the fleet is driven at now
 	// Differs are the keys of which head and target are not the same; nil: not
 	// known, all are compared.
 	Differs map[schema.Key]bool
@@ -90,7 +84,7 @@ type Input struct {
 	// Before is the snapshot that was in force before Target became it. When
 	// Head equals it as a whole, the commit is a proven way back, and deleting
 	// what the reverted commit created is not charged. Nil or empty: unknown.
-	Before schema.Snapshot
+	Before schema.Head
 	// Good says whether a release of an object was good before, and which
 	// percentage of its members may then be out at once; 0: it was not. Nil: none was.
 	Good func(schema.Key, schema.Digest) int

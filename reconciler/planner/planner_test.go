@@ -106,9 +106,9 @@ func TestPlans(t *testing.T) {
 		}, "a: create b/1 create b--prod delete a--prod delete a/1"},
 		"over the cap deletions wait and the rest goes on": {fleet(20, func(*thing) {}), of(edit(app("x00"), roll)), func(in *Input) { in.Owned = nil },
 			"x00: update x00--prod; await deletions 19; note still-read"},
-		"going back as a whole is not charged": {of(a, b, app("c"), app("d")), of(a), func(in *Input) { in.Owned, in.Before = nil, snapshot(of(a).compile()) },
+		"going back as a whole is not charged": {of(a, b, app("c"), app("d")), of(a), func(in *Input) { in.Owned, in.Before = nil, of(a).compile() },
 			"b: delete b--prod delete b/1; c: delete c--prod delete c/1; d: delete d--prod delete d/1"},
-		"nothing before, nothing proven": {of(a, b, app("c")), of(), func(in *Input) { in.Owned, in.Before = nil, schema.Snapshot{} },
+		"nothing before, nothing proven": {of(a, b, app("c")), of(), func(in *Input) { in.Owned, in.Before = nil, schema.Head{} },
 			"await deletions 3; note still-read"},
 		"to zero is as good as deleted": {fleet(4, func(*thing) {}), fleet(4, func(g *thing) { g.Count = 0 }), func(in *Input) { in.Owned = nil }, "await deletions 4"},
 		"half of every group":           {fleet(20, func(g *thing) { g.Count = 8 }), fleet(20, func(g *thing) { g.Count = 4 }), nil, "await blast-radius 20"},
@@ -146,7 +146,7 @@ func TestPlans(t *testing.T) {
 // everything is the keys of head and target.
 func everything(in Input) map[schema.Key]bool {
 	out := map[schema.Key]bool{}
-	for k := range in.Head {
+	for k := range in.Head.Keys() {
 		out[k] = true
 	}
 	for k := range in.Target {
@@ -164,7 +164,7 @@ func TestOnlyWhatWasRecompiledOrForcedAwaits(t *testing.T) {
 	} {
 		in := between(of(app("a"), app("b")), of(edit(app("a"), roll), edit(app("b"), roll)))
 		keys := map[schema.Key]bool{}
-		for k, w := range in.Head {
+		for k, w := range in.Head.All() {
 			if slices.Contains(w.Object.Apps, "a") {
 				keys[k] = true
 			}

@@ -3,7 +3,6 @@ package planner
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -42,7 +41,7 @@ func ofPlan(keeps func(Input, schema.Plan) error) func(Input, func(Input) schema
 func owned(in Input, p schema.Plan) error {
 	seen := map[schema.Key]bool{}
 	for _, it := range items(p) {
-		w, defined := in.Head[it.Key]
+		w, defined := in.Head.Find(it.Key)
 		from, exists := in.Target[it.Key]
 		ok := !seen[it.Key] && it.From == from
 		switch it.Verb {
@@ -68,7 +67,7 @@ func owned(in Input, p schema.Plan) error {
 func untouched(in Input, p schema.Plan) error {
 	for _, it := range items(p) {
 		old, had := in.Bodies(it.From.Body)
-		for _, ref := range append(slices.Clone(old.From), in.Head[it.Key].Object.From...) {
+		for _, ref := range append(slices.Clone(old.From), in.Head.Get(it.Key).Object.From...) {
 			if in.Frozen[ref] {
 				return fmt.Errorf("%s is frozen", it.Key)
 			}
@@ -105,7 +104,7 @@ func capped(in Input, p schema.Plan) error {
 	charged := map[schema.Kind]int{}
 	for _, it := range items(p) {
 		old, _ := in.Bodies(it.From.Body)
-		head := in.Head[it.Key].Object
+		head := in.Head.Get(it.Key).Object
 		deep := it.Verb == schema.VerbUpdate && old.Paced != nil && head.Paced.Count*2 < old.Paced.Count
 		if !it.Free && (it.Verb == schema.VerbDelete || deep) {
 			charged[it.Key.Kind]++
@@ -134,10 +133,10 @@ func blasted(in Input, p schema.Plan) error {
 	for _, it := range items(p) {
 		if it.Verb == schema.VerbUpdate && it.From.Release != it.To.Release {
 			groups++
-			here[it.Key.Instance] += max(1, in.Head[it.Key].Object.Paced.Count)
+			here[it.Key.Instance] += max(1, in.Head.Get(it.Key).Object.Paced.Count)
 		}
 	}
-	for _, w := range in.Head {
+	for _, w := range in.Head.All() {
 		if w.Object.Paced != nil {
 			all[w.Object.Key.Instance] += max(1, w.Object.Paced.Count)
 		}
@@ -213,7 +212,7 @@ func undefined(in Input, what string) bool {
 			return false
 		}
 	}
-	for _, w := range in.Head {
+	for _, w := range in.Head.All() {
 		if w.Object.Group == group && w.Object.Key.Kind == "mem.job" {
 			return false
 		}
@@ -247,7 +246,7 @@ func explained(in Input, p schema.Plan) error {
 		if done[k] || strings.Contains(text.String(), k.String()+" ") {
 			return nil
 		}
-		_, defined := in.Head[k]
+		_, defined := in.Head.Find(k)
 		if in.Adoptable[k] && swept["adoptable"] {
 			return nil
 		}
@@ -256,7 +255,7 @@ func explained(in Input, p schema.Plan) error {
 		}
 		return fmt.Errorf("nothing says why %s is not as desired", k)
 	}
-	for k, w := range in.Head {
+	for k, w := range in.Head.All() {
 		if in.Target[k].Digest != w.Entry.Digest {
 			if err := explain(k); err != nil {
 				return err
@@ -264,7 +263,7 @@ func explained(in Input, p schema.Plan) error {
 		}
 	}
 	for k := range in.Target {
-		if _, ok := in.Head[k]; !ok {
+		if _, ok := in.Head.Find(k); !ok {
 			if err := explain(k); err != nil {
 				return err
 			}
@@ -291,13 +290,13 @@ func TestAPlanOfWhatDiffersIsThePlanOfAll(t *testing.T) {
 		in := gen.Draw(t, "in")
 		all := Plan(in)
 		in.Differs = map[schema.Key]bool{}
-		for k, w := range in.Head {
+		for k, w := range in.Head.All() {
 			if e, exists := in.Target[k]; !exists || e.Digest != w.Entry.Digest {
 				in.Differs[k] = true
 			}
 		}
 		for k := range in.Target {
-			if _, defined := in.Head[k]; !defined {
+			if _, defined := in.Head.Find(k); !defined {
 				in.Differs[k] = true
 			}
 		}
@@ -310,7 +309,6 @@ func TestAPlanOfWhatDiffersIsThePlanOfAll(t *testing.T) {
 // converged: carried out, with every set approved and everything readable, the
 // target becomes the head; a second plan has nothing to do.
 func converged(in Input, plan func(Input) schema.Plan) error {
-	in.Head = maps.Clone(in.Head)
 	in.Complete, in.Frozen, in.Adoptable = true, nil, nil
 	in.Readable = map[string]bool{"mem:dc1": true, "mem:dc2": true, "mem:edge": true}
 	in.Tombstones, in.Observed = map[schema.Ref]bool{}, map[schema.Ref]bool{}
@@ -321,10 +319,10 @@ func converged(in Input, plan func(Input) schema.Plan) error {
 		}
 	}
 	// Policy refuses a head whose routes name undefined groups.
-	for k, w := range in.Head {
+	for k, w := range in.Head.All() {
 		for _, g := range w.Object.Serves {
-			if !slices.ContainsFunc(sortedKeysOf(in.Head), func(j schema.Key) bool { return j.Kind == "mem.job" && in.Head[j].Object.Group == g }) {
-				delete(in.Head, k)
+			if !slices.ContainsFunc(sortedKeysOf(in.Head), func(j schema.Key) bool { return j.Kind == "mem.job" && in.Head.Get(j).Object.Group == g }) {
+				in.Head = in.Head.Without(k)
 			}
 		}
 	}
@@ -338,24 +336,18 @@ func converged(in Input, plan func(Input) schema.Plan) error {
 	if p := plan(in); !p.Empty() || len(p.Awaits) > 0 || len(p.Notes) > 0 {
 		return fmt.Errorf("not quiet after convergence: %+v", p)
 	}
-	for k, w := range in.Head {
+	for k, w := range in.Head.All() {
 		if in.Target[k].Digest != w.Entry.Digest {
 			return fmt.Errorf("%s did not converge", k)
 		}
 	}
-	if len(in.Target) != len(in.Head) {
-		return fmt.Errorf("%d objects stand, %d are defined", len(in.Target), len(in.Head))
+	if len(in.Target) != in.Head.Len() {
+		return fmt.Errorf("%d objects stand, %d are defined", len(in.Target), in.Head.Len())
 	}
 	return nil
 }
 
-func sortedKeysOf(m map[schema.Key]Wanted) []schema.Key {
-	var out []schema.Key
-	for k := range m {
-		out = append(out, k)
-	}
-	return slices.SortedFunc(slices.Values(out), schema.Key.Compare)
-}
+func sortedKeysOf(m schema.Head) []schema.Key { return slices.SortedFunc(m.Keys(), schema.Key.Compare) }
 
 // orderFree: maps are iterated in random order by Go, and neither that nor the
 // order of apps and approvals shows.
@@ -367,11 +359,10 @@ func orderFree(in Input, plan func(Input) schema.Plan) error {
 	}
 	approved := string(schema.MustCanonical(plan(in)))
 	slices.Reverse(in.Approved)
-	in.Head = maps.Clone(in.Head)
-	for k, w := range in.Head {
+	for k, w := range in.Head.All() {
 		w.Object.Serves = slices.Clone(w.Object.Serves)
 		slices.Reverse(w.Object.Serves)
-		in.Head[k] = w
+		in.Head = in.Head.With(k, w)
 	}
 	if got := string(schema.MustCanonical(plan(in))); got != approved {
 		return fmt.Errorf("order shows:\n%s\n%s", got, approved)
@@ -400,7 +391,7 @@ func subsets(in Input, plan func(Input) schema.Plan) error {
 		return fmt.Errorf("approved, but awaits: %+v", p.Awaits)
 	}
 	for i, part := range p.Partitions { // half of it is done; the rest is a subset
-		if i%2 == len(in.Head)%2 {
+		if i%2 == in.Head.Len()%2 {
 			in.Target = apply(in.Target, part.Items...)
 		}
 	}

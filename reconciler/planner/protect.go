@@ -129,7 +129,7 @@ func (s *state) needed() (serves map[string]schema.Key, reads map[schema.Key]boo
 			blind = true
 		}
 	}
-	for k, w := range s.in.Head {
+	for k, w := range s.in.Head.All() {
 		if !changing[k] {
 			need(&w.Object)
 		}

@@ -42,9 +42,9 @@ func (s *state) holdWindows() {
 
 // returns says whether a partition only takes back what came last.
 func (s *state) returns(cs []*change) bool {
-	return len(s.in.Before) > 0 && !slices.ContainsFunc(cs, func(c *change) bool {
-		before, ok := s.in.Before[c.Key]
-		return ok == c.deletes() || before.Digest != c.To.Digest
+	return s.in.Before.Len() > 0 && !slices.ContainsFunc(cs, func(c *change) bool {
+		before, ok := s.in.Before.Find(c.Key)
+		return ok == c.deletes() || before.Entry.Digest != c.To.Digest
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"locktide.dev/drivers"
 	"locktide.dev/fixtures/proptest"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 func TestMain(m *testing.M) { proptest.Main(m, 10_000) }
@@ -42,14 +43,14 @@ func kinds() map[schema.Kind]drivers.KindSpec {
 	}
 }
 
-func wanted(o schema.Object) Wanted {
+func wanted(o schema.Object) schema.Wanted {
 	o, e, _ := o.Seal()
-	return Wanted{Object: o, Entry: e}
+	return schema.Wanted{Object: o, Entry: e}
 }
 
 // compile is what drivers do, for the model.
-func (m model) compile() map[schema.Key]Wanted {
-	out := map[schema.Key]Wanted{}
+func (m model) compile() schema.Head {
+	out := map[schema.Key]schema.Wanted{}
 	add := func(o schema.Object) { out[o.Key] = wanted(o) }
 	for _, name := range sortedKeys(m.Groups) {
 		g := m.Groups[name]
@@ -74,23 +75,23 @@ func (m model) compile() map[schema.Key]Wanted {
 		add(schema.Object{Key: schema.Key{Kind: "mem.route", Instance: "edge", Name: name}, Spec: schema.MustCanonical(groups),
 			Layer: schema.LayerRoute, Apps: apps, From: []schema.Ref{schema.NewRef("routes", name)}, Serves: groups})
 	}
-	return out
+	return persistent.Of(out)
 }
 
 // bodies is a content store of the objects of some fleets.
-func bodies(fleets ...map[schema.Key]Wanted) Bodies {
+func bodies(fleets ...schema.Head) Bodies {
 	store := map[schema.Digest]schema.Object{}
 	for _, f := range fleets {
-		for _, w := range f {
+		for _, w := range f.All() {
 			store[w.Entry.Body] = w.Object
 		}
 	}
 	return func(d schema.Digest) (schema.Object, bool) { o, ok := store[d]; return o, ok }
 }
 
-func snapshot(f map[schema.Key]Wanted) schema.Snapshot {
+func snapshot(f schema.Head) schema.Snapshot {
 	s := schema.Snapshot{}
-	for k, w := range f {
+	for k, w := range f.All() {
 		s[k] = w.Entry
 	}
 	return s

@@ -10,6 +10,7 @@ import (
 
 	"locktide.dev/fixtures/proptest"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 func TestMain(m *testing.M) { proptest.Main(m, 500) }
@@ -21,7 +22,7 @@ func TestFollowingIsBuildingAnew(t *testing.T) {
 		return fmt.Sprintf("%s%d", of, rapid.IntRange(0, n).Draw(t, of))
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		f := schema.Fleet{Versions: map[schema.Ref]uint64{}}
+		f := schema.Fleet{Versions: persistent.Of(map[schema.Ref]uint64{})}
 		at := map[string]place{} // every member is of one group
 		shown := map[string]bool{}
 		report := func() (out []schema.GroupReport) {
@@ -39,12 +40,12 @@ func TestFollowingIsBuildingAnew(t *testing.T) {
 			}
 			return out
 		}
-		index := Of(&schema.Fleet{Versions: map[schema.Ref]uint64{}}).With(nil)
+		index := Of(&schema.Fleet{Versions: persistent.Of(map[schema.Ref]uint64{})}).With(nil)
 		for range rapid.IntRange(1, 12).Draw(t, "commits") {
 			next := f
-			next.Apps, next.Groups, next.Routes, next.Hosts, next.Versions = maps.Clone(f.Apps), maps.Clone(f.Groups), maps.Clone(f.Routes), maps.Clone(f.Hosts), maps.Clone(f.Versions)
+			next.Apps, next.Groups, next.Routes, next.Hosts = maps.Clone(f.Apps), maps.Clone(f.Groups), maps.Clone(f.Routes), maps.Clone(f.Hosts)
 			for range rapid.IntRange(0, 3).Draw(t, "edits") {
-				from := schema.Fleet{Versions: map[schema.Ref]uint64{}}
+				from := schema.Fleet{Versions: persistent.Of(map[schema.Ref]uint64{})}
 				var ref schema.Ref
 				gone := rapid.IntRange(0, 3).Draw(t, "gone") == 0
 				switch rapid.IntRange(0, 3).Draw(t, "kind") {
@@ -74,7 +75,7 @@ func TestFollowingIsBuildingAnew(t *testing.T) {
 					ref = schema.NewRef(Hosts, name)
 					from.Hosts = map[string]schema.Host{name: {Pool: pick(t, "pool", 1), Rack: pick(t, "rack", 1), Datacenter: pick(t, "dc", 1)}}
 				}
-				if from.Versions[ref] = schema.NextVersion(); gone {
+				if from.Versions = from.Versions.With(ref, schema.NextVersion()); gone {
 					from = schema.Fleet{}
 				}
 				next.Take(ref, &from)

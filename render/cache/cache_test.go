@@ -37,7 +37,7 @@ func restart(t *testing.T, path, program string, files fstest.MapFS) render.Resu
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Fleet.Versions, want.Fleet.Versions = nil, nil // every definition of a process has one of its own
+	r.Fleet.Versions = want.Fleet.Versions // every definition of a process has one of its own
 	if !reflect.DeepEqual(r.Fleet, want.Fleet) || !reflect.DeepEqual(r.Provenance.Explain("apps/a1"), want.Provenance.Explain("apps/a1")) {
 		t.Errorf("got  %+v\nwant %+v", r.Fleet, want.Fleet)
 	}

@@ -14,6 +14,7 @@ import (
 	"locktide.dev/render"
 	"locktide.dev/render/worker"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // The test's own program serves as the child.
@@ -67,11 +68,11 @@ func TestChildrenAgree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.Fleet.Versions = nil // each session's own numbers
+		r.Fleet.Versions = persistent.Map[schema.Ref, uint64]{} // each session's own numbers
 		return r
 	}
 	want, got := render1(nil), render1(pool(t, worker.Config{Units: 3}))
-	want.Fleet.Versions, got.Fleet.Versions = nil, nil // no two renders have equal ones
+	want.Fleet.Versions = got.Fleet.Versions // no two renders have equal ones
 	if !reflect.DeepEqual(got.Fleet, want.Fleet) || !reflect.DeepEqual(got.Findings, want.Findings) {
 		t.Errorf("got  %+v\n%v\nwant %+v\n%v", got.Fleet, got.Findings, want.Fleet, want.Findings)
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"sort"
 	"time"
 
@@ -53,7 +54,7 @@ func (e *engine) judged(ctx context.Context, tree fs.FS, path string, advice boo
 	if schema.AnyDenied(means.Findings) {
 		return out, nil
 	}
-	rules := policy.Config{}
+	rules, head := policy.Config{}, schema.Head{}
 	if path != "" {
 		cfg, err := readConfig(path)
 		if err != nil {
@@ -65,13 +66,16 @@ func (e *engine) judged(ctx context.Context, tree fs.FS, path string, advice boo
 		}
 		rules = e.loopConfig(cfg, b).Policy
 		compiled := compiler.New(b.drivers).Compile(&means.Fleet)
-		out.Objects = compiled.Objects
+		head = compiled.Head
+		for _, k := range slices.SortedFunc(head.Keys(), schema.Key.Compare) {
+			out.Objects = append(out.Objects, head.Get(k).Object)
+		}
 		means.Place(compiled.Findings)
 		out.Findings = append(out.Findings, compiled.Findings...)
 	}
 	rules.Advice = advice
 	judged := policy.Evaluate(ctx, rules, means.Rules,
-		policy.Input{Fleet: &means.Fleet, Objects: out.Objects, Today: time.Now()})
+		policy.Input{Fleet: &means.Fleet, Objects: head, Today: time.Now()})
 	means.Place(judged)
 	out.Findings = append(out.Findings, judged...)
 	means.Accept()
