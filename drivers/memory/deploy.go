@@ -27,6 +27,7 @@ type job struct {
 	canary   int
 	promoted bool
 	fresh    bool // the version was not evaluated to its end yet
+	settled  bool // time alone changes nothing: no native deployment waits for its members
 	deploy   int  // number of the deployment, 0: none
 	status   string
 	allocs   []*alloc
@@ -79,7 +80,9 @@ func (d *Driver) passing(j *job, now time.Time) int {
 // by themselves as soon as their members pass.
 func (d *Driver) advance() {
 	for _, k := range d.keysOfJobs() {
-		d.settle(k, d.jobs[k])
+		if j := d.jobs[k]; !j.settled {
+			d.settle(k, j)
+		}
 	}
 }
 
@@ -91,6 +94,7 @@ func (d *Driver) settle(_ schema.Key, j *job) {
 		}
 	}
 	j.fresh = false
+	j.settled = !j.parked || !slices.ContainsFunc(j.allocs, func(a *alloc) bool { return !a.approved })
 }
 
 func (d *Driver) settleOnce(j *job, now time.Time) bool {

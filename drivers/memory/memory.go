@@ -8,7 +8,8 @@ package memory
 import (
 	"context"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,6 +55,7 @@ type Driver struct {
 	version  uint64
 	plain    map[schema.Key]*plain
 	jobs     map[schema.Key]*job
+	order    []schema.Key // of jobs
 	feed     schema.Membership
 	held     map[string]bool
 	writes   []Write
@@ -336,13 +338,12 @@ func (d *Driver) ring(keys ...schema.Key) {
 	}
 }
 
+// keysOfJobs is sorted; a job, once registered, stays.
 func (d *Driver) keysOfJobs() []schema.Key {
-	keys := make([]schema.Key, 0, len(d.jobs))
-	for k := range d.jobs {
-		keys = append(keys, k)
+	if len(d.order) != len(d.jobs) {
+		d.order = slices.SortedFunc(maps.Keys(d.jobs), schema.Key.Compare)
 	}
-	sort.Slice(keys, func(i, j int) bool { return keys[i].Compare(keys[j]) < 0 })
-	return keys
+	return d.order
 }
 
 func (d *Driver) unavailable() error {

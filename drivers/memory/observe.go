@@ -31,12 +31,14 @@ func (d *Driver) Observe(_ context.Context, q drivers.Query) (schema.Live, error
 	if q.Want == nil {
 		live.Objects = d.list()
 	}
+	live.Objects = slices.Grow(live.Objects, len(q.Want))
 	for _, w := range q.Want {
 		live.Objects = append(live.Objects, d.compare(w.Object))
 	}
 	if q.Members {
+		live.Members = make([]schema.Member, 0, d.alive())
 		for _, k := range d.keysOfJobs() {
-			live.Members = append(live.Members, d.members(k, d.jobs[k], now)...)
+			live.Members = d.members(live.Members, k, d.jobs[k], now)
 		}
 	}
 	live.Held = slices.Sorted(maps.Keys(d.held))
@@ -106,8 +108,8 @@ func (d *Driver) compare(o schema.Object) schema.LiveObject {
 	return out
 }
 
-func (d *Driver) members(k schema.Key, j *job, now time.Time) []schema.Member {
-	var out []schema.Member
+// members adds those of a job to out.
+func (d *Driver) members(out []schema.Member, k schema.Key, j *job, now time.Time) []schema.Member {
 	for _, a := range j.allocs {
 		running, passing, failed := d.state(a, now)
 		approved := a.approved
@@ -131,6 +133,14 @@ func (d *Driver) members(k schema.Key, j *job, now time.Time) []schema.Member {
 		out = append(out, m)
 	}
 	return out
+}
+
+// alive counts the members of all jobs.
+func (d *Driver) alive() (n int) {
+	for _, j := range d.jobs {
+		n += len(j.allocs)
+	}
+	return n
 }
 
 func (d *Driver) node(a *alloc) string { return fmt.Sprintf("node-%s-%d", d.opt.Name, a.slot) }
