@@ -124,7 +124,7 @@ type Exporter interface {
 type Event struct {
 	schema.HistoryEntry
 	// Kind of the event: of a commit, in this order, fetch, render, compile, judge
-	// (by the policies), enforce and plan; else history, outcome, command, denied,
+	// (by the policies), enforce and plan; else history, outcome, command,
 	// reading, feed, append, journal, lease, learn, watch, gate, maintenance, turn.
 	Kind  string
 	Error string

@@ -32,7 +32,7 @@ func New(log *slog.Logger, version string) *Telemetry {
 		log:      log,
 		registry: prometheus.NewRegistry(),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "locktide_events_total",
-			Help: "Things that happened, by kind: append, command, denied, feed, fetch, history, journal, learn, lease, outcome, reading, render, watch."}, []string{"kind"}),
+			Help: "Things that happened, by kind: append, command, compile, enforce, feed, fetch, gate, history, journal, judge, learn, lease, maintenance, outcome, plan, reading, render, turn, watch."}, []string{"kind"}),
 		errors: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "locktide_errors_total",
 			Help: "Events that carry an error, by kind."}, []string{"kind"}),
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "locktide_event_duration_seconds",
@@ -46,6 +46,9 @@ func New(log *slog.Logger, version string) *Telemetry {
 	return t
 }
 
+// quiet are the kinds that come too often for a log that people read.
+var quiet = map[string]bool{"turn": true, "reading": true, "feed": true, "append": true, "fetch": true, "compile": true, "judge": true, "enforce": true, "plan": true}
+
 // Event implements reconciler.Observer.
 func (t *Telemetry) Event(e reconciler.Event) {
 	t.events.WithLabelValues(e.Kind).Inc()
@@ -57,7 +60,7 @@ func (t *Telemetry) Event(e reconciler.Event) {
 	case e.Error != "":
 		t.errors.WithLabelValues(e.Kind).Inc()
 		level = slog.LevelWarn
-	case e.Kind == "turn" || e.Kind == "reading" || e.Kind == "feed" || e.Kind == "append":
+	case quiet[e.Kind]:
 		level = slog.LevelDebug
 	}
 	var fields []slog.Attr
