@@ -199,8 +199,13 @@ func TestABrokenDefinitionStopsOnlyItself(t *testing.T) {
 	f := &schema.Fleet{Groups: map[string]schema.Group{"bad/prod.dc1": group("bad"), "good/prod.dc1": group("good")},
 		Positions: map[schema.Ref]schema.Position{"groups/bad/prod.dc1": {File: "bad.cue", Line: 3}}}
 	got := New([]drivers.Driver{fragile{memory.New(memory.Options{Name: "m"})}}).Compile(f)
-	if len(got.Objects) != 1 || got.Objects[0].Group != "good/prod.dc1" {
-		t.Errorf("compiled %v", got.Objects)
+	for k, w := range got.Head.All() {
+		if got.Head.Len() != 1 || w.Object.Group != "good/prod.dc1" {
+			t.Errorf("compiled %s of %d", k, got.Head.Len())
+		}
+	}
+	if got.Head.Len() == 0 {
+		t.Error("nothing was compiled")
 	}
 	if len(got.Findings) != 1 || got.Findings[0].Severity != schema.Deny || got.Findings[0].String() != "bad.cue:3: groups/bad/prod.dc1: memory m cannot compile it: no such field [deny compile-failed]" {
 		t.Errorf("found %v", got.Findings)
