@@ -30,17 +30,40 @@ func (m *meter) Judge(_ context.Context, a gate.Ask) schema.Judgment {
 	return j
 }
 
+// sized is a fleet whose members carry 100 each of a peak that is asked for.
+func sized(count int) schema.Fleet {
+	f := fleet(one("1"), count)
+	for name, g := range f.Groups {
+		g.Rollout.Peak = &schema.Peak{Query: "peak", Member: 100}
+		f.Groups[name] = g
+	}
+	return f
+}
+
+// What an operator scales is judged like a commit: below the recent peak it
+// waits, until somebody approves it.
+func TestScalingBelowTheRecentPeakWaits(t *testing.T) {
+	inBubble(t, func(w *world) {
+		m := &meter{}
+		m.peak.Store(740)
+		w.git.commit(sized(12))
+		w.startWith(func(c *reconciler.Config) { c.Gates = m })
+		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
+		w.do(schema.Command{Verb: "scale", Target: apiGroup, Number: 7, Reason: "quiet"})
+		w.quiet(20*time.Minute, "seven members do not carry the peak")
+		w.says("group/"+apiGroup, schema.WaitApproval, "its recent peak of 740 needs 8 members")
+		a, ok := awaited(w, "recent-peak")
+		if !ok {
+			t.Fatalf("nothing awaits: %v", w.loop.Report().Awaits)
+		}
+		w.do(schema.Command{Verb: "approve", Target: a.Digest.Short(), By: "bob"})
+		w.until(10*time.Minute, "seven run", func() bool { return w.back.Passing(apiGroup) == 7 })
+	})
+}
+
 // A commit that leaves a group fewer members than its recent peak needs waits,
 // with the figures, until the peak is past, or somebody approves it.
 func TestAShrinkBelowTheRecentPeakWaits(t *testing.T) {
-	sized := func(count int) schema.Fleet {
-		f := fleet(one("1"), count)
-		for name, g := range f.Groups {
-			g.Rollout.Peak = &schema.Peak{Query: "peak", Member: 100}
-			f.Groups[name] = g
-		}
-		return f
-	}
 	inBubble(t, func(w *world) {
 		m := &meter{}
 		m.peak.Store(740)

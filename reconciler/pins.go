@@ -120,17 +120,20 @@ func pinCovers(p schema.Pin, group, app string) bool {
 }
 
 // byHand gives the objects to be changed that pins cover: an operator asked for what changes
-// of them, so that nobody else has to.
-func (l *Loop) byHand() map[schema.Key]bool {
+// of them, so that nobody else has to. Of those that are scaled the count is set.
+func (l *Loop) byHand() (out, scaled map[schema.Key]bool) {
 	st := &l.st
-	out := map[schema.Key]bool{}
+	out, scaled = map[schema.Key]bool{}, map[schema.Key]bool{}
 	add := func(k schema.Key, o schema.Object) {
 		for _, p := range st.pins {
-			out[k] = out[k] || (len(o.Apps) > 0 && pinCovers(p, orElse(o.Group, p.App), o.Apps[0]))
+			if len(o.Apps) > 0 && pinCovers(p, orElse(o.Group, p.App), o.Apps[0]) {
+				out[k] = true
+				scaled[k] = scaled[k] || p.What == pinCount
+			}
 		}
 	}
 	if len(st.pins) == 0 {
-		return out
+		return out, scaled
 	}
 	for k := range st.differs {
 		if o, ok := l.body(st.target[k].Body); ok {
@@ -140,7 +143,7 @@ func (l *Loop) byHand() map[schema.Key]bool {
 			add(k, w.Object)
 		}
 	}
-	return out
+	return out, scaled
 }
 
 // pinHead puts pinned snapshots in the place of what Git says of their apps.

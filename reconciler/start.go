@@ -89,7 +89,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 			in.Adoptable[k] = true
 		}
 	}
-	in.ByHand = l.byHand()
+	in.ByHand, in.Scaled = l.byHand()
 	in.Before = l.snapshot(st.meta.Before)
 	in.Closed, in.Lifted = l.closed(now), l.liftedApprovals()
 	in.Good, in.Goods, in.Judged = l.wasGood, l.goodsOf, st.gates.answers

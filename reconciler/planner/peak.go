@@ -15,7 +15,7 @@ const peakAge = 5 * time.Minute
 
 // holdPeaks holds what leaves a group fewer members than carry its recent
 // peak, or may: what is not known does not pass. What goes back to what was in
-// force before does not wait.
+// force before, or is set to another release by hand, does not wait.
 func (s *state) holdPeaks() {
 	bounded := func(c *change) bool { p, _ := s.peakOf(c); return p != nil }
 	if !slices.ContainsFunc(s.changes, bounded) {
@@ -23,8 +23,9 @@ func (s *state) holdPeaks() {
 	}
 	var held []*change
 	var why []string
-	for _, cs := range s.judged() {
-		if s.returns(cs) {
+	for _, cs := range byPartition(s.live()) {
+		restores := !slices.ContainsFunc(cs, func(c *change) bool { return !s.in.ByHand[c.Key] || s.in.Scaled[c.Key] })
+		if restores || s.returns(cs) {
 			continue
 		}
 		var short []*change

@@ -84,6 +84,12 @@ func TestPeaks(t *testing.T) {
 				in.ByHand[k] = true
 			}
 		}), 640, ""},
+		"scaled by hand": {peaked(8, 6, peak, peak, func(in *Input) {
+			in.ByHand, in.Scaled = map[schema.Key]bool{}, map[schema.Key]bool{}
+			for k := range in.Head {
+				in.ByHand[k], in.Scaled[k] = true, true
+			}
+		}), 640, "needs 7 members"},
 	} {
 		answer(&c.in, c.peak)
 		p := Plan(c.in)

@@ -81,6 +81,9 @@ type Input struct {
 	// ByHand are objects that an operator set by a pin: a partition of such
 	// objects only waits for no other approval than that of deletions.
 	ByHand map[schema.Key]bool
+	// Scaled are those of them whose count an operator set: that spends capacity,
+	// and is judged by the recent peak like a commit.
+	Scaled map[schema.Key]bool
 	// Before is the snapshot that was in force before Target became it. When
 	// Head equals it as a whole, the commit is a proven way back, and deleting
 	// what the reverted commit created is not charged. Nil or empty: unknown.
