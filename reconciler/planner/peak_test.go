@@ -86,7 +86,7 @@ func TestPeaks(t *testing.T) {
 		}), 640, ""},
 		"scaled by hand": {peaked(8, 6, peak, peak, func(in *Input) {
 			in.ByHand, in.Scaled = map[schema.Key]bool{}, map[schema.Key]bool{}
-			for k := range in.Head {
+			for k := range in.Head.Keys() {
 				in.ByHand[k], in.Scaled[k] = true, true
 			}
 		}), 640, "needs 7 members"},

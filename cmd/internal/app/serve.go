@@ -158,7 +158,7 @@ func runDaemon(ctx context.Context, cfg reconciler.Config, d daemon) error {
 	if err != nil {
 		return cli.Fail("stop what listens there, or choose another address with listen", "cannot listen on %s: %v", d.listen, err)
 	}
-	server := httpapi.New(httpapi.Options{Fleet: loop, Metrics: tel.Handler(), TokenFile: d.tokenFile, People: d.people, Webhook: &httpapi.Webhook{SecretFile: d.git.WebhookSecret, Branch: d.git.Branch, Fetch: loop.Fetch}, ReadToken: !httpapi.Loopback(d.listen), Doctor: d.doctor,
+	server := httpapi.New(httpapi.Options{Fleet: loop, Metrics: tel.Handler(), TokenFile: d.tokenFile, People: d.people, Webhook: &httpapi.Webhook{SecretFile: d.git.WebhookSecret, URL: d.git.URL, Branch: d.git.Branch, Fetch: loop.Fetch}, ReadToken: !httpapi.Loopback(d.listen), Doctor: d.doctor,
 		Denied: func(who, what string) {
 			tel.Event(reconciler.Event{Kind: "denied", HistoryEntry: schema.HistoryEntry{At: time.Now(), Writer: who, What: what}, Error: "the API token is missing or wrong"})
 		}})

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -21,6 +22,7 @@ import (
 // hint, never truth: the daemon fetches from where its configuration says.
 type Webhook struct {
 	SecretFile string // shared with the forge; read at each request. "": none is taken
+	URL        string // of the definitions' repository, as Git is given it
 	Branch     string // of the definitions
 	Fetch      func() // does not block
 
@@ -79,9 +81,7 @@ func (a *api) webhook(w http.ResponseWriter, req *http.Request) {
 		refuse(http.StatusUnauthorized, "the signature is missing or wrong", "give the forge the secret in the daemon's git.webhook_secret_file")
 		return
 	}
-	var push struct {
-		Ref string `json:"ref"`
-	}
+	var push pushed
 	if err := json.Unmarshal(body, &push); err != nil {
 		refuse(http.StatusBadRequest, "the body is no JSON of a push", "choose push events at the forge")
 		return
@@ -90,8 +90,44 @@ func (a *api) webhook(w http.ResponseWriter, req *http.Request) {
 		accept(w, "nothing to fetch: it is no push to "+a.Webhook.Branch)
 		return
 	}
+	if other := push.of(); !sameRepository(a.Webhook.URL, other) {
+		accept(w, "nothing to fetch: it is a push to repository "+other+", and git.url of the daemon's configuration is another one")
+		return
+	}
 	a.Webhook.ring()
 	accept(w, "fetching")
+}
+
+// pushed is what forges tell of one: GitHub, Gitea, Forgejo and Bitbucket name
+// its repository, GitLab its project.
+type pushed struct {
+	Ref        string `json:"ref"`
+	Repository struct {
+		FullName string `json:"full_name"`
+	} `json:"repository"`
+	Project struct {
+		Path string `json:"path_with_namespace"`
+	} `json:"project"`
+}
+
+// of gives the path of the repository at its forge; "": the forge tells none.
+func (p pushed) of() string { return cmp.Or(p.Project.Path, p.Repository.FullName) }
+
+// sameRepository says whether a path at a forge may be that of a Git address,
+// an URL or HOST:PATH: a forge may have other hosts and stand below a folder. A
+// path of the daemon's own disk says nothing about a forge.
+func sameRepository(address, path string) bool {
+	_, below, remote := strings.Cut(address, "://")
+	if remote {
+		_, below, _ = strings.Cut(below, "/")
+	} else {
+		_, below, remote = strings.Cut(address, ":")
+	}
+	if !remote || path == "" || strings.HasPrefix(address, "file:") {
+		return true
+	}
+	below = strings.TrimSuffix(strings.Trim(below, "/"), ".git")
+	return strings.HasSuffix("/"+strings.ToLower(below), "/"+strings.ToLower(strings.Trim(path, "/")))
 }
 
 func accept(w http.ResponseWriter, message string) {

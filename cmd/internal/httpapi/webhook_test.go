@@ -31,7 +31,7 @@ func hooked(t *testing.T, secret string) (http.Handler, *atomic.Int32) {
 		t.Fatal(err)
 	}
 	fetched := &atomic.Int32{}
-	return Handler(Options{Fleet: &fleet{}, Webhook: &Webhook{SecretFile: file, Branch: "main", Fetch: func() { fetched.Add(1) }}}), fetched
+	return Handler(Options{Fleet: &fleet{}, Webhook: &Webhook{SecretFile: file, URL: "https://git.example/acme/fleet.git", Branch: "main", Fetch: func() { fetched.Add(1) }}}), fetched
 }
 
 func sign(body, secret string) string {
@@ -64,6 +64,33 @@ func TestASignedPushIsFetched(t *testing.T) {
 		h, fetched := hooked(t, secret)
 		if rec := hook(h, strings.NewReader(push), headers...); rec.Code != http.StatusAccepted || fetched.Load() != 1 {
 			t.Errorf("%s: answered %d %s, fetched %d times", name, rec.Code, rec.Body, fetched.Load())
+		}
+	}
+}
+
+// A push to another repository of the same forge fetches nothing, and says why.
+func TestAPushToAnotherRepositoryIsNotFetched(t *testing.T) {
+	for _, c := range []struct {
+		body  string
+		fetch int32
+	}{
+		{`{"ref":"refs/heads/main","repository":{"full_name":"acme/fleet"}}`, 1},
+		{`{"ref":"refs/heads/main","repository":{"full_name":"Acme/Fleet"}}`, 1},
+		{`{"ref":"refs/heads/main","repository":{"name":"fleet"},"project":{"path_with_namespace":"acme/fleet"}}`, 1},
+		{`{"ref":"refs/heads/main","repository":{"full_name":"acme/other"}}`, 0},
+		{`{"ref":"refs/heads/main","repository":{"full_name":"mallory/fleet"}}`, 0},
+		{`{"ref":"refs/heads/main","project":{"path_with_namespace":"acme/sub/fleet"}}`, 0},
+	} {
+		h, fetched := hooked(t, secret)
+		rec := hook(h, strings.NewReader(c.body), "X-Gitlab-Token: "+secret)
+		if rec.Code != http.StatusAccepted || fetched.Load() != c.fetch || (c.fetch == 0) != strings.Contains(rec.Body.String(), "git.url of the daemon's configuration is another one") {
+			t.Errorf("%s: answered %d %s, fetched %d times", c.body, rec.Code, rec.Body, fetched.Load())
+		}
+	}
+	for address, same := range map[string]bool{"git@git.example:acme/fleet.git": true, "ssh://git@git.example:22/acme/fleet": true, "https://git.example/forge/acme/fleet/": true,
+		"/srv/fleet.git": true, "file:///srv/fleet": true, "git@git.example:acme/fleet2.git": false, "https://git.example/xacme/fleet": false, "https://git.example/fleet": false} {
+		if sameRepository(address, "acme/fleet") != same {
+			t.Errorf("%s is that of acme/fleet: want %t", address, same)
 		}
 	}
 }
