@@ -31,7 +31,8 @@ type basis struct {
 type judged struct {
 	intake // of which what is denied may be frozen
 	basis  basis
-	fleet  *schema.Fleet // with pins
+	fleet  *schema.Fleet    // with pins
+	lost   []schema.Finding // about pins that could not be applied
 	compiler.Compiled
 	findings []schema.Finding
 	compile  time.Duration
@@ -85,8 +86,8 @@ func (l *Loop) take(in judged) (done, again bool) {
 		findings = append(findings, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the commit defines nothing that runs: refused, because it would mean to delete everything",
 			Next: "check branch and path, or list what should go under remove"})
 	}
-	held := l.emptiedByHolds(in.fleet)
-	findings = append(findings, held...)
+	momentary := append(l.emptiedByHolds(in.fleet), in.lost...)
+	findings = append(findings, momentary...)
 	broken := in.rendered.Refused || (!in.rendered.Partial && schema.AnyDenied(in.rendered.Findings)) || schema.AnyDenied(findings)
 	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
 	known = known && firstDenied(st.findings) == firstDenied(findings)
@@ -100,7 +101,7 @@ func (l *Loop) take(in judged) (done, again bool) {
 		if !known {
 			l.note(schema.HistoryEntry{Writer: "locktide", What: "refused a commit", Commit: in.rev.Commit, Author: in.rev.Author, Reason: firstDenied(findings)})
 		}
-		return true, len(held) > 0
+		return true, len(momentary) > 0
 	}
 	st.partial = in.rendered.Partial
 	st.rules, st.frozen = in.rendered.Rules, in.rendered.Frozen
@@ -122,7 +123,7 @@ func (l *Loop) judgeCommit(ctx context.Context, in intake) (j judged, ok bool) {
 	r := &j.rendered
 	for {
 		j.basis, ok = ask(ctx, l, func() basis {
-			j.fleet = l.overridden(&r.Fleet)
+			j.fleet, j.lost = l.overridden(&r.Fleet)
 			return basis{l.st.fleet, l.st.rules, maps.Clone(l.st.pins)}
 		})
 		if !ok {

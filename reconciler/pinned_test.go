@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"locktide.dev/drivers/memory"
+	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/journal"
 	"locktide.dev/schema"
 )
 
@@ -138,4 +140,40 @@ func TestTheCommitBrakeOfAnOlderCommitIsApproved(t *testing.T) {
 			return n >= 9
 		})
 	})
+}
+
+// A repaired journal keeps pins, but not what they keep: no commit is taken
+// before they are gone, as that would bring what somebody went back from.
+func TestAPinOutlivesTheJournalThatHeldItsDefinitions(t *testing.T) {
+	for _, pin := range []schema.Command{{Verb: "rollback", Target: "shop.api", Reason: "errors"}, {Verb: "pin", Target: "shop.api", Value: "1", Reason: "errors"}} {
+		running(t, one("1"), 4, func(w *world) {
+			w.git.commit(fleet(one("2"), 4))
+			w.until(10*time.Minute, "c2 runs", w.onCommit("c2"))
+			w.do(pin)
+			w.until(10*time.Minute, "release 1 is back", func() bool {
+				return contains(w.back.Contents()[apiJob], `"release":"1"`) && len(w.loop.Report().Partitions) == 0
+			})
+			w.git.commit(fleet(one("3"), 5))
+			w.pass(5 * time.Minute)
+			before := w.back.Contents()[apiJob]
+			w.stop()
+			all, err := w.store.Load(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.store = journal.NewMemory()
+			for k, v := range all["pins"] {
+				if err := w.store.Append(t.Context(), 0, []reconciler.Entry{{Table: "pins", Key: k, Value: v}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.start()
+			w.pass(20 * time.Minute)
+			if got := w.back.Contents()[apiJob]; got != before || !w.refusedFor("pin-lost") {
+				t.Fatalf("%s: findings %v, runs %s", pin.Verb, w.loop.Report().Findings, got)
+			}
+			w.do(schema.Command{Verb: "unpin", Target: "shop.api"})
+			w.until(10*time.Minute, "follows Git again", w.onCommit("c3"))
+		})
+	}
 }

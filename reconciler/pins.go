@@ -25,15 +25,19 @@ const (
 )
 
 // overridden gives a rendered fleet with pins applied, which stays as it is
-// whatever becomes of the rendered one.
-func (l *Loop) overridden(rendered *schema.Fleet) *schema.Fleet {
-	f := &schema.Fleet{}
+// whatever becomes of the rendered one. Lost are findings about pins that
+// cannot be: what they hold would follow Git.
+func (l *Loop) overridden(rendered *schema.Fleet) (f *schema.Fleet, lost []schema.Finding) {
+	f = &schema.Fleet{}
 	*f = *rendered
 	if len(l.st.pins) == 0 {
-		return f
+		return f, nil
 	}
 	f.Groups, f.Apps, f.Routes = own(f.Groups), own(f.Apps), own(f.Routes)
-	l.freeze(f)
+	for _, name := range l.freeze(f) {
+		lost = append(lost, schema.Finding{Code: "pin-lost", Severity: schema.Deny, Message: "the journal does not hold any more what the pin of " + name + " keeps: the commit would bring something else",
+			Next: "put what is to run into Git, then locktide unpin " + name})
+	}
 	for _, key := range sortedKeys(l.st.pins) {
 		p := l.st.pins[key]
 		for name, g := range f.Groups {
@@ -50,7 +54,7 @@ func (l *Loop) overridden(rendered *schema.Fleet) *schema.Fleet {
 			renewed(f, "groups", name)
 		}
 	}
-	return f
+	return f, lost
 }
 
 // own copies a map for writing; that of a stored fleet without routes is nil.
@@ -72,16 +76,24 @@ func renewed(f *schema.Fleet, kind, name string) {
 }
 
 // freeze gives what pins cover the definitions that it had when they were set:
-// newer commits to it wait. The oldest pin of a group counts.
-func (l *Loop) freeze(f *schema.Fleet) {
+// newer commits to it wait. The oldest pin of a group counts. Lost are the pins
+// of which the journal does not hold that, or the good snapshot, any more.
+func (l *Loop) freeze(f *schema.Fleet) (lost []string) {
 	pins := slices.SortedFunc(maps.Values(l.st.pins), func(a, b schema.Pin) int { return a.At.Compare(b.At) })
 	frozen := map[string]bool{}
 	for _, p := range pins {
-		if p.What == pinRollback || p.Fleet == "" {
+		if p.What == pinRollback {
+			if !slices.ContainsFunc(l.st.goods[p.App], func(g good) bool { return string(snapshotID(g.Snapshot)) == p.Value }) {
+				lost = append(lost, p.App)
+			}
+			continue
+		}
+		if p.Fleet == "" {
 			continue
 		}
 		base, err := l.storedFleet(context.Background(), p.Fleet)
 		if err != nil {
+			lost = append(lost, orElse(p.Group, p.App))
 			continue
 		}
 		waits := func(name string, g schema.Group) bool { return pinCovers(p, name, g.App) && !frozen[name] }
@@ -113,6 +125,7 @@ func (l *Loop) freeze(f *schema.Fleet) {
 			}
 		}
 	}
+	return lost
 }
 
 func pinCovers(p schema.Pin, group, app string) bool {
@@ -223,10 +236,10 @@ func (l *Loop) recompile(redefines bool) string {
 		l.headed(st.head)
 		return ""
 	}
-	fleet := l.overridden(st.source)
+	fleet, lost := l.overridden(st.source)
 	compiled := l.compile(fleet)
-	if schema.AnyDenied(compiled.Findings) {
-		return firstDenied(compiled.Findings)
+	if findings := append(lost, compiled.Findings...); schema.AnyDenied(findings) {
+		return firstDenied(findings)
 	}
 	l.enforceFleet(fleet)
 	l.setHead(compiled.Head)
@@ -382,13 +395,13 @@ func (l *Loop) rollback(p schema.Pin, n int, preview bool) schema.Answer {
 		if preview {
 			return a
 		}
+		if why := l.repin(p.App, &p); why != "" {
+			return refuse("%s cannot go back: %s", p.App, why)
+		}
 		for _, r := range g.Snapshot {
 			delete(st.quarantine, r.Release)
 		}
 		delete(st.refused, p.App)
-		if why := l.repin(p.App, &p); why != "" {
-			return refuse("%s cannot go back: %s", p.App, why)
-		}
 		return a
 	}
 	a := refuse("%s has no earlier good snapshot to go back to; the journal keeps the last three", p.App)

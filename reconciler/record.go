@@ -277,7 +277,8 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 		if st.source, err = l.storedFleet(ctx, schema.Digest(st.meta.Fleet)); err != nil {
 			return fmt.Errorf("could not read the stored fleet: %w", err)
 		}
-		l.enforceFleet(l.overridden(st.source))
+		fleet, _ := l.overridden(st.source) // the next commit finds what is lost
+		l.enforceFleet(fleet)
 		if r, ok := l.cfg.Renderer.(Recaller); ok {
 			r.Recall(*st.source)
 		}
