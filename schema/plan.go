@@ -55,6 +55,17 @@ type Item struct {
 	Restores int `json:"restores,omitempty"`
 }
 
+// Cell is where an instance stands inside its stage: cells of one step follow
+// one another by name. "" for everything else.
+func (it Item) Cell() string {
+	if it.Layer != LayerInstance {
+		return ""
+	}
+	_, place, _ := strings.Cut(it.Group, "/")
+	_, cell, _ := strings.Cut(place, ".")
+	return cell
+}
+
 // Await is a set of items that needs an operator's approval; Digest names it,
 // and an approval holds for every later set that is a subset of it.
 type Await struct {

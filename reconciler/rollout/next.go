@@ -98,12 +98,12 @@ func (t *turn) back() Rollout {
 }
 
 // waves evaluates the first wave of items that is not done: neighbours of
-// equal layer, rank, step and direction.
+// equal layer, rank, step, cell and direction.
 func (t *turn) waves() {
 	items := t.r.Items
 	for from := 0; from < len(items); {
 		to := from + 1
-		for to < len(items) && sameWave(items[from], items[to]) {
+		for to < len(items) && t.r.sameWave(items[from], items[to]) {
 			to++
 		}
 		open := false
@@ -123,7 +123,11 @@ func (t *turn) waves() {
 	}
 }
 
-func sameWave(a, b Item) bool {
+// sameWave: what goes back to what was good does so in all cells of a step.
+func (r Rollout) sameWave(a, b Item) bool {
+	if a.Cell() != b.Cell() && (r.Restores(a) == 0 || r.Restores(b) == 0) {
+		return false
+	}
 	return a.Layer == b.Layer && a.Rank == b.Rank && a.Step == b.Step && (a.Verb == schema.VerbDelete) == (b.Verb == schema.VerbDelete)
 }
 

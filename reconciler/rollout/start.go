@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"locktide.dev/schema"
@@ -158,7 +159,7 @@ func inOrder(a, b Item) int {
 	case shrinkB && !shrinkA:
 		return -1
 	}
-	up := cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Step, b.Step))
+	up := cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Step, b.Step), strings.Compare(a.Cell(), b.Cell()))
 	if shrinkA {
 		return -up
 	}

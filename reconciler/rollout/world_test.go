@@ -381,7 +381,7 @@ func (w *world) judge(a schema.Action) {
 	}
 	for i, it := range w.r.Items {
 		for _, e := range w.r.Items[:i] {
-			if e.Key != a.Key && it.Key == a.Key && !sameWave(e, it) && e.State != StateDone {
+			if e.Key != a.Key && it.Key == a.Key && !w.r.sameWave(e, it) && e.State != StateDone {
 				w.fail("order: %s is written before %s is done", a.Key, e.Key)
 			}
 		}

@@ -1,0 +1,73 @@
+package reconciler_test
+
+import (
+	"testing"
+	"time"
+
+	"locktide.dev/drivers/memory"
+	"locktide.dev/schema"
+)
+
+// cells is a fleet of one app in two cells of one datacenter.
+func cells(release string) schema.Fleet {
+	f := fleet(one(release), 4)
+	f.Routes = nil
+	g := f.Groups[apiGroup]
+	delete(f.Groups, apiGroup)
+	f.Groups["shop.api/prod.east"], f.Groups["shop.api/prod.west"] = g, g
+	return f
+}
+
+// Cells of a datacenter roll one after the other, and what fails in the first
+// never reaches the second. What goes back does so in both at once.
+func TestCellsOfADatacenterFollowOneAnother(t *testing.T) {
+	inBubble(t, func(w *world) {
+		west := spreadJob("shop.api", "west")
+		release := func(r string) bool { return contains(w.back.Contents()[west], `"release":"`+r+`"`) }
+		w.git.commit(cells("1"))
+		w.start()
+		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
+
+		w.git.commit(cells("2"))
+		done := func() bool {
+			o := w.object(spreadJob("shop.api", "east"))
+			return o.State == schema.StateSame && len(o.Why) == 0
+		}
+		w.until(time.Minute, "the first cell rolls", func() bool { return contains(w.back.Contents()[spreadJob("shop.api", "east")], `"release":"2"`) })
+		w.says("groups/shop.api/prod.west", schema.WaitOrder, "east")
+		for range 1200 {
+			w.pass(time.Second / 2)
+			if release("2") {
+				break
+			}
+		}
+		if !release("2") || !done() {
+			t.Fatalf("the second cell rolls before the first is done: %v", w.loop.Explain(""))
+		}
+		w.until(10*time.Minute, "the second commit runs", w.onCommit("c2"))
+
+		n := len(w.back.Writes())
+		w.do(schema.Command{Verb: "rollback", Target: "shop.api", Reason: "errors"})
+		w.until(10*time.Minute, "both are back", func() bool { return release("1") && w.healthy() })
+		var first time.Time
+		for _, x := range w.since(n) {
+			switch {
+			case x.Verb != schema.VerbStage:
+			case first.IsZero():
+				first = x.At
+			case !x.At.Equal(first):
+				t.Errorf("the way back waits for the first cell: %s", w.verbs(n))
+			}
+		}
+		w.do(schema.Command{Verb: "unpin", Target: "shop.api"})
+		w.until(10*time.Minute, "follows Git again", w.onCommit("c2"))
+
+		w.bad.Store("3", memory.Behaviour{Fail: true})
+		n = len(w.back.Writes())
+		w.git.commit(cells("3"))
+		w.until(10*time.Minute, "it fails in the first", func() bool { return w.ended("failed") })
+		if contains(w.verbs(n), "prod--west") {
+			t.Errorf("what fails in one cell reached the other: %s", w.verbs(n))
+		}
+	})
+}
