@@ -26,7 +26,7 @@ var (
 	appName   = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*(\.[a-z][a-z0-9]*(-[a-z0-9]+)*){0,3}$`)
 	cellName  = regexp.MustCompile(`^[a-z0-9-]+$`)
 	plainName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	groupName = regexp.MustCompile(`^([^/]+)/([a-z0-9-]+)\.([a-z0-9-]+)$`)
+	groupName = regexp.MustCompile(`^[^/]+/[a-z0-9-]+\.[a-z0-9-]+$`)
 )
 
 // definition is one named thing before layering.
@@ -209,6 +209,13 @@ func (g *gathered) report(unit string, fs ...schema.Finding) {
 	if schema.AnyDenied(fs) {
 		g.failed[unit] = true
 	}
+}
+
+// cutGroup gives the parts of a group's name <app>/<stage>.<cell>.
+func cutGroup(name string) (app, stage, cell string) {
+	app, rest, _ := strings.Cut(name, "/")
+	stage, cell, _ = strings.Cut(rest, ".")
+	return app, stage, cell
 }
 
 func badName(kind, name string) string {

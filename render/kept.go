@@ -3,7 +3,7 @@ package render
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
+	"reflect"
 	"runtime"
 	"slices"
 	"sync"
@@ -57,7 +57,7 @@ type KeptOutput struct {
 	At    schema.Position
 	Unit  string
 	Place string // of a group: its datacenter
-	Value []byte // JSON: of a group its body, empty if it is that of the group before
+	Value []byte // packed: of a group its body, empty if it is that of the group before
 }
 
 // stampOf stands for a list of texts.
@@ -151,29 +151,33 @@ func recollect(k Kept) *memory {
 	return m
 }
 
+// vocabulary is what definitions are decoded to, by kind; groups are their bodies.
+var vocabulary = map[string]reflect.Type{
+	"hosts": reflect.TypeFor[schema.Host](), "pools": reflect.TypeFor[schema.Pool](), "apps": reflect.TypeFor[schema.App](), "groups": reflect.TypeFor[schema.Body](),
+	"routes": reflect.TypeFor[schema.Route](), "stages": reflect.TypeFor[schema.Stage](), "teams": reflect.TypeFor[schema.Team](), "exceptions": reflect.TypeFor[schema.Exception](),
+}
+
 // outputs decodes what is kept of a definition; nothing if it cannot be read.
 func (k KeptDefinition) outputs() []output {
-	var shared bodies
+	var v any
 	out := make([]output, len(k.Outputs))
 	for i, o := range k.Outputs {
 		kind, name := o.Ref.Split()
-		var v any
-		var err error
-		if m := groupName.FindStringSubmatch(name); kind == "groups" && m != nil {
-			written := o.Value
-			if len(written) == 0 {
-				written = shared.written
+		if t := vocabulary[kind]; kind != "groups" || len(o.Value) > 0 {
+			if t == nil {
+				return nil
 			}
-			g := schema.Group{App: m[1], Stage: m[2], Datacenter: o.Place}
-			g.Body, err = shared.decode(written, nil)
-			v = g
-		} else {
-			v, err = decodeKind(kind, json.RawMessage(o.Value))
-		}
-		if err != nil {
-			return nil
+			into, r := reflect.New(t), wire.NewReader(o.Value)
+			if r.Value(into.Interface()); r.End() != nil {
+				return nil
+			}
+			v = into.Elem().Interface()
 		}
 		out[i] = output{ref: o.Ref, at: o.At, unit: o.Unit, value: v}
+		if body, ok := v.(schema.Body); ok {
+			app, stage, _ := cutGroup(name)
+			out[i].value = schema.Group{App: app, Stage: stage, Datacenter: o.Place, Body: body}
+		}
 	}
 	return out
 }
@@ -181,6 +185,9 @@ func (k KeptDefinition) outputs() []output {
 // keep gives what a store keeps of a definition; not ok of one with an error.
 func (r *resolved) keep(ref schema.Ref, stamp string) (KeptDefinition, bool) {
 	k := KeptDefinition{Ref: ref, Stamp: stamp}
+	if stamp == "" || len(r.found) > 0 {
+		return k, false
+	}
 	var last []byte
 	for _, o := range r.outputs {
 		out, v := KeptOutput{Ref: o.ref, At: o.at, Unit: o.unit}, o.value
@@ -188,17 +195,16 @@ func (r *resolved) keep(ref schema.Ref, stamp string) (KeptDefinition, bool) {
 		if group {
 			out.Place, v = g.Datacenter, g.Body
 		}
-		b, err := json.Marshal(v)
-		if err != nil {
-			return k, false
-		}
-		if out.Value = b; group {
-			if bytes.Equal(b, last) {
+		var w wire.Writer
+		w.Value(v)
+		if out.Value = w.Bytes(); group {
+			if bytes.Equal(out.Value, last) {
 				out.Value = nil
+			} else {
+				last = out.Value
 			}
-			last = b
 		}
 		k.Outputs = append(k.Outputs, out)
 	}
-	return k, stamp != "" && len(r.found) == 0
+	return k, true
 }

@@ -112,7 +112,7 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 		kind, name := ref.Split()
 		byKind[kind] = append(byKind[kind], ref)
 		if kind == "groups" {
-			app := groupName.FindStringSubmatch(name)[1]
+			app, _, _ := cutGroup(name)
 			if r.flat[app] == nil {
 				r.flat[app] = map[string]definition{}
 			}
@@ -261,11 +261,11 @@ func (r *resolver) written(d definition, ref schema.Ref) func() *tree.Node {
 	case "apps":
 		return func() *tree.Node { return tree.Merge(nil, without(d.node(), "stages"), "app", patches...) }
 	case "groups":
-		m, layers := groupName.FindStringSubmatch(name), r.layers
-		flat := r.flat[m[1]][name]
+		app, stage, cell := cutGroup(name)
+		layers, flat := r.layers, r.flat[app][name]
 		return func() *tree.Node {
 			body := d.node()
-			return layers.effective(place{app: m[1], stage: m[2], cell: m[3], team: layers.team(d, body), body: body, flat: flat.node()}, d.at)
+			return layers.effective(place{app: app, stage: stage, cell: cell, team: layers.team(d, body), body: body, flat: flat.node()}, d.at)
 		}
 	}
 	types := r.types
@@ -335,25 +335,12 @@ func (r *resolver) single(d definition) *resolved {
 
 // decodeKind reads a definition of a kind; it comes as a value of schema.
 func decodeKind(kind string, from json.Marshaler) (any, error) {
-	switch kind {
-	case "hosts":
-		return decode[schema.Host](from)
-	case "pools":
-		return decode[schema.Pool](from)
-	case "apps":
-		app, err := decode[schema.App](from)
-		if app.Groups == nil {
-			app.Groups = []string{}
-		}
-		return app, err
-	case "stages":
-		return decode[schema.Stage](from)
-	case "teams":
-		return decode[schema.Team](from)
-	case "exceptions":
-		return decode[schema.Exception](from)
+	v := reflect.New(vocabulary[kind])
+	b, err := from.MarshalJSON()
+	if err == nil {
+		err = json.Unmarshal(b, v.Interface())
 	}
-	return decode[schema.Route](from)
+	return v.Elem().Interface(), err
 }
 
 func decode[T any](from json.Marshaler) (v T, err error) {
@@ -436,9 +423,9 @@ func (r *resolver) groupsOf(name string, d definition, body *tree.Node, to *reso
 		}
 	}
 	for _, full := range slices.Sorted(maps.Keys(r.flat[name])) {
-		m := groupName.FindStringSubmatch(full)
-		if body.Get("stages", m[2], "groups", m[3]) == nil {
-			out = append(out, place{app: name, stage: m[2], cell: m[3], body: body, flat: r.flat[name][full].node()})
+		_, stage, cell := cutGroup(full)
+		if body.Get("stages", stage, "groups", cell) == nil {
+			out = append(out, place{app: name, stage: stage, cell: cell, body: body, flat: r.flat[name][full].node()})
 		}
 	}
 	return out
@@ -542,7 +529,7 @@ func (r *resolver) refer(ref schema.Ref, d definition) bool {
 	apps := func() []string { return slices.Sorted(maps.Keys(fleet.Apps)) }
 	switch kind, name := ref.Split(); kind {
 	case "groups":
-		if app := groupName.FindStringSubmatch(name)[1]; !known("apps", app) {
+		if app, _, _ := cutGroup(name); !known("apps", app) {
 			r.report(d.unit, missing(d.at, "app", app, apps()))
 		}
 	case "routes":

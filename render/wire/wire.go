@@ -13,7 +13,7 @@ import (
 )
 
 // Version changes with the format, also of what others write with a Writer.
-const Version = "2"
+const Version = "3"
 
 // Pack writes values.
 func Pack(values ...*tree.Node) []byte {
