@@ -25,8 +25,8 @@ const (
 func TestKillNine(t *testing.T) {
 	f := newFleet(t, "kil")
 	f.places = []string{"dc4"}
-	web := app{label: "web", version: "v1", count: 3, cells: []string{"a", "b", "c", "d", "e", "f", "g"}, body: "rollout: {bake: 2s}"}
-	two := app{label: "two", version: "v1", count: 3, cells: []string{"h", "i", "j", "k", "l", "m"}, routed: true}
+	web := app{label: "web", version: "v1", count: 3, cells: []string{"a", "b", "c", "d", "e", "f", "g"}, body: "rollout: {bake: 2s, cells: at_once}"}
+	two := app{label: "two", version: "v1", count: 3, cells: []string{"h", "i", "j", "k", "l", "m"}, routed: true, body: "rollout: {cells: at_once}"}
 	first := f.git.push("v1", f.files(web, two))
 	f.begin()
 	f.converged(first)

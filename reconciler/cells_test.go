@@ -18,6 +18,30 @@ func cells(release string) schema.Fleet {
 	return f
 }
 
+func TestCellsThatRollAtOnce(t *testing.T) {
+	at := func(release string) schema.Fleet {
+		f := cells(release)
+		for name, g := range f.Groups {
+			g.Rollout.Cells = "at_once"
+			f.Groups[name] = g
+		}
+		return f
+	}
+	inBubble(t, func(w *world) {
+		w.git.commit(at("1"))
+		w.start()
+		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
+		n := len(w.back.Writes())
+		w.git.commit(at("2"))
+		w.until(time.Minute, "both roll", func() bool {
+			return contains(w.verbs(n), "stage shop--api--prod--east") && contains(w.verbs(n), "stage shop--api--prod--west")
+		})
+		if contains(w.verbs(n), "park") {
+			t.Errorf("one of them is over: %s", w.verbs(n))
+		}
+	})
+}
+
 // Cells of a datacenter roll one after the other, and what fails in the first
 // never reaches the second. What goes back does so in both at once.
 func TestCellsOfADatacenterFollowOneAnother(t *testing.T) {

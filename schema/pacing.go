@@ -28,6 +28,7 @@ type Pacing struct {
 
 	Throttle *Throttle `json:"throttle,omitempty"` // nil: going back takes no longer than it must
 
+	Cells       string `json:"cells,omitempty"`     // in_turn (default), at_once: cells of one datacenter
 	Supersede   string `json:"supersede,omitempty"` // "", queue
 	AllowZero   bool   `json:"allow_zero,omitempty"`
 	Mode        string `json:"mode,omitempty"` // repair (default); manual: commits await an operator; observe: nothing of the group is written, only shown

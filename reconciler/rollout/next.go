@@ -123,9 +123,11 @@ func (t *turn) waves() {
 	}
 }
 
-// sameWave: what goes back to what was good does so in all cells of a step.
+// sameWave says whether items are carried out together. What goes back to what
+// was good does so in all cells of a step.
 func (r Rollout) sameWave(a, b Item) bool {
-	if a.Cell() != b.Cell() && (r.Restores(a) == 0 || r.Restores(b) == 0) {
+	together := func(it Item) bool { return r.Restores(it) > 0 || it.Paced != nil && it.Paced.Pacing.Cells == "at_once" }
+	if a.Cell() != b.Cell() && !(together(a) && together(b)) {
 		return false
 	}
 	return a.Layer == b.Layer && a.Rank == b.Rank && a.Step == b.Step && (a.Verb == schema.VerbDelete) == (b.Verb == schema.VerbDelete)
