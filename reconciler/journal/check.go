@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -145,45 +144,4 @@ func fsync(path string) (took time.Duration, err error) {
 		return 0, fmt.Errorf("could not make a write beside the journal durable: %w", err)
 	}
 	return time.Since(began), nil
-}
-
-// decided are the tables that no backend can give back: what people decided.
-// Slots are none: nothing would ever free those of rollouts that are lost.
-var decided = map[string]bool{"pins": true, "overrides": true, "holds": true, "quarantine": true, "history": true, "ledger": true}
-
-// Repair puts a journal in the place of a damaged one: what people decided is
-// kept where it can be read, the rest is rebuilt by the daemon from the marks
-// of what runs. The damaged file stays, under another name. It gives what it
-// did; a journal that is whole is left alone.
-func Repair(ctx context.Context, path string) (string, error) {
-	_, damage := Check(path)
-	if damage == nil {
-		return "the journal is whole: nothing was done", nil
-	}
-	if errors.Is(damage, ErrInUse) || errors.Is(damage, os.ErrNotExist) {
-		return "", damage
-	}
-	tables, _, err := salvage(path, &Summary{})
-	if err != nil {
-		damage = err // what can be read in spite of it is kept
-	}
-	aside := path + ".damaged-" + time.Now().UTC().Format("20060102T150405")
-	if err := os.Rename(path, aside); err != nil {
-		return "", fmt.Errorf("could not move the damaged journal away: %w", err)
-	}
-	b, err := Open(path)
-	if err != nil {
-		return "", err
-	}
-	var entries []reconciler.Entry
-	for _, t := range sortedKeys(tables) {
-		for _, k := range sortedKeys(tables[t]) {
-			value := tables[t][k]
-			if decided[t] && json.Valid(value) {
-				entries = append(entries, reconciler.Entry{Table: t, Key: k, Value: value})
-			}
-		}
-	}
-	err = errors.Join(b.Append(ctx, 0, entries), b.Close())
-	return fmt.Sprintf("it was damaged: %v\nkept %d entries of what people decided (brakes, pins, holds, quarantine, history); the daemon rebuilds the rest from the marks of what runs, and observes until resume; the damaged file is %s", damage, len(entries), aside), err
 }
