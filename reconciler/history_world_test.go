@@ -242,15 +242,23 @@ func (w wire) Apply(ctx context.Context, batch []schema.Action) []schema.Outcome
 		return fail(schema.FailUnclear, "the request was lost")
 	}
 	w.p.c.written(w.p.name, batch)
-	n := len(w.Writes())
-	out := w.Driver.Apply(ctx, batch)
-	for i, x := range w.Writes()[n:] {
-		if a := batch[min(i, len(batch)-1)]; *historyTell {
-			w.p.c.tell("  %s %s parallel %d canary %d count %d: %s", w.p.name, about(x), a.Parallel, a.Canary, a.Count, a.Reason.Message)
-		}
-	}
+	out := w.tell(batch, func() []schema.Outcome { return w.Driver.Apply(ctx, batch) })
 	if err := w.p.travel(ctx, "answer "+id); err != nil {
 		return fail(schema.FailUnclear, err.Error())
+	}
+	return out
+}
+
+// tell prints what an Apply writes, if histories are told.
+func (w wire) tell(batch []schema.Action, apply func() []schema.Outcome) []schema.Outcome {
+	if !*historyTell {
+		return apply()
+	}
+	n := len(w.Writes())
+	out := apply()
+	for i, x := range w.Writes()[n:] {
+		a := batch[min(i, len(batch)-1)]
+		w.p.c.tell("  %s %s parallel %d canary %d count %d: %s", w.p.name, about(x), a.Parallel, a.Canary, a.Count, a.Reason.Message)
 	}
 	return out
 }

@@ -152,7 +152,7 @@ func (d *Driver) applyJob(a schema.Action, now time.Time) *schema.Failure {
 			}
 		}
 	}
-	d.settle(a.Key, j)
+	d.settle(j)
 	return nil
 }
 
@@ -188,7 +188,7 @@ func (d *Driver) register(a schema.Action, j *job) {
 		j.deploy++
 		j.status, j.fresh = "running", true
 	}
-	d.settle(a.Key, j)
+	d.settle(j)
 }
 
 // split gives the parts of a job their counts: live's as long as a rollout asks

@@ -1,10 +1,10 @@
 package memory
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"time"
 
 	"locktide.dev/schema"
@@ -38,6 +38,8 @@ type alloc struct {
 	part     string
 	index    int // of its name; 0 for all of a system job
 	slot     int // the index, or the node of a system job
+	node     string
+	ports    map[string]int
 	version  uint64
 	born     uint64 // version that placed it
 	died     time.Time
@@ -81,12 +83,12 @@ func (d *Driver) passing(j *job, now time.Time) int {
 func (d *Driver) advance() {
 	for _, k := range d.keysOfJobs() {
 		if j := d.jobs[k]; !j.settled {
-			d.settle(k, j)
+			d.settle(j)
 		}
 	}
 }
 
-func (d *Driver) settle(_ schema.Key, j *job) {
+func (d *Driver) settle(j *job) {
 	now := d.opt.Now()
 	for range 10_000 { // each round makes progress or ends
 		if !d.settleOnce(j, now) {
@@ -106,7 +108,7 @@ func (d *Driver) settleOnce(j *job, now time.Time) bool {
 		}
 		return moved
 	}
-	sort.SliceStable(j.allocs, func(a, b int) bool { return j.allocs[a].slot < j.allocs[b].slot })
+	slices.SortStableFunc(j.allocs, func(a, b *alloc) int { return cmp.Compare(a.slot, b.slot) })
 	if before := len(j.allocs); before > 0 {
 		d.drop(j, now, func(a *alloc) bool { _, known := j.counts[a.part]; return !known })
 		if len(j.allocs) < before {
@@ -160,8 +162,11 @@ func (d *Driver) shrink(j *job, part string, now time.Time) bool {
 	return true
 }
 
-// of gives the members of one part.
+// of gives the members of one part; all are of a part that the job has.
 func (j *job) of(part string) []*alloc {
+	if len(j.counts) == 1 {
+		return j.allocs
+	}
 	return slices.DeleteFunc(slices.Clone(j.allocs), func(a *alloc) bool { return a.part != part })
 }
 
@@ -272,6 +277,7 @@ func (d *Driver) start(j *job, part string, slot int, now time.Time) *alloc {
 func (d *Driver) newAlloc(j *job, o schema.Object, part string, slot int, now time.Time) *alloc {
 	d.allocSeq++
 	a := &alloc{id: fmt.Sprintf("alloc-%s-%06d", d.opt.Name, d.allocSeq), part: part, index: slot, slot: slot, version: j.version, born: j.version,
+		node: fmt.Sprintf("node-%s-%d", d.opt.Name, slot), ports: map[string]int{"http": 20000 + slot},
 		release: o.Release, object: o, created: now, behave: d.opt.Behave(o, slot), approved: j.status != "running"}
 	if j.system() {
 		a.index = 0

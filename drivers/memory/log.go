@@ -141,7 +141,7 @@ func (d *Driver) turnout(group string, was, is schema.Serving) {
 		}
 		for _, m := range j.allocs {
 			if i := slices.Index(t.In, m.id); i >= 0 {
-				t.Nodes[i] = d.node(m)
+				t.Nodes[i] = m.node
 			}
 			_, passing, _ := d.state(m, now)
 			switch {
@@ -181,7 +181,7 @@ func (d *Driver) Standing() map[string]Standing {
 		s := Standing{Count: j.count}
 		for _, m := range j.allocs {
 			_, passing, _ := d.state(m, now)
-			s.Members = append(s.Members, Place{m.id, d.node(m), m.release, passing, rotates(m.id)})
+			s.Members = append(s.Members, Place{m.id, m.node, m.release, passing, rotates(m.id)})
 		}
 		out[j.object.Group] = s
 	}

@@ -286,7 +286,7 @@ func (d *Driver) byHand(k schema.Key, what string, change func(*job) bool) bool 
 	j.hand = true
 	d.others = append(d.others, schema.HistoryEntry{At: d.opt.Now(), Writer: "foreign", What: what, Key: &k})
 	j.version = d.bump()
-	d.settle(k, j)
+	d.settle(j)
 	d.mu.Unlock()
 	d.ring(k)
 	return true

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"locktide.dev/drivers"
@@ -82,7 +83,7 @@ func (d *Driver) compare(o schema.Object) schema.LiveObject {
 				out.Counts = maps.Clone(j.counts)
 			}
 		}
-		out.Progress = &schema.Progress{Deployment: fmt.Sprintf("deployment-%d", j.deploy), Status: j.status, Parked: j.parked,
+		out.Progress = &schema.Progress{Deployment: "deployment-" + strconv.Itoa(j.deploy), Status: j.status, Parked: j.parked,
 			Desired: j.count, Release: j.object.Release}
 		if !j.parked {
 			out.Progress.Parallel, out.Progress.Canary = j.parallel, j.canary
@@ -112,20 +113,19 @@ func (d *Driver) compare(o schema.Object) schema.LiveObject {
 func (d *Driver) members(out []schema.Member, k schema.Key, j *job, now time.Time) []schema.Member {
 	for _, a := range j.allocs {
 		running, passing, failed := d.state(a, now)
-		approved := a.approved
 		m := schema.Member{ID: a.id, Key: k, Group: j.object.Group, Part: a.part, Index: a.index, Release: a.release,
-			Node: d.node(a), Address: "127.0.0.1", Ports: map[string]int{"http": 20000 + a.slot},
+			Node: a.node, Address: "127.0.0.1", Ports: a.ports,
 			Running: running, Pending: !running && !failed, Failed: failed, Current: a.version == j.version,
 			Since: a.ready(d.opt.StartDelay).Add(d.faults.Skew), Created: a.created.Add(d.faults.Skew)}
 		m.Host, m.Canary = m.Node, a.canary
 		if part, ok := a.object.Paced.Part(a.part); ok {
 			m.PartRelease = part.Release
 		}
-		if approved {
-			m.Approved = &approved
+		if a.approved {
+			m.Approved = said(true)
 		}
 		if j.object.Paced != nil && j.object.Paced.Checked {
-			m.Passing = &passing
+			m.Passing = said(passing)
 		}
 		if failed {
 			m.Why, m.Restarts = "exit code 1", 1
@@ -143,7 +143,15 @@ func (d *Driver) alive() (n int) {
 	return n
 }
 
-func (d *Driver) node(a *alloc) string { return fmt.Sprintf("node-%s-%d", d.opt.Name, a.slot) }
+var yes, no = true, false
+
+// said points to what a reading says: most members say the same, all the time.
+func said(b bool) *bool {
+	if b {
+		return &yes
+	}
+	return &no
+}
 
 // Watch implements drivers.Watcher.
 func (d *Driver) Watch(ctx context.Context, ring func([]schema.Key)) error {
