@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -93,11 +94,42 @@ func (l *Loop) owned(now time.Time) map[schema.Kind]int {
 			}
 		}
 	}
-	for _, r := range st.rollouts {
-		for _, it := range r.Items {
-			if it.To == (schema.Entry{}) && it.State != rollout.StateDone && !stamped[it.Key] {
-				out[it.Key.Kind]++
+	for it := range l.toDelete() {
+		if !stamped[it.Key] {
+			out[it.Key.Kind]++
+		}
+	}
+	return out
+}
+
+// toDelete gives the items of running rollouts that have yet to delete something.
+func (l *Loop) toDelete() iter.Seq[rollout.Item] {
+	return func(yield func(rollout.Item) bool) {
+		for _, r := range l.st.rollouts {
+			for _, it := range r.Items {
+				if it.To == (schema.Entry{}) && it.State != rollout.StateDone && !yield(it) {
+					return
+				}
 			}
+		}
+	}
+}
+
+// takenDeletions counts, by kind, what the deletion cap of this hour is taken by:
+// what was deleted, and what running rollouts have yet to delete.
+func (l *Loop) takenDeletions(now time.Time) map[schema.Kind]int {
+	out, stamped := map[schema.Kind]int{}, map[schema.Key]bool{}
+	for kind, stamps := range l.st.ledger.Deletes {
+		for _, s := range stamps {
+			if now.Sub(s.At) < time.Hour {
+				stamped[s.Key] = true
+				out[kind]++
+			}
+		}
+	}
+	for it := range l.toDelete() {
+		if !it.Free && !stamped[it.Key] {
+			out[it.Key.Kind]++
 		}
 	}
 	return out

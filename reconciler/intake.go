@@ -222,8 +222,10 @@ func (l *Loop) enforce(fleet *schema.Fleet, head schema.Head, rev Revision) {
 	st.meta.Complete = !st.partial
 	if !same {
 		// A revert is known by content: its head equals what was in force
-		// before the commit that it takes back.
-		st.meta.Before, st.meta.Previous = st.meta.Previous, l.keepSnapshot(st.head)
+		// before the commit that it takes back. One that changed nothing is none.
+		if d := l.keepSnapshot(st.head); d != st.meta.Previous {
+			st.meta.Before, st.meta.Previous = st.meta.Previous, d
+		}
 	}
 	l.enforceFleet(fleet)
 	moved := l.setHead(head)

@@ -70,17 +70,10 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	in := st.defined
 	in.Commit, in.Owner, in.Head, in.Target, in.Differs, in.Kinds = st.meta.InForce, l.cfg.Owner, st.head, st.target, st.differs, l.kinds()
 	in.Complete, in.Frozen, in.Readable = l.complete(), map[schema.Ref]bool{}, l.readable(now)
-	in.Bodies, in.Owned, in.DeletedLastHour, in.Deletions, in.Approved = l.body, st.owned, map[schema.Kind]int{}, l.cfg.Limits.Deletions, st.meta.Approved
+	in.Bodies, in.Owned, in.DeletedLastHour, in.Deletions, in.Approved = l.body, st.owned, l.takenDeletions(now), l.cfg.Limits.Deletions, st.meta.Approved
 	in.Recompiled, in.NotFastForward, in.Forced = st.meta.Recompiled, st.meta.Forced, st.meta.ForcedKeys
 	for _, r := range st.frozen {
 		in.Frozen[r] = true
-	}
-	for k, stamps := range st.ledger.Deletes {
-		for _, s := range stamps {
-			if now.Sub(s.At) < time.Hour {
-				in.DeletedLastHour[k]++
-			}
-		}
 	}
 	in.Adoptable = map[schema.Key]bool{}
 	for k := range st.differs {
@@ -90,7 +83,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 		}
 	}
 	in.ByHand, in.Scaled = l.byHand()
-	in.Before = l.snapshot(st.meta.Before)
+	in.Before, in.Reverted = l.snapshot(st.meta.Before), l.snapshot(st.meta.Previous)
 	in.Closed, in.Lifted = l.closed(now), l.liftedApprovals()
 	in.Good, in.Goods, in.Judged = l.wasGood, l.goodsOf, st.gates.answers
 	return in

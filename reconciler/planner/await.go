@@ -167,7 +167,7 @@ func (s *state) holdDeletions() {
 		case c.deletes() && !c.Free:
 			charged[c.Key.Kind]++
 			set = append(set, c)
-		case c.shrinks() && !s.goesBack():
+		case c.shrinks() && !s.undoes(c):
 			if c.guts() {
 				charged[c.Key.Kind]++
 			}

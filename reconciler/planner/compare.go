@@ -174,7 +174,7 @@ func (s *state) allowDelete(c *change, spec drivers.KindSpec) {
 		c.dropped = true
 		ref := origin(c.old)
 		s.note("tombstone-wanted", ref, fmt.Sprintf("%s stays: it keeps state and is deleted only when it is named", c.Key), fmt.Sprintf("add remove: [%q]", ref))
-	case s.goesBack():
+	case s.undoes(c):
 		c.Free = true
 		c.Reason = schema.Reason{Code: schema.ReasonRollback, Message: "undoes what the reverted commit created"}
 	}
@@ -201,6 +201,18 @@ func (s *state) tombstoned(c *change) bool {
 		return true
 	}
 	return slices.ContainsFunc(c.old.From, func(r schema.Ref) bool { return s.in.Tombstones[r] })
+}
+
+// undoes says whether a change takes back what the reverted commit did to its
+// object; what an older commit left to be done it does not.
+func (s *state) undoes(c *change) bool {
+	return s.goesBack() && !s.untouched(c)
+}
+
+// untouched says whether the commit before this one had an object as it is now.
+func (s *state) untouched(c *change) bool {
+	was, _ := s.in.Reverted.Find(c.Key)
+	return was.Entry.Digest == c.To.Digest
 }
 
 // goesBack says whether head as a whole equals what was in force before.

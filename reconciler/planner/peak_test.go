@@ -77,7 +77,7 @@ func TestPeaks(t *testing.T) {
 		"deleted with traffic": {peaked(8, 0, peak, nil, nil), 1, "would have 0 members, which carry 0; its recent peak of 1 needs 1 members"},
 		"deleted without":      {peaked(8, 0, peak, nil, nil), 0, ""},
 		"renamed":              {peaked(8, 0, peak, nil, func(in *Input) { in.Formerly = map[string]string{"a/prod.dc1": "b/prod.dc1"} }), 640, ""},
-		"what it was before":   {peaked(8, 6, peak, peak, func(in *Input) { in.Before = in.Head }), 640, ""},
+		"what it was before":   {peaked(8, 6, peak, peak, func(in *Input) { in.Before, in.Reverted = in.Head, peaked(8, 8, peak, peak, nil).Head }), 640, ""},
 		"an operator's own hand": {peaked(8, 6, peak, peak, func(in *Input) {
 			in.ByHand = map[schema.Key]bool{}
 			for k := range in.Head.Keys() {

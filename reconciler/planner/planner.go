@@ -56,7 +56,7 @@ type Input struct {
 	// apps and origin of what is to be deleted.
 	Bodies          func(schema.Digest) (schema.Object, bool)
 	Owned           map[schema.Kind]int // owned objects per kind
-	DeletedLastHour map[schema.Kind]int
+	DeletedLastHour map[schema.Kind]int // and what running rollouts have yet to delete
 	Deletions       schema.Cap
 	// Approved sets (Await.Items): an awaited set that is a subset of one is
 	// approved.
@@ -88,6 +88,8 @@ type Input struct {
 	// Head equals it as a whole, the commit is a proven way back, and deleting
 	// what the reverted commit created is not charged. Nil or empty: unknown.
 	Before schema.Head
+	// Reverted is the head between the two: what such a way back takes back.
+	Reverted schema.Head
 	// Good says whether a release of an object was good before, and which
 	// percentage of its members may then be out at once; 0: it was not. Nil: none was.
 	Good func(schema.Key, schema.Digest) int

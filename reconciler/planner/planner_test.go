@@ -106,8 +106,12 @@ func TestPlans(t *testing.T) {
 		}, "a: create b/1 create b--prod delete a--prod delete a/1"},
 		"over the cap deletions wait and the rest goes on": {fleet(20, func(*thing) {}), of(edit(app("x00"), roll)), func(in *Input) { in.Owned = nil },
 			"x00: update x00--prod; await deletions 19; note still-read"},
-		"going back as a whole is not charged": {of(a, b, app("c"), app("d")), of(a), func(in *Input) { in.Owned, in.Before = nil, of(a).compile() },
-			"b: delete b--prod delete b/1; c: delete c--prod delete c/1; d: delete d--prod delete d/1"},
+		"going back as a whole is not charged": {of(a, b, app("c"), app("d")), of(a), func(in *Input) {
+			in.Owned, in.Before, in.Reverted = nil, of(a).compile(), of(a, b, app("c"), app("d")).compile()
+		}, "b: delete b--prod delete b/1; c: delete c--prod delete c/1; d: delete d--prod delete d/1"},
+		"what an older commit deletes is charged, whatever is taken back": {of(a, b, app("c"), app("d")), of(a), func(in *Input) {
+			in.Owned, in.Before, in.Reverted = nil, of(a).compile(), of(a, b).compile()
+		}, "b: delete b--prod delete b/1; await deletions 2; note still-read"},
 		"nothing before, nothing proven": {of(a, b, app("c")), of(), func(in *Input) { in.Owned, in.Before = nil, schema.Head{} },
 			"await deletions 3; note still-read"},
 		"to zero is as good as deleted": {fleet(4, func(*thing) {}), fleet(4, func(g *thing) { g.Count = 0 }), func(in *Input) { in.Owned = nil }, "await deletions 4"},

@@ -44,7 +44,7 @@ func (s *state) holdWindows() {
 func (s *state) returns(cs []*change) bool {
 	return s.in.Before.Len() > 0 && !slices.ContainsFunc(cs, func(c *change) bool {
 		before, ok := s.in.Before.Find(c.Key)
-		return ok == c.deletes() || before.Entry.Digest != c.To.Digest
+		return ok == c.deletes() || before.Entry.Digest != c.To.Digest || s.untouched(c)
 	})
 }
 

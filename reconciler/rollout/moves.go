@@ -26,15 +26,54 @@ func (t *turn) retryMembers(it *Item, g group) bool {
 }
 
 // revive has dead members placed anew while a surge makes up for them, which can
-// neither go on nor be given up: those of the good release, and those that were
-// approved of one that did not fail. As long as a surge is not promoted, Nomad
+// neither go on nor be given up: those of the good release, and of one that did
+// not fail those that were approved, or whose like serve. As long as a surge is not promoted, Nomad
 // places a member in the release that it had (facts, nomad-consul N7).
 func (t *turn) revive(it *Item, g group) bool {
 	good := it.good().Release
+	serves := func(release schema.Digest) bool {
+		return slices.ContainsFunc(g.budget.members, func(m schema.Member) bool { return !m.Canary && m.Release == release && g.budget.in[m.ID] })
+	}
 	dead := slices.DeleteFunc(join(g.off, g.on), func(m schema.Member) bool {
-		return m.Canary || m.Running || m.Release != good && (!approved(m) || t.s.Quarantined[m.Release])
+		return m.Canary || m.Running || m.Release != good && (!approved(m) && !serves(m.Release) || t.s.Quarantined[m.Release])
 	})
 	return canaries(t.members(it)) > 0 && t.relocate(it, g, dead)
+}
+
+// settle has a surge that nobody wants any more take the places of dead members.
+// It serves for them: the next write would stop it, and nothing that serves stops
+// with its promotion.
+func (t *turn) settle(it *Item, g group) bool {
+	p := g.live.Progress
+	if it.State != StateWaiting || p == nil || p.Parked || p.Canary == 0 || p.Status != "running" {
+		return false
+	}
+	var surge, on, off []schema.Member
+	for _, m := range g.budget.members {
+		switch {
+		case m.Canary && !good(*it.Paced, m):
+			return false
+		case m.Canary:
+			surge, on = append(surge, m), append(on, m)
+		case m.Release == p.Release:
+			on = append(on, m)
+		default:
+			off = append(off, m)
+		}
+	}
+	victims := nextOf(g.budget, p.Parallel, p.Canary, off, on, surge)
+	free := g.budget.every(victims, func(x portion) bool { return x.Touches(x.list)+among(x.coming, x.list) == 0 })
+	if g.budget.Touches(surge) == 0 || !free || t.braked() != "" {
+		return false
+	}
+	a := schema.Action{Verb: schema.VerbApprove, Canary: p.Canary, Reason: schema.Reason{Code: schema.ReasonNextBatch,
+		Message: fmt.Sprintf("%d members of an older surge serve in the place of dead ones, and take it", len(surge))}}
+	for _, m := range surge {
+		a.Members = append(a.Members, m.ID)
+	}
+	t.charge(it, g, &a, victims)
+	t.ask(it, a)
+	return true
 }
 
 // relocate moves those of the members, of a release that was good, that do not

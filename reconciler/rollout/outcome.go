@@ -83,8 +83,10 @@ func (it *Item) took(ask schema.Action, at time.Time) {
 		it.State, it.StagedAt, it.Parallel, it.Canary, it.Count = StateStaged, at, ask.Parallel, ask.Canary, ask.Count
 		it.Flight, it.FlightAt, it.Round, it.Waived = ask.Victims, at, it.Round+1, false
 	case schema.VerbApprove:
+		if it.Flight, it.FlightAt = ask.Victims, at; it.State == StateWaiting {
+			return // of an older release's surge
+		}
 		it.State, it.StagedAt, it.Canary, it.Bastions, it.Waived = StateStaged, at, 0, 0, false
-		it.Flight, it.FlightAt = ask.Victims, at
 		if len(ask.Victims) > 0 {
 			it.Round++
 		}

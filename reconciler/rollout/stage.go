@@ -295,7 +295,7 @@ func (t *turn) noRoom(it *Item, g group) bool {
 // full says that the capacity rule stands in the way, with its figures. Members
 // of a release that was good before and do not come up are placed anew.
 func (t *turn) full(it *Item, g group, n int) {
-	if (t.r.Back || !it.fresh()) && t.relocate(it, g, g.on) || t.revive(it, g) {
+	if (t.r.Back || !it.fresh()) && t.relocate(it, g, g.on) || t.revive(it, g) || t.settle(it, g) {
 		return
 	}
 	b := g.budget
