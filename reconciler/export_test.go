@@ -50,7 +50,7 @@ func (l *Loop) Unjournaled() []string {
 		if err != nil {
 			return []string{err.Error()}
 		}
-		now := Tables{}
+		now := Tables{tableMeta: {"state": row(st.meta)}}
 		put := func(table, key string, v any) {
 			if now[table] == nil {
 				now[table] = map[string]json.RawMessage{}
@@ -82,7 +82,7 @@ func (l *Loop) Unjournaled() []string {
 			put(tableTaken, g, t)
 		}
 		var wrong []string
-		for _, t := range []string{tableHead, tableTarget, tableReceipts, tableAuthors, tableGoods, tableRollouts, tableSlots, tableTaken} {
+		for _, t := range []string{tableMeta, tableHead, tableTarget, tableReceipts, tableAuthors, tableGoods, tableRollouts, tableSlots, tableTaken} {
 			keys := maps.Clone(now[t])
 			if keys == nil {
 				keys = map[string]json.RawMessage{}

@@ -159,8 +159,9 @@ func pacingOf(kind string) schema.Pacing {
 }
 
 func (c *chronicle) commit() {
-	if n := len(c.past); n >= 2 && maps.Equal(c.past[n-2], c.defs) {
-		for app := range c.past[n-1] {
+	past := slices.CompactFunc(slices.Clone(c.past), maps.Equal) // a commit that changed nothing is none to go back over
+	if n := len(past); n >= 2 && maps.Equal(past[n-2], c.defs) {
+		for app := range past[n-1] {
 			if _, stays := c.defs[app]; !stays {
 				c.record.undone[app] = append(c.record.undone[app], time.Now())
 			}

@@ -91,6 +91,19 @@ func (l *Loop) taken() map[string]bool {
 	return out
 }
 
+// unlisted names a backend whose members were never read by this process, if
+// somebody whom a hold names may be among them.
+func (l *Loop) unlisted(kind, name string) string {
+	for _, backend := range sortedKeys(l.st.readings) {
+		r := l.st.readings[backend]
+		of := func(k schema.Key) bool { return l.backendOf(k) == r }
+		if r.at.IsZero() && paced(r.driver) && (kind != "group" || slices.ContainsFunc(l.st.byGroup[name], of)) {
+			return backend
+		}
+	}
+	return ""
+}
+
 func (l *Loop) holdOut(c schema.Command) schema.Answer {
 	st := &l.st
 	kind, name := cutScope(c.Target)
@@ -106,6 +119,11 @@ func (l *Loop) holdOut(c schema.Command) schema.Answer {
 		}
 		delete(st.operator, scope)
 		return done("%s is released; it serves as soon as its other bits are up", scope)
+	}
+	if backend := l.unlisted(kind, name); backend != "" && !c.Force && !l.off.noFloor {
+		a := refuse("%s was not read yet: who would leave is not known", backend)
+		a.Next = "try again once it was read, or add --force to do it all the same"
+		return a
 	}
 	leave, a := 0, schema.Answer{OK: true}
 	for _, e := range l.effects(func(m schema.Member) bool { return m.Group == name || m.ID == name || m.Host == name || m.Node == name }) {

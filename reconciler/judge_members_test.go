@@ -140,13 +140,16 @@ func gatesPassed(r *record) string {
 		}
 	}
 	old, good := map[string]int{}, map[schema.Key]time.Time{} // a first release, until its rollout ended, has nothing to be held against
-	for _, w := range r.writes {
+	for i, w := range r.writes {
+		if r.lapsed(i) {
+			delete(good, w.Key)
+		}
 		switch at, known := good[w.Key]; {
 		case w.Verb == schema.VerbDelete:
 			delete(good, w.Key)
 			continue
 		case w.Verb == schema.VerbPark && !known:
-			good[w.Key] = r.known(w.At)
+			good[w.Key], lets[r.releases[w.To]] = r.known(w.At), w.At // and is good from then on
 			continue
 		case w.Key.Kind != memory.KindJob || w.Pacing == nil || len(w.Pacing.Gates) == 0 || !known || w.At.Before(at):
 			continue
@@ -176,6 +179,24 @@ func (r *record) known(parked time.Time) time.Time {
 		return parked.Add(4 * time.Minute)
 	}
 	return parked.Add(10 * time.Second)
+}
+
+// lapsed says whether a job that somebody else stopped was taken out of Git since
+// the write before this one to it: it is as good as deleted, and comes anew.
+func (r *record) lapsed(i int) bool {
+	if !slices.ContainsFunc(r.foreign, func(m meddling) bool { return m.Do == "stop" }) {
+		return false
+	}
+	w, from := r.writes[i], time.Time{}
+	for _, before := range slices.Backward(r.writes[:i]) {
+		if before.Key == w.Key {
+			from = before.At
+			break
+		}
+	}
+	app, since := appOf(w.Group), func(at time.Time) bool { return at.After(from) && at.Before(w.At) }
+	return slices.ContainsFunc(r.foreign, func(m meddling) bool { return m.App == app && m.Do == "stop" && since(m.At) }) &&
+		slices.ContainsFunc(r.commits, func(c historyCommit) bool { _, stays := c.Apps[app]; return c.Whole && !stays && since(c.At) })
 }
 
 // freed says whether people had set an app's gates aside before.
@@ -220,7 +241,10 @@ func brakesHeld(r *record) string {
 func bastionsFirst(r *record) string {
 	first, old := map[string]time.Time{}, map[string]int{} // by job and release
 	good := map[schema.Key]time.Time{}                     // a first release has nothing to be held against
-	for _, w := range r.writes {
+	for i, w := range r.writes {
+		if r.lapsed(i) {
+			delete(good, w.Key)
+		}
 		at, known := good[w.Key]
 		switch {
 		case w.Key.Kind != memory.KindJob:

@@ -205,7 +205,10 @@ func (r *record) said(app string, from, to time.Time) bool {
 func deletionsCapped(r *record) string {
 	whole := map[schema.Key]time.Time{} // surely noted as good since
 	var deletes []time.Time
-	for _, w := range r.writes {
+	for i, w := range r.writes {
+		if r.lapsed(i) {
+			delete(whole, w.Key)
+		}
 		switch {
 		case w.Key.Kind != memory.KindJob:
 		case w.Verb == schema.VerbPark:
@@ -299,8 +302,8 @@ func routesLead(r *record) string {
 // as long as there is a good one to go back to.
 func twoVersions(r *record) string {
 	whole := map[schema.Key]bool{}
-	for _, w := range r.writes {
-		whole[w.Key] = (whole[w.Key] || w.Verb == schema.VerbPark) && w.Verb != schema.VerbDelete
+	for i, w := range r.writes {
+		whole[w.Key] = (whole[w.Key] && !r.lapsed(i) || w.Verb == schema.VerbPark) && w.Verb != schema.VerbDelete
 		if w.Releases > 3 && whole[w.Key] {
 			return about(w) + fmt.Sprintf("leaves %d releases", w.Releases)
 		}

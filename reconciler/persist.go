@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -86,7 +87,9 @@ func (l *Loop) persist(ctx context.Context) bool {
 		st.meta.Serial++
 		entries = append(entries, Entry{tableHistory, fmt.Sprintf("%020d-%06d", h.At.UnixNano(), st.meta.Serial%1_000_000), row(h)})
 	}
-	entries = l.small(entries, tableMeta, map[string]any{"state": st.meta})
+	if st.dirty || len(st.fresh) > 0 {
+		entries = l.small(entries, tableMeta, map[string]any{"state": st.meta})
+	}
 	if drop := len(st.history) + len(st.fresh) - 5000; drop > 500 {
 		for _, k := range sortedKeys(st.stored[tableHistory])[:min(drop, len(st.stored[tableHistory]))] {
 			entries = append(entries, Entry{Table: tableHistory, Key: k})
@@ -109,7 +112,10 @@ func (l *Loop) persist(ctx context.Context) bool {
 		return false
 	}
 	st.history = append(st.history, st.fresh...)
-	st.fresh, st.appendErr, st.dirty, st.touched = nil, "", false, newTouched()
+	if st.dirty {
+		st.dirty, st.touched = false, newTouched()
+	}
+	st.fresh, st.appendErr = nil, ""
 	clear(st.unsaved)
 	for _, e := range entries {
 		l.stored(e)
@@ -119,7 +125,7 @@ func (l *Loop) persist(ctx context.Context) bool {
 
 // stored notes what the journal holds of a row, as far as it is compared with it.
 func (l *Loop) stored(e Entry) {
-	text := string(e.Value)
+	value := e.Value
 	switch e.Table {
 	case tableHead, tableTarget, tableReceipts, tableAuthors, tableGoods:
 		return
@@ -130,17 +136,17 @@ func (l *Loop) stored(e Entry) {
 		markRow(l.st.ledger.Groups, l.st.taken, e.Key, takenMarkOf)
 		return
 	case tableHistory:
-		text = "" // written once
+		value = json.RawMessage{} // written once
 	}
 	rows := l.st.stored[e.Table]
 	if rows == nil {
-		rows = map[string]string{}
+		rows = map[string]json.RawMessage{}
 		l.st.stored[e.Table] = rows
 	}
 	if e.Value == nil {
 		delete(rows, e.Key)
 	} else {
-		rows[e.Key] = text
+		rows[e.Key] = value
 	}
 }
 
@@ -225,7 +231,7 @@ func markRow[V any, M comparable](now map[string]V, saved map[string]M, k string
 // known says whether the journal holds an entry already.
 func (l *Loop) known(e Entry) bool {
 	have, ok := l.st.stored[e.Table][e.Key]
-	return ok && have == string(e.Value) || !ok && e.Value == nil
+	return ok && bytes.Equal(have, e.Value) || !ok && e.Value == nil
 }
 
 // rows gives the entries of a table's touched rows, by key.

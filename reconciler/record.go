@@ -166,7 +166,7 @@ type state struct {
 	appended    time.Time
 	appendTook  time.Duration
 	noWayBack   []string
-	dirty       bool
+	dirty       bool               // meta, or a row of a table, may not be as the journal holds it; what a command changes comes with its history
 	retained    time.Time          // when old bodies were last dropped
 	learn       map[string]*lesson // backends whose marks are not known yet
 
@@ -186,7 +186,7 @@ type state struct {
 	suspects    map[string]map[string]time.Time // group -> member -> without health since
 	well        map[string]time.Time            // member -> seen to run and pass since
 	feeds       map[string]*feed
-	stored      map[string]map[string]string // what the journal holds, of small tables and of rollouts
+	stored      map[string]map[string]json.RawMessage // what the journal holds, of small tables and of rollouts
 
 	backends  map[place]*reading               // the readings, by what they hold
 	unjudged  map[schema.Key]bool              // with news since drift was judged
@@ -210,7 +210,7 @@ func newState() state {
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
 		holders: newHolders(), alarms: alarms{at: map[string]time.Time{}}, eager: map[string]bool{}, waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
-		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]string{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, byGroup: map[string][]schema.Key{}, undecided: map[string]bool{}, unjudged: map[schema.Key]bool{}, unplanned: map[schema.Key]bool{}, differs: map[schema.Key]bool{}, confirms: alarms{at: map[string]time.Time{}}, well: map[string]time.Time{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
+		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]json.RawMessage{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, byGroup: map[string][]schema.Key{}, undecided: map[string]bool{}, unjudged: map[schema.Key]bool{}, unplanned: map[schema.Key]bool{}, differs: map[schema.Key]bool{}, confirms: alarms{at: map[string]time.Time{}}, well: map[string]time.Time{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 
@@ -299,7 +299,7 @@ func (l *Loop) record(ctx context.Context, tables Tables) error {
 	}
 	l.rebuilt()
 	_, known := tables[tableMeta]["state"]
-	st.meta.Observe = !l.cfg.Resume && (st.meta.Observe || !known)
+	st.meta.Observe, st.dirty = !l.cfg.Resume && (st.meta.Observe || !known), true
 	l.checkGoods()
 	l.unlearned()
 	return nil

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"container/heap"
+	"reflect"
 	"slices"
 	"time"
 
@@ -75,6 +76,9 @@ func leave[K, V comparable](m map[K][]V, k K, v V) {
 func (l *Loop) keep(r rollout.Rollout) {
 	st := &l.st
 	old, known := st.rollouts[r.Partition]
+	if known && reflect.DeepEqual(old, r) {
+		return
+	}
 	if !known || !sameWork(old, r) {
 		st.holders.remove(old)
 		st.holders.add(r)

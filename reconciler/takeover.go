@@ -50,7 +50,7 @@ func (l *Loop) unlearned() {
 func (l *Loop) deposed() {
 	l.st.leading = false
 	if _, shared := l.cfg.Store.(Shared); !shared {
-		l.st.meta.Learned = nil
+		l.st.meta.Learned, l.st.dirty = nil, true
 		l.unlearned()
 	}
 }
@@ -131,7 +131,7 @@ func (l *Loop) learned(name string, x *lesson, owned []drivers.Owned, err error)
 		return
 	}
 	delete(st.learn, name)
-	st.meta.Learned = with(st.meta.Learned, name)
+	st.meta.Learned, st.dirty = with(st.meta.Learned, name), true
 	held := map[schema.Key]schema.Digest{}
 	for _, o := range owned {
 		_, entry, _ := o.Object.Seal()

@@ -109,7 +109,7 @@ func (l *Loop) leased(ctx context.Context, began time.Time, epoch uint64, held b
 			if st.meta.Epoch != l.cfg.Lease.Before() {
 				l.deposed() // somebody else led since, or nobody knows
 			}
-			st.meta.Epoch = epoch
+			st.meta.Epoch, st.dirty = epoch, true
 		}
 		if !st.leading || epoch != st.epoch {
 			st.planDue = true

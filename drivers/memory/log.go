@@ -29,19 +29,21 @@ func (d *Driver) before(a schema.Action, now time.Time) (w Write, was, up []*all
 	rotates, routed := d.rotating(w.Group)
 	w.Routed = routed
 	for _, m := range j.allocs {
-		if died := d.diedAt(m, now); died.After(w.Fallen) {
+		died := d.diedAt(m, now)
+		if died.After(w.Fallen) {
 			w.Fallen = died
 		}
-		if _, passing, _ := d.state(m, now); !passing {
+		_, passing, _ := d.state(m, now)
+		if at := d.enteredAt(m, routed); m.release == w.To && (passing || died.After(at)) && !at.IsZero() && (w.Since.IsZero() || at.Before(w.Since)) {
+			w.Since = at
+		}
+		if !passing {
 			continue
 		}
 		up = append(up, m)
 		w.Serving++
 		if m.release == w.To {
 			w.Fresh++
-			if at := d.enteredAt(m, routed); !at.IsZero() && (w.Since.IsZero() || at.Before(w.Since)) {
-				w.Since = at
-			}
 		}
 		if rotates(m.id) {
 			w.Rotating++

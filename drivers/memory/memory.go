@@ -90,7 +90,7 @@ type Write struct {
 	Want     int            // desired count of the object that the write brings or belongs to
 	From, To schema.Digest  // releases of the job before and after
 	Fresh    int            // members on To that pass
-	Since    time.Time      // when the first of those came into rotation
+	Since    time.Time      // when the first member on To came into rotation, also if it died since
 	Releases int            // different releases among the members, right after the write
 	Stopped  int            // members that the write stopped at once
 	Taken    int            // of those that passed, likewise

@@ -62,7 +62,11 @@ func (g group) members() int {
 // members are those of the item's own object: a group that moves to another
 // job has members of two for a while.
 func (t *turn) members(it *Item) []schema.Member {
-	return slices.DeleteFunc(slices.Clone(t.s.Members[it.Group]), func(m schema.Member) bool { return !m.Key.IsZero() && m.Key != it.Key })
+	all, other := t.s.Members[it.Group], func(m schema.Member) bool { return !m.Key.IsZero() && m.Key != it.Key }
+	if !slices.ContainsFunc(all, other) {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), other)
 }
 
 func liveCount(o schema.LiveObject) int {
@@ -93,6 +97,13 @@ func (t *turn) paced(it *Item) *schema.Verdict {
 		}
 	}
 	g := group{live: o, budget: t.budget(it), count: liveCount(o)}
+	on := 0
+	for i := range g.budget.members {
+		if g.budget.members[i].Release == it.To.Release {
+			on++
+		}
+	}
+	g.on, g.off = make([]schema.Member, 0, on), make([]schema.Member, 0, len(g.budget.members)-on)
 	for _, m := range g.budget.members {
 		if m.Release == it.To.Release {
 			g.on = append(g.on, m)
