@@ -42,7 +42,7 @@ func (c *chronicle) ask(cmd schema.Command) bool {
 	before, asked := c.back.Standing(), time.Now()
 	a := p.loop.Do(ctx, cmd)
 	synctest.Wait()
-	c.record.orders = append(c.record.orders, order{Asked: asked, At: time.Now(), Command: cmd, OK: a.OK, Durable: !strings.Contains(a.Message, "not journaled"), Standing: before})
+	c.record.orders = append(c.record.orders, order{Asked: asked, At: time.Now(), Command: cmd, OK: a.OK, May: a.OK || strings.Contains(a.Message, "it may still take"), Durable: !strings.Contains(a.Message, "not journaled"), Standing: before})
 	c.tell("%s %s %s: %v %s", cmd.Verb, cmd.Target, cmd.Value, a.OK, a.Message)
 	return a.OK
 }

@@ -24,13 +24,16 @@ func (r *record) disturbed(app string, at time.Time) bool {
 	})
 }
 
-const staleness = 12 * time.Second // of a reading, with its way
+const (
+	staleness = 12 * time.Second // of a reading, with its way
+	resting   = 20 * time.Second // of one while nothing is rolled out
+)
 
 // holding says whether people hold somebody out: where no route names the
 // group, the backend does not know who is in rotation then.
 func (r *record) holding(at time.Time) bool {
 	return slices.ContainsFunc(r.orders, func(o order) bool {
-		return o.OK && (o.Command.Verb == "hold" || o.Command.Verb == "drain") && o.At.Before(at)
+		return o.May && (o.Command.Verb == "hold" || o.Command.Verb == "drain") && o.At.Before(at)
 	})
 }
 
@@ -38,7 +41,7 @@ func (r *record) holding(at time.Time) bool {
 // on its way.
 func (r *record) crossed(at time.Time) bool {
 	return slices.ContainsFunc(r.orders, func(o order) bool {
-		return o.OK && slices.Contains([]string{"hold", "drain", "unhold", "undrain"}, o.Command.Verb) && !o.At.After(at) && at.Sub(o.At) < 100*time.Millisecond
+		return o.May && slices.Contains([]string{"hold", "drain", "unhold", "undrain"}, o.Command.Verb) && !o.At.After(at) && at.Sub(o.At) < 100*time.Millisecond
 	})
 }
 
@@ -51,7 +54,7 @@ func (r *record) shareOf(w memory.Write, n int) int {
 	if w.Reason == schema.ReasonRollback { // P22: going back has a share of its own
 		share = max(share, 33)
 		if slices.ContainsFunc(r.orders, func(o order) bool {
-			return o.OK && o.Command.Verb == "rollback" && o.Command.Value == "fast" && o.Command.Target == appOf(w.Group) && o.At.Before(w.At)
+			return o.May && o.Command.Verb == "rollback" && o.Command.Value == "fast" && o.Command.Target == appOf(w.Group) && o.At.Before(w.At)
 		}) {
 			share = 50
 		}
@@ -89,7 +92,7 @@ func capacityKept(r *record) string {
 func floorKept(r *record) string {
 	for _, w := range r.writes {
 		n := min(w.Want, w.Count)
-		if w.Key.Kind == memory.KindJob && w.Verb != schema.VerbDelete && w.Parted > 0 && n >= 2 && w.Rotating-w.Parted < 1 && !r.surprised(w) {
+		if w.Key.Kind == memory.KindJob && w.Verb != schema.VerbDelete && w.Parted > 0 && n >= 2 && w.Rotating-w.Parted < 1 && !r.surprised(w) && !r.crossed(w.At) {
 			return about(w) + fmt.Sprintf("takes %d of %d", w.Taken, w.Serving)
 		}
 	}
@@ -108,7 +111,7 @@ func floorKept(r *record) string {
 					}
 				}
 			}
-			if hit > 0 && s.Count >= 2 && in-hit < 1 && !r.disturbed(appOf(group), o.At) {
+			if hit > 0 && s.Count >= 2 && in-hit < 1 && !r.disturbed(appOf(group), o.At) && o.At.Sub(s.Fallen) >= resting {
 				return fmt.Sprintf("at %s %s %s leaves nobody of %s", since(o.At), o.Command.Verb, scope, group)
 			}
 		}
@@ -203,7 +206,7 @@ func (r *record) lapsed(i int) bool {
 func (r *record) freed(app string, at time.Time) bool {
 	return slices.ContainsFunc(r.orders, func(o order) bool {
 		mine := o.Command.Target == app || o.Command.Target == "app:"+app
-		return o.OK && mine && slices.Contains([]string{"override-gates", "continue", "retry", "pin", "rollback", "unpin"}, o.Command.Verb) && o.At.Before(at)
+		return o.May && mine && slices.Contains([]string{"override-gates", "continue", "retry", "pin", "rollback", "unpin"}, o.Command.Verb) && o.At.Before(at)
 	})
 }
 

@@ -36,6 +36,7 @@ type order struct {
 	At       time.Time // of the answer
 	Command  schema.Command
 	OK       bool
+	May      bool // it was taken up, or may have been: nobody answered in time
 	Durable  bool // it is in the journal
 	Standing map[string]memory.Standing
 }
@@ -157,7 +158,7 @@ func proven(r *record) string {
 // accepted says whether people had taken failing members of an app as they are.
 func (r *record) accepted(app string, at time.Time) bool {
 	return slices.ContainsFunc(r.orders, func(o order) bool {
-		return o.OK && o.Command.Target == app && o.Command.Verb == "continue" && o.At.Before(at)
+		return o.May && o.Command.Target == app && o.Command.Verb == "continue" && o.At.Before(at)
 	})
 }
 
@@ -196,7 +197,7 @@ func (r *record) decided(app, release string, from, to time.Time) bool {
 // said says whether people gave a command about an app between two times.
 func (r *record) said(app string, from, to time.Time) bool {
 	return slices.ContainsFunc(r.orders, func(o order) bool {
-		return o.OK && (o.Command.Target == app || o.Command.Target == "app:"+app) && o.Asked.After(from.Add(-time.Minute)) && o.Asked.Before(to)
+		return o.May && (o.Command.Target == app || o.Command.Target == "app:"+app) && o.Asked.After(from.Add(-time.Minute)) && o.Asked.Before(to)
 	})
 }
 
@@ -222,7 +223,7 @@ func deletionsCapped(r *record) string {
 				continue // it takes a first release back
 			}
 			undone := slices.ContainsFunc(r.undone[appOf(w.Group)], func(at time.Time) bool { return at.Before(w.At) })
-			approved := slices.ContainsFunc(r.orders, func(o order) bool { return o.OK && o.Command.Verb == "approve" && o.At.Before(w.At) })
+			approved := slices.ContainsFunc(r.orders, func(o order) bool { return o.May && o.Command.Verb == "approve" && o.At.Before(w.At) })
 			if undone || approved || r.aborted(w) {
 				continue
 			}
@@ -239,7 +240,7 @@ func deletionsCapped(r *record) string {
 // release goes back to nothing.
 func (r *record) aborted(w memory.Write) bool {
 	return slices.ContainsFunc(r.orders, func(o order) bool {
-		return o.OK && o.Command.Verb == "abort" && o.Command.Target == appOf(w.Group) && o.At.Before(w.At)
+		return o.May && o.Command.Verb == "abort" && o.Command.Target == appOf(w.Group) && o.At.Before(w.At)
 	})
 }
 

@@ -133,6 +133,12 @@ func (l *Loop) painter() painter {
 	return p
 }
 
+// wellness is what this process saw of a member that runs and passes.
+type wellness struct {
+	at    time.Time // first seen
+	ahead time.Time // since when it passes, as told by a clock that was ahead of ours then
+}
+
 // picture makes a group's picture anew.
 func (p painter) picture(m *members, g string) {
 	st := &p.l.st
@@ -154,15 +160,20 @@ func (p painter) picture(m *members, g string) {
 			if !fit(x) {
 				delete(st.well, x.ID)
 			} else {
-				if _, known := st.well[x.ID]; !known {
-					st.well[x.ID] = r.at
+				seen, known := st.well[x.ID]
+				if !known {
+					seen.at = r.at
 				}
 				if x.Approved == nil || !*x.Approved { // its soak counts from when it was seen to pass
 					if x.Since.After(st.now) { // by a clock that is ahead of ours
-						x.Since = st.well[x.ID]
+						seen.ahead = x.Since
 					}
-					x.Since = later(x.Since, st.well[x.ID])
+					if x.Since.Equal(seen.ahead) {
+						x.Since = seen.at
+					}
+					x.Since = later(x.Since, seen.at)
 				}
+				st.well[x.ID] = seen
 			}
 			m.of[x.ID] = g
 			list = append(list, x)

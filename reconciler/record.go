@@ -184,7 +184,7 @@ type state struct {
 	confirms    alarms                          // when time alone makes a group's loss of health believed
 	reportCost  time.Duration                   // of the last report
 	suspects    map[string]map[string]time.Time // group -> member -> without health since
-	well        map[string]time.Time            // member -> seen to run and pass since
+	well        map[string]wellness             // member -> seen to run and pass since
 	feeds       map[string]*feed
 	stored      map[string]map[string]json.RawMessage // what the journal holds, of small tables and of rollouts
 
@@ -210,7 +210,7 @@ func newState() state {
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
 		holders: newHolders(), alarms: alarms{at: map[string]time.Time{}}, eager: map[string]bool{}, waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
-		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]json.RawMessage{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, byGroup: map[string][]schema.Key{}, undecided: map[string]bool{}, unjudged: map[schema.Key]bool{}, unplanned: map[schema.Key]bool{}, differs: map[schema.Key]bool{}, confirms: alarms{at: map[string]time.Time{}}, well: map[string]time.Time{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
+		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]json.RawMessage{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, byGroup: map[string][]schema.Key{}, undecided: map[string]bool{}, unjudged: map[schema.Key]bool{}, unplanned: map[schema.Key]bool{}, differs: map[schema.Key]bool{}, confirms: alarms{at: map[string]time.Time{}}, well: map[string]wellness{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 

@@ -161,6 +161,7 @@ func (d *Driver) turnout(group string, was, is schema.Serving) {
 type Standing struct {
 	Count   int // live desired count
 	Members []Place
+	Fallen  time.Time // when the last of them died that had passed
 }
 
 // Place is a member in a Standing.
@@ -183,6 +184,9 @@ func (d *Driver) Standing() map[string]Standing {
 		s := Standing{Count: j.count}
 		for _, m := range j.allocs {
 			_, passing, _ := d.state(m, now)
+			if died := d.diedAt(m, now); died.After(s.Fallen) {
+				s.Fallen = died
+			}
 			s.Members = append(s.Members, Place{m.id, m.node, m.release, passing, rotates(m.id)})
 		}
 		out[j.object.Group] = s
