@@ -286,17 +286,11 @@ func (r *resolved) number(before *resolved) {
 			continue
 		}
 		for _, was := range before.outputs {
-			if was.ref == o.ref && was.at.File == o.at.File && same(was.value, o.value) {
+			if was.ref == o.ref && was.at.File == o.at.File && reflect.DeepEqual(was.value, o.value) {
 				o.version = was.version
 			}
 		}
 	}
-}
-
-// same says whether two definitions are the same as JSON: a list that is
-// absent equals an empty one.
-func same(a, b any) bool {
-	return reflect.DeepEqual(a, b) || bytes.Equal(schema.MustCanonical(a), schema.MustCanonical(b))
 }
 
 // keep hands what was made to the store.
