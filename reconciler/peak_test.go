@@ -47,16 +47,19 @@ func TestScalingBelowTheRecentPeakWaits(t *testing.T) {
 		m := &meter{}
 		m.peak.Store(740)
 		w.git.commit(sized(12))
-		w.startWith(func(c *reconciler.Config) { c.Gates = m })
+		w.startWith(func(c *reconciler.Config) { c.Gates, c.Named = m, true })
 		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
-		w.do(schema.Command{Verb: "scale", Target: apiGroup, Number: 7, Reason: "quiet"})
+		w.do(schema.Command{Verb: "scale", Target: apiGroup, Number: 7, Reason: "quiet", By: "ann", Proven: true})
 		w.quiet(20*time.Minute, "seven members do not carry the peak")
 		w.says("group/"+apiGroup, schema.WaitApproval, "its recent peak of 740 needs 8 members")
 		a, ok := awaited(w, "recent-peak")
 		if !ok {
 			t.Fatalf("nothing awaits: %v", w.loop.Report().Awaits)
 		}
-		w.do(schema.Command{Verb: "approve", Target: a.Digest.Short(), By: "bob"})
+		if a := w.try(schema.Command{Verb: "approve", Target: a.Digest.Short(), By: "ann", Proven: true}); a.OK || !contains(a.Message, "ann scaled it") {
+			t.Fatalf("who scaled it approves it: %+v", a)
+		}
+		w.do(schema.Command{Verb: "approve", Target: a.Digest.Short(), By: "bob", Proven: true})
 		w.until(10*time.Minute, "seven run", func() bool { return w.back.Passing(apiGroup) == 7 })
 	})
 }

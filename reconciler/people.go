@@ -35,7 +35,7 @@ func (l *Loop) forgetAuthor(k schema.Key) {
 }
 
 // ownWork says why a command's sender may not approve a set: it holds changes
-// that they wrote, and not of teams that let them, before this commit and by it.
+// that they wrote, or counts that they set, and not of teams that let them, before this commit and by it.
 func (l *Loop) ownWork(c schema.Command, items []string) schema.Answer {
 	if !l.cfg.Named {
 		return schema.Answer{OK: true}
@@ -46,15 +46,17 @@ func (l *Loop) ownWork(c schema.Command, items []string) schema.Answer {
 	}
 	for _, item := range items {
 		for _, k := range l.itemKeys(item) {
-			author := l.st.authors[k]
-			if !wrote(author, c) {
+			what := l.st.authors[k] + " wrote the commit that changes " + k.String()
+			if by := l.scaledBy(k); by != "" && samePerson(by, c.By) {
+				what = by + " scaled it"
+			} else if !wrote(l.st.authors[k], c) {
 				continue
 			}
 			for _, f := range l.ruling(base) {
 				for _, ref := range l.definitionsOf(k) {
 					if team := policy.OwnerOf(f, ref); !f.Teams[team].ApproveOwn {
-						a := refuse("%s wrote the commit that changes %s: somebody else has to approve it", author, k)
-						a.Next = "ask a colleague; approve_own of a team lets its people approve what they wrote"
+						a := refuse("%s: somebody else has to approve it", what)
+						a.Next = "ask a colleague; approve_own of a team lets its people approve what is theirs"
 						return a
 					}
 				}
@@ -62,6 +64,16 @@ func (l *Loop) ownWork(c schema.Command, items []string) schema.Answer {
 		}
 	}
 	return schema.Answer{OK: true}
+}
+
+// scaledBy names who set the count of an object's group by hand; "": nobody.
+func (l *Loop) scaledBy(k schema.Key) string {
+	if o, ok := l.body(l.st.target[k].Body); ok {
+		if p, pinned := l.st.pins[o.Group]; pinned && p.What == pinCount {
+			return p.By
+		}
+	}
+	return ""
 }
 
 // ruling are the fleets whose teams judge a command: a commit takes nothing
