@@ -127,7 +127,7 @@ func TestCheck(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	got := string(schema.MustCanonical(load(t).Defaults("Body")))
-	want := `{"count":1,"kind":"service","resources":{"cpu_mhz":100,"memory_mib":128},"rollout":{"brake_limit":"15m","cells":"in_turn","max_unavailable":"25%","on_failure":"rollback","repair_after":"15m","soak":"15s","start_timeout":"5m"},"stop":{"delay":"10s"}}`
+	want := `{"count":1,"kind":"service","resources":{"cpu_mhz":100,"memory_mib":128},"rollout":{"brake_limit":"15m","max_unavailable":"25%","on_failure":"rollback","repair_after":"15m","soak":"15s","start_timeout":"5m"},"stop":{"delay":"10s"}}`
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
