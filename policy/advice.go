@@ -18,10 +18,10 @@ func deprecated(_ *view, g *group, report report) {
 	say := func(field, what, instead string) {
 		report(schema.Finding{Severity: schema.Warn, Field: field, Message: what + " is deprecated in Nomad", Next: "write " + instead})
 	}
-	if g.job.VaultToken != "" {
+	if g.job().VaultToken != "" {
 		say("job", "a Vault token in the job", "a workload identity")
 	}
-	g.job.tasks(func(path string, t task) {
+	g.job().tasks(func(path string, t task) {
 		if len(t.Resources.Networks) > 0 {
 			say(path+".resources.network", "a network of a single task", "ports, which make a network of the group")
 		}
@@ -89,7 +89,7 @@ var secretName = regexp.MustCompile(`(?i)(^|_)(password|passwd|secret|token|api_
 
 // secretInEnv finds what looks like a secret written out.
 func secretInEnv(_ *view, g *group, report report) {
-	g.job.tasks(func(path string, t task) {
+	g.job().tasks(func(path string, t task) {
 		for _, name := range sortedKeys(t.Env) {
 			if t.Env[name] != "" && secretName.MatchString(name) {
 				report(schema.Finding{Severity: schema.Warn, Field: "env." + name,

@@ -20,7 +20,7 @@ const shortestDelay = 2 * time.Second
 const secretsFile = "secrets/locktide.env"
 
 func artifactUnpinned(v *view, g *group, report report) {
-	g.job.tasks(func(path string, t task) {
+	g.job().tasks(func(path string, t task) {
 		if image, ok := t.Config["image"].(string); ok && image != "" && !strings.Contains(image, "@sha256:") {
 			report(schema.Finding{Severity: schema.Warn, Field: path + ".image",
 				Message: fmt.Sprintf("image %s is not pinned by digest: what runs can change without a commit", image),
@@ -56,7 +56,7 @@ func batchShare(v *view, g *group, report report) {
 }
 
 func groupNoCheck(v *view, g *group, report report) {
-	if !g.routed || g.Ignite != nil && !g.Ignite.Skip || g.job.checked() {
+	if !g.routed || g.Ignite != nil && !g.Ignite.Skip || g.job().checked() {
 		return
 	}
 	f := schema.Finding{Severity: schema.Warn, Field: "services",
@@ -104,7 +104,7 @@ func outageExpected(v *view, g *group, report report) {
 // reserved gives the static ports of the group's job.
 func (g *group) reserved() []int {
 	var out []int
-	for _, tg := range g.job.TaskGroups {
+	for _, tg := range g.job().TaskGroups {
 		for _, n := range tg.Networks {
 			for _, p := range n.ReservedPorts {
 				out = append(out, p.Value)
@@ -164,7 +164,7 @@ func storageReplicas(v *view, _ string, names []string, report report) {
 }
 
 func templateRestarts(v *view, g *group, report report) {
-	g.job.tasks(func(path string, t task) {
+	g.job().tasks(func(path string, t task) {
 		for _, tmpl := range t.Templates {
 			source := tmpl.changing()
 			if source == "" || tmpl.ChangeMode != nil && *tmpl.ChangeMode != "restart" {

@@ -14,7 +14,7 @@ import (
 // or only among what is its own.
 
 func hostPath(v *view, g *group, report report) {
-	g.job.tasks(func(path string, t task) {
+	g.job().tasks(func(path string, t task) {
 		for _, field := range []string{"volumes", "mounts", "mount"} {
 			if source := hostSource(t.Config[field]); source != "" {
 				v.grant(g, "host_path", path+".config."+field, fmt.Sprintf("task %s mounts %s of the host", path, source), report)
@@ -48,10 +48,10 @@ func hostSource(value any) string {
 }
 
 func identity(v *view, g *group, report report) {
-	if g.job.ConsulToken != "" || g.job.VaultToken != "" {
+	if g.job().ConsulToken != "" || g.job().VaultToken != "" {
 		v.grant(g, "identity", "job", "the job carries a Consul or Vault token", report)
 	}
-	g.job.tasks(func(path string, t task) {
+	g.job().tasks(func(path string, t task) {
 		if vault := t.Vault; vault != nil && (vault.Role != "" || vault.Namespace != "" || len(vault.Policies) > 0) {
 			v.grant(g, "identity", path+".vault", "task "+path+" chooses a Vault role, policy or namespace", report)
 		}
@@ -65,15 +65,15 @@ func identity(v *view, g *group, report report) {
 const normalPriority = 50
 
 func priority(v *view, g *group, report report) {
-	if g.job.Priority > normalPriority {
-		v.grant(g, "priority", "priority", fmt.Sprintf("priority %d goes before the jobs of other teams (%d)", g.job.Priority, normalPriority), report)
+	if g.job().Priority > normalPriority {
+		v.grant(g, "priority", "priority", fmt.Sprintf("priority %d goes before the jobs of other teams (%d)", g.job().Priority, normalPriority), report)
 	}
 }
 
 func teamPool(v *view, g *group, report report) {
 	team := g.team
 	allowed := v.teams[team].Pools
-	used := cmp.Or(g.job.NodePool, g.Placement.Pool, "default")
+	used := cmp.Or(g.job().NodePool, g.Placement.Pool, "default")
 	if team == "" || len(allowed) == 0 || matchAny(allowed, used) {
 		return
 	}
@@ -93,7 +93,7 @@ func teamService(v *view, g *group, report report) {
 	if g.team == "" {
 		return
 	}
-	for _, name := range g.job.services() {
+	for _, name := range g.job().services() {
 		if matchAny(names(v.teams[g.team]), name) {
 			continue
 		}
@@ -127,7 +127,7 @@ func teamReads(v *view, g *group, report report) {
 		report(schema.Finding{Severity: schema.Deny, Field: field, Message: fmt.Sprintf(format, args...),
 			Next: fmt.Sprintf("team %s may read %s", team, strings.Join(allowed, ", "))})
 	}
-	g.job.tasks(func(path string, t task) {
+	g.job().tasks(func(path string, t task) {
 		for i, tmpl := range t.Templates {
 			field := fmt.Sprintf("%s.template[%d]", path, i)
 			if tmpl.EmbeddedTmpl == "" && tmpl.SourcePath != "" {
@@ -185,7 +185,7 @@ func teamQuota(v *view, _ string, names []string, report report) {
 // (system jobs) count as one.
 func (g *group) size() schema.Quota {
 	var out schema.Quota
-	for _, tg := range g.job.TaskGroups {
+	for _, tg := range g.job().TaskGroups {
 		n := 1
 		if tg.Count != nil {
 			n = *tg.Count

@@ -125,8 +125,8 @@ func (g *group) spreads(attribute string) bool {
 			}
 		}
 	}
-	add(g.job.Spreads, g.job.Constraints)
-	for _, tg := range g.job.TaskGroups {
+	add(g.job().Spreads, g.job().Constraints)
+	for _, tg := range g.job().TaskGroups {
 		add(tg.Spreads, tg.Constraints)
 	}
 	return slices.ContainsFunc(over, func(a string) bool { return strings.HasSuffix(strings.TrimSuffix(a, "}"), attribute) })
@@ -160,6 +160,6 @@ func (g *group) apart() bool {
 	distinct := func(cs []constraint) bool {
 		return slices.ContainsFunc(cs, func(c constraint) bool { return c.Operand == "distinct_hosts" && c.RTarget != "false" })
 	}
-	return g.Placement.DistinctHosts || g.everywhere() || len(g.reserved()) > 0 || distinct(g.job.Constraints) ||
-		slices.ContainsFunc(g.job.TaskGroups, func(tg taskGroup) bool { return distinct(tg.Constraints) })
+	return g.Placement.DistinctHosts || g.everywhere() || len(g.reserved()) > 0 || distinct(g.job().Constraints) ||
+		slices.ContainsFunc(g.job().TaskGroups, func(tg taskGroup) bool { return distinct(tg.Constraints) })
 }

@@ -79,6 +79,7 @@ func (s *Session) advance(in Input) touched {
 	for _, r := range s.rules {
 		s.built[r].judge(r, s.view, t)
 	}
+	s.view.judged()
 	return t
 }
 

@@ -56,7 +56,7 @@ func rawJob(v *view, g *group, report report) {
 }
 
 func hostNetwork(v *view, g *group, report report) {
-	for _, tg := range g.job.TaskGroups {
+	for _, tg := range g.job().TaskGroups {
 		for _, n := range tg.Networks {
 			// Nomad's own default is "host" too: only what somebody wrote counts.
 			if n.Mode == "host" && (g.Network == "host" || len(g.Raw) > 0 || len(g.Overlay) > 0) {
@@ -64,7 +64,7 @@ func hostNetwork(v *view, g *group, report report) {
 			}
 		}
 	}
-	g.job.tasks(func(path string, t task) {
+	g.job().tasks(func(path string, t task) {
 		if t.Config["network_mode"] == "host" {
 			v.grant(g, "host_network", path+".config.network_mode", "it uses the host's network", report)
 		}
@@ -72,7 +72,7 @@ func hostNetwork(v *view, g *group, report report) {
 }
 
 func privileged(v *view, g *group, report report) {
-	g.job.tasks(func(path string, t task) {
+	g.job().tasks(func(path string, t task) {
 		for _, field := range []string{"privileged", "cap_add", "devices", "pid_mode", "ipc_mode", "security_opt"} {
 			value, ok := t.Config[field]
 			if !ok || value == false || value == "" || value == "private" || value == nil {
@@ -90,7 +90,7 @@ func privileged(v *view, g *group, report report) {
 // it, else denied to everybody who is not named.
 func rawExec(listed []string) func(*view, *group, report) {
 	return func(v *view, g *group, report report) {
-		g.job.tasks(func(path string, t task) {
+		g.job().tasks(func(path string, t task) {
 			if t.Driver != "raw_exec" || matchAny(listed, g.App) {
 				return
 			}
@@ -111,7 +111,7 @@ func rawExec(listed []string) func(*view, *group, report) {
 func teamNamespace(v *view, g *group, report report) {
 	team := g.team
 	allowed := v.teams[team].Namespaces
-	used := cmp.Or(g.job.Namespace, g.Namespace)
+	used := cmp.Or(g.job().Namespace, g.Namespace)
 	if team == "" || used == "" || len(allowed) == 0 || matchAny(allowed, used) {
 		return
 	}

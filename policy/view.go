@@ -23,21 +23,43 @@ type view struct {
 	inPool    index[string]               // pool -> hosts
 	located   index[location]             // groups by where they run
 	racks     map[location]map[string]int // defined hosts by rack
+	decoded   []*group                    // whose jobs are decoded
 }
 
 // location is where Nomad may place a group's members.
 type location struct{ pool, datacenter string }
 
-// group is a group with what concerns it: its compiled job, and what app,
-// team and routes say.
+// group is a group with what concerns it: what app, team and routes say.
 type group struct {
 	name string
 	schema.Group
-	job      job
 	tier     string
 	team     string // "" is the platform
 	location location
 	routed   bool
+	view     *view
+	decoded  *job // while it is judged
+}
+
+// job is what the group is compiled to, else what is known of that.
+func (g *group) job() *job {
+	if g.decoded == nil {
+		j, ok := decodeJob(g.view.spec(g.name))
+		if !ok {
+			j = typedJob(g.Group)
+		}
+		g.decoded = &j
+		g.view.decoded = append(g.view.decoded, g)
+	}
+	return g.decoded
+}
+
+// judged lets the decoded jobs go: they are larger than all else that is kept.
+func (v *view) judged() {
+	for _, g := range v.decoded {
+		g.decoded = nil
+	}
+	v.decoded = nil
 }
 
 // index gives the names under a key.
@@ -213,14 +235,9 @@ func (v *view) regroup(t touched, name string) {
 	if !ok {
 		return
 	}
-	g := &group{name: name, Group: def, tier: cmp.Or(def.Tier, v.Fleet.Apps[def.App].Tier)}
-	if j, ok := decodeJob(v.spec(name)); ok {
-		g.job = j
-	} else {
-		g.job = typedJob(def)
-	}
+	g := &group{name: name, Group: def, view: v, tier: cmp.Or(def.Tier, v.Fleet.Apps[def.App].Tier)}
 	g.team = v.teamOf(def.App, def.Owner, schema.NewRef("groups", name))
-	g.location = location{cmp.Or(g.job.NodePool, def.Placement.Pool, "default"), def.Datacenter}
+	g.location = location{cmp.Or(g.job().NodePool, def.Placement.Pool, "default"), def.Datacenter}
 	toApp := v.refers["apps/"+def.App]
 	g.routed = len(v.refers["groups/"+name]) > 0
 	for route := range toApp {

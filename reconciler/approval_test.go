@@ -195,6 +195,36 @@ func TestAnApprovalSurvivesRestartAndRetry(t *testing.T) {
 	})
 }
 
+// What is approved again and again is one approval: it pushes out no other.
+func TestApprovingAgainKeepsTheOtherApprovals(t *testing.T) {
+	inBubble(t, func(w *world) {
+		staged := func(release string) schema.Fleet {
+			f := fleet(one(release), 2)
+			f.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}, Approve: []string{"ada"}}}
+			return f
+		}
+		approve := func() {
+			w.until(10*time.Minute, "awaits", func() bool { _, waits := awaited(w, "stage"); return waits })
+			a, _ := awaited(w, "stage")
+			w.do(schema.Command{Verb: "approve", Target: a.Digest.Short()})
+		}
+		w.git.commit(staged("1"))
+		w.start()
+		approve()
+		w.until(10*time.Minute, "c1", w.onCommit("c1"))
+		w.bad.Store("2", memory.Behaviour{Fail: true})
+		w.git.commit(staged("2"))
+		approve()
+		w.until(30*time.Minute, "2 went back", func() bool { return len(w.loop.Report().Quarantine) == 1 && w.back.Passing(apiGroup) == 2 })
+		for range 200 {
+			w.do(schema.Command{Verb: "approve", Target: "c2"})
+		}
+		w.bad.Delete("2")
+		w.do(schema.Command{Verb: "retry", Target: "shop.api"})
+		w.until(30*time.Minute, "retried without another approval", w.onCommit("c2"))
+	})
+}
+
 // Shrinking a group to a fraction counts as a deletion over several commits too.
 func TestGutsOfManyCommitsAreCapped(t *testing.T) {
 	inBubble(t, func(w *world) {

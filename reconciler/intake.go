@@ -282,6 +282,7 @@ func (l *Loop) touchHead(before schema.Head) (moved []schema.Key) {
 	for _, k := range moved {
 		l.st.touched.head[k] = true
 		l.rewant(k)
+		l.repace(k)
 	}
 	return moved
 }
@@ -290,22 +291,39 @@ func (l *Loop) touchHead(before schema.Head) (moved []schema.Key) {
 // is no rollout, the next one goes by it. The mode all of them take: it says
 // what may be written, also once the definition is gone.
 func (l *Loop) takePacing() {
-	for k, w := range l.st.head.All() {
-		e, ok := l.st.target[k]
-		if ok && e.Digest == w.Entry.Digest && e.Release == w.Entry.Release {
+	st := &l.st
+	moved := maps.Keys(st.unpaced)
+	if st.unpaced == nil {
+		moved = st.head.Keys()
+	}
+	st.unpaced = map[schema.Key]bool{}
+	for k := range moved {
+		w, defined := st.head.Find(k)
+		e, ok := st.target[k]
+		if !defined || !ok {
+			continue
+		}
+		if e.Digest == w.Entry.Digest && e.Release == w.Entry.Release {
 			l.setTarget(k, w.Entry)
 			continue
 		}
 		o, known := l.body(e.Body)
-		if !ok || !known || o.Paced == nil || w.Object.Paced == nil || o.Paced.Pacing.Mode == w.Object.Paced.Pacing.Mode {
+		if !known || o.Paced == nil || w.Object.Paced == nil || o.Paced.Pacing.Mode == w.Object.Paced.Pacing.Mode {
 			continue
 		}
 		p := *o.Paced
 		p.Pacing.Mode = w.Object.Paced.Pacing.Mode
 		o.Paced = &p
 		sealed, entry, body := o.Seal()
-		l.st.bodies[entry.Body], l.st.unsaved[entry.Body] = sealed, body
+		st.bodies[entry.Body], st.unsaved[entry.Body] = sealed, body
 		l.setTarget(k, entry)
+	}
+}
+
+// repace has the next commit look at the pacing of a key's target.
+func (l *Loop) repace(k schema.Key) {
+	if l.st.unpaced != nil {
+		l.st.unpaced[k] = true
 	}
 }
 

@@ -48,6 +48,7 @@ func (l *Loop) setTarget(k schema.Key, e schema.Entry) {
 	}
 	l.rewant(k)
 	l.reroute(k)
+	l.repace(k)
 	st.touched.target[k], st.dirty = true, true
 	l.forgetAuthor(k)
 }

@@ -108,7 +108,7 @@ func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
 			p.Take(ref, &from)
 		}
 		p.Units = p.Fleet.Units
-		return schema.MustCanonical(p)
+		return row(p)
 	}
 	w := whole{Remove: f.Remove, Units: map[schema.Ref]string{}, Pieces: l.st.fleetPieces.update(f.Versions, func(a, b uint64) bool { return a == b }, app, encode, l.st.unsaved)}
 	for ref, unit := range f.Units {
@@ -116,7 +116,7 @@ func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
 			w.Units[ref] = unit
 		}
 	}
-	return l.keepBody(schema.MustCanonical(w))
+	return l.keepBody(row(w))
 }
 
 // keepSnapshot stores what a head consists of and gives its digest. Beside it
@@ -127,9 +127,9 @@ func (l *Loop) keepSnapshot(head schema.Head) string {
 		for _, k := range keys {
 			part[k] = head.Get(k).Entry
 		}
-		return schema.MustCanonical(part)
+		return row(part)
 	}
-	d := l.keepBody(schema.MustCanonical(whole{Pieces: l.st.headPieces.update(head, sameEntry, schema.Key.String, encode, l.st.unsaved)}))
+	d := l.keepBody(row(whole{Pieces: l.st.headPieces.update(head, sameEntry, schema.Key.String, encode, l.st.unsaved)}))
 	maps.DeleteFunc(l.st.snapshots, func(d string, _ schema.Head) bool { return d != l.st.meta.Previous })
 	l.st.snapshots[string(d)] = head
 	return string(d)

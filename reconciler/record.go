@@ -191,6 +191,7 @@ type state struct {
 	backends  map[place]*reading               // the readings, by what they hold
 	unjudged  map[schema.Key]bool              // with news since drift was judged
 	unplanned map[schema.Key]bool              // with news since the last plan
+	unpaced   map[schema.Key]bool              // whose head or target moved since targets took its pacing; nil: all
 	differs   map[schema.Key]bool              // of those planned with: whose head is not their target
 	released  map[string]map[string]schema.Bit // by partition: release bits, where there are any
 	bitsMoved bool                             // of hosts or by operators, since it was decided who serves

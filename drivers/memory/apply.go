@@ -97,9 +97,9 @@ func (d *Driver) versionOf(k schema.Key) schema.Version {
 func (d *Driver) applyPlain(a schema.Action) *schema.Failure {
 	switch a.Verb {
 	case schema.VerbCreate, schema.VerbUpdate, schema.VerbAdopt:
-		d.plain[a.Key] = &plain{object: *a.Object, version: d.bump()}
+		d.put(a.Key, &plain{object: *a.Object, version: d.bump()})
 	case schema.VerbDelete:
-		delete(d.plain, a.Key)
+		d.put(a.Key, nil)
 	default:
 		return &schema.Failure{Kind: schema.FailInvalid, Message: fmt.Sprintf("%s is no verb for %s", a.Verb, a.Key.Kind)}
 	}
@@ -119,7 +119,7 @@ func (d *Driver) applyJob(a schema.Action, now time.Time) *schema.Failure {
 		return nil
 	case schema.VerbAdopt:
 		if p := d.plain[a.Key]; p != nil {
-			delete(d.plain, a.Key)
+			d.put(a.Key, nil)
 			a.Verb = schema.VerbPark
 			d.register(a, nil)
 		}

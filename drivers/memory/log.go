@@ -101,14 +101,12 @@ func (d *Driver) note(w Write, was, up []*alloc) {
 // rotating tells to whom of a group the proxy sends traffic; where no route
 // names the group, nobody is left out.
 func (d *Driver) rotating(group string) (rotates func(id string) bool, routed bool) {
-	for k, p := range d.plain {
-		if k.Kind == KindRoute && slices.Contains(p.object.Serves, group) {
-			in := map[string]bool{}
-			for _, e := range d.feed.Groups[group].Members {
-				in[e.ID] = true
-			}
-			return func(id string) bool { return in[id] }, true
+	if d.routed[group] > 0 {
+		in := map[string]bool{}
+		for _, e := range d.feed.Groups[group].Members {
+			in[e.ID] = true
 		}
+		return func(id string) bool { return in[id] }, true
 	}
 	return func(string) bool { return true }, false
 }

@@ -54,6 +54,7 @@ type Driver struct {
 	mu       sync.Mutex
 	version  uint64
 	plain    map[schema.Key]*plain
+	routed   map[string]int // routes that name a group
 	jobs     map[schema.Key]*job
 	order    []schema.Key // of jobs
 	feed     schema.Membership
@@ -151,7 +152,7 @@ func New(opt Options) *Driver {
 	if opt.Behave == nil {
 		opt.Behave = func(schema.Object, int) Behaviour { return Behaviour{} }
 	}
-	return &Driver{opt: opt, plain: map[schema.Key]*plain{}, jobs: map[schema.Key]*job{},
+	return &Driver{opt: opt, plain: map[schema.Key]*plain{}, routed: map[string]int{}, jobs: map[schema.Key]*job{},
 		held: map[string]bool{}, bells: map[int]func([]schema.Key){}, entered: map[string]time.Time{}}
 }
 
@@ -310,15 +311,31 @@ func (d *Driver) Kill(id string) {
 func (d *Driver) PutForeign(o schema.Object) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.plain[o.Key] = &plain{object: o, version: d.bump(), foreign: true}
+	d.put(o.Key, &plain{object: o, version: d.bump(), foreign: true})
 }
 
 // Remove deletes a plain object behind the engine's back.
 func (d *Driver) Remove(k schema.Key) {
 	d.mu.Lock()
-	delete(d.plain, k)
+	d.put(k, nil)
 	d.mu.Unlock()
 	d.ring(k)
+}
+
+// put has p stand under a key, or nothing.
+func (d *Driver) put(k schema.Key, p *plain) {
+	count := func(p *plain, by int) {
+		if p != nil && k.Kind == KindRoute {
+			for _, g := range p.object.Serves {
+				d.routed[g] += by
+			}
+		}
+	}
+	count(d.plain[k], -1)
+	count(p, 1)
+	if d.plain[k] = p; p == nil {
+		delete(d.plain, k)
+	}
 }
 
 func (d *Driver) bump() uint64 {
