@@ -130,6 +130,27 @@ func TestDrainAsksTheBackendThatKnowsTheHost(t *testing.T) {
 	})
 }
 
+// What somebody holds stays held through a drain of somebody else's.
+func TestUndrainLeavesAHoldOfTheHost(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		for _, drained := range []bool{true, false} {
+			w.do(schema.Command{Verb: "hold", Target: "host:node-m-1", Reason: "its network card is broken"})
+			if drained {
+				w.do(schema.Command{Verb: "drain", Target: "node-m-1", By: "bob", Reason: "firmware"})
+			}
+			if a := w.try(schema.Command{Verb: "undrain", Target: "node-m-1", By: "bob"}); !a.OK || !contains(a.Next, "unhold node-m-1") {
+				t.Errorf("answer %+v", a)
+			}
+			w.pass(time.Minute)
+			if h := w.loop.Report().Holds; len(h) != 1 || h[0].Reason != "its network card is broken" || len(w.inRotation(apiGroup)) != 3 {
+				t.Fatalf("holds %+v, in rotation %v", h, w.inRotation(apiGroup))
+			}
+			w.do(schema.Command{Verb: "unhold", Target: "host:node-m-1"})
+			w.until(time.Minute, "it serves again", func() bool { return len(w.inRotation(apiGroup)) == 4 })
+		}
+	})
+}
+
 func TestBrakeAndResumeSayWhatStopsAndStarts(t *testing.T) {
 	running(t, one("1"), 4, func(w *world) {
 		n := len(w.back.Writes())

@@ -141,7 +141,10 @@ func (l *Loop) holdOut(c schema.Command) schema.Answer {
 		a.Message = fmt.Sprintf("%s of %s would take %s out of rotation", c.Verb, c.Target, plural(leave, "serving member"))
 		return a
 	}
-	bit := schema.Bit{Owner: orElse(c.By, "operator"), Reason: c.Reason, Since: time.Now()}
+	bit := schema.Bit{Owner: orElse(c.By, "operator"), Reason: c.Reason, Since: time.Now(), Drain: c.Verb == "drain"}
+	if was, held := st.operator[c.Target]; held && bit.Drain && !was.Drain {
+		bit = was // a hold outlives the drain
+	}
 	if c.Verb == "hold" && c.For > 0 {
 		bit.Until = bit.Since.Add(c.For)
 	}
@@ -206,9 +209,12 @@ func (l *Loop) drainNode(ctx context.Context, c schema.Command, reply func(schem
 				case !on && !a.OK: // what is still drained must not serve
 					a.Message += "; its hold stays"
 					a.Next = "locktide undrain " + node + " again once they do; locktide unhold " + node + " lets it serve all the same"
-				case !on:
+				case !on && st.operator["host:"+node].Drain:
 					delete(st.operator, "host:"+node)
 					l.commanded()
+				case !on && st.operator["host:"+node].Owner != "":
+					a.Message += "; somebody holds it all the same"
+					a.Next = "locktide unhold " + node + " lets it serve"
 				}
 				reply(a)
 			})

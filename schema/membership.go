@@ -37,6 +37,7 @@ type Bit struct {
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until,omitzero"`
+	Drain  bool      `json:"drain,omitempty"` // of a host: a drain put it down, and ending that lifts it
 	// Of a member's hold: the place that it is kept for, and who was held there
 	// first, if that one is gone.
 	Place MemberPlace `json:"place,omitzero"`
