@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
@@ -120,5 +121,13 @@ func checkAddress(address string) error {
 	if strings.HasPrefix(rest, "-") || at && strings.HasPrefix(host, "-") {
 		return bad("its host begins like an option")
 	}
+	if u, err := url.Parse(address); isURL && err == nil {
+		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && (ip.Unmap().IsLinkLocalUnicast() || ip == metadata6) {
+			return bad("no Git server has a link-local address, but a cloud's metadata service, which gives credentials")
+		}
+	}
 	return nil
 }
+
+// metadata6 is where AWS serves a machine's metadata over IPv6.
+var metadata6 = netip.MustParseAddr("fd00:ec2::254")

@@ -221,7 +221,7 @@ func hostileRepositories(t *testing.T, client string) {
 		"a submodule in a definition's place": {[]string{module}, []string{"sub.yaml", "not a regular file"}, true},
 		"submodules, filters and hooks": {[]string{file(".gitattributes", "* filter=evil\n"), file(".gitmodules", "[submodule \"x\"]\n\tpath = x\n\turl = ext::touch x\n"),
 			"40000 hooks\x00" + o.tree("100755 post-checkout\x00"+o.write("blob", "#!/bin/sh\ntouch ran\n"))}, nil, true},
-		"names of Git's own":         {[]string{"40000 .GIT\x00" + o.tree(file("config", "x")), file(".git", "gitdir: /\n"), file(".gi\u200ct", "x")}, nil, true},
+		"names of Git's own":         {[]string{"40000 .GIT\x00" + o.tree(file("config", "x")), file(".git", "gitdir: /\n"), file(".git::$INDEX", "x"), file(".gi\u200ct", "x")}, nil, true},
 		"a name with a line end":     {[]string{file("a\nb.yaml", "apps: {}\n")}, []string{`a\\nb.yaml`, "plain text"}, true},
 		"a name that is no UTF-8":    {[]string{file("a\xff.yaml", "apps: {}\n")}, []string{`a\\xff.yaml`, "plain text"}, true},
 		"a long name":                {[]string{file(strings.Repeat("a", 300)+".yaml", "apps: {}\n")}, []string{"aaa", "plain text"}, true},
