@@ -68,15 +68,16 @@ func TestCommitToRoute(t *testing.T) {
 	}
 }
 
-// A release that fails stops at its first batch, goes back, and the old one serves.
+// A release that fails stops at its first batch, goes back with all that came in
+// its commit, and the old one serves.
 func TestBadVersionGoesBack(t *testing.T) {
 	f := newFleet(t, "bad")
-	web := app{label: "web", version: "v1", count: 3}
+	web := app{label: "web", version: "v1", count: 3, mesh: true, body: "config: {GREETING: v1}"}
 	f.git.push("v1", f.files(web))
 	f.begin()
 	f.converged(f.git.head())
 	f.answers("v1")
-	untouched := f.running(f.job("web", "dc2"))
+	untouched, content := f.running(f.job("web", "dc2")), f.content()
 	load := f.load()
 	for _, c := range []struct {
 		version, arg, rollout string
@@ -86,10 +87,19 @@ func TestBadVersionGoesBack(t *testing.T) {
 		{"v3-crashes", "--crash-after=1ms", "start_timeout: 20s", "crashed|soak|start_timeout"},
 		{"v4-dies-in-the-soak", "--crash-after=8s", "soak: 20s", "crashed|soak"},
 	} {
-		web.version, web.args, web.body = c.version, []string{c.arg}, "rollout: {"+c.rollout+"}"
+		web.version, web.args = c.version, []string{c.arg}
+		web.body = "config: {GREETING: " + c.version + ", MOTTO: new}\nrollout: {" + c.rollout + "}"
+		files := f.files(web)
+		files["apps/web.yaml"] = strings.Replace(files["apps/web.yaml"], f.domain(), f.domain()+", "+c.version+".localhost", 1)
 		before := f.running(f.job("web", "dc1"))
-		commit := f.git.push(c.version, f.files(web))
+		commit := f.git.push(c.version, files)
 		f.await(c.version+" given up and v1 whole again", func() error { return f.wentBack(commit, 0) })
+		f.await("job, keys, entries and route of v1 alone", func() error {
+			if now := f.content(); !reflect.DeepEqual(now, content) {
+				return fmt.Errorf("%+v, before: %+v", now, content)
+			}
+			return nil
+		})
 		f.answers("v1")
 		if now := f.running(f.job("web", "dc2")); !maps.Equal(now, untouched) {
 			t.Errorf("dc2 comes after dc1, where %s failed; its allocations were %v and are %v", c.version, untouched, now)
@@ -138,7 +148,8 @@ func (f *fleet) wentBack(commit string, held int) error {
 		}
 	}
 	for _, o := range r.Objects {
-		if o.State != schema.StateSame || len(o.Why) == 0 && o.Target != o.Head {
+		gone := o.State == schema.StateAbsent && o.Target == "" // it came with the release
+		if o.State != schema.StateSame && !gone || len(o.Why) == 0 && o.Target != o.Head {
 			return fmt.Errorf("%s is %s as its target: %v", o.Key, o.State, o.Why)
 		}
 	}

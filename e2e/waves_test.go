@@ -81,8 +81,9 @@ func TestWaves(t *testing.T) {
 	f.do("unhold", "member:"+held, "--reason", "the dump is taken")
 	f.converged(fourth)
 
-	// A host is drained in the middle: the rollout takes nobody on top of it.
-	web.version, web.body = "v5", fmt.Sprintf(pace, "")
+	// A host is drained in the middle, as soon as nobody else is out: the rollout
+	// takes nobody on top of its four.
+	web.version, web.body = "v5", fmt.Sprintf(pace, ", soak: 4s")
 	update, floors, load = f.updating(job), f.floors(1), f.load()
 	fifth := f.git.push("v5", f.files(web))
 	f.await("the middle of the rollout", func() error {
@@ -91,7 +92,10 @@ func TestWaves(t *testing.T) {
 		}
 		return nil
 	})
-	f.do("drain", "node6", "--force", "--deadline", "1m", "--reason", "new kernel")
+	f.do("drain", "node6", "--deadline", "1m", "--reason", "new kernel")
+	if n := len(update.created()); n >= 12 {
+		t.Errorf("the host was drained after the rollout, of %d allocations", n)
+	}
 	f.await("v5 on the other hosts", func() error {
 		for _, a := range f.allocs(job) {
 			if a.runs() && a.NodeName == "node6" {
@@ -103,7 +107,7 @@ func TestWaves(t *testing.T) {
 	f.answers("v5")
 	f.inNginx(12)
 	load.end()
-	floors.want(4)
+	floors.want(8)
 	f.do("undrain", "node6", "--reason", "it is back")
 	f.converged(fifth)
 }
