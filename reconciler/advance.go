@@ -141,7 +141,7 @@ func (l *Loop) aim(r rollout.Rollout) {
 	for _, it := range r.Origin {
 		left := !slices.ContainsFunc(r.Items, func(i rollout.Item) bool { return i.Key == it.Key })
 		if r.Back && left && l.st.target[it.Key] == it.To {
-			l.setTarget(it.Key, it.From)
+			l.setTarget(it.Key, it.Good(false)) // of what was to be created and taken back again: nothing
 		}
 	}
 }
