@@ -156,6 +156,9 @@ func (l *Loop) enqueue(a schema.Action, partition string, now time.Time) {
 	st.inflight[a.ID] = a
 	st.owners[a.ID] = partition
 	body := a.To.Body
+	if w, ok := st.head.Find(a.Key); ok && l.off.noSnapshot && body != "" {
+		body = w.Entry.Body
+	}
 	if body == "" {
 		body = st.lastBody[a.Key]
 	}

@@ -15,4 +15,5 @@ type guards struct {
 	noWaits      bool // waits, bakes and gates are set aside
 	noQuarantine bool // what failed is tried again
 	noCrowd      bool // any number of releases in one group
+	noSnapshot   bool // a rollout brings what Git says by now
 }

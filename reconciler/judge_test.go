@@ -85,6 +85,7 @@ var properties = []property{
 	{"P13 journal first", func(r *record) string { return strings.Join(r.unkept, "\n") }},
 	{"P14 fencing", fenced},
 	{"P15 no lost update", conditional},
+	{"P16 one snapshot", oneSnapshot},
 	{"P19 skip is proven", proven},
 	{"P23 quarantine", quarantined},
 	{"P24 deletions", deletionsCapped},
@@ -160,6 +161,30 @@ func (r *record) accepted(app string, at time.Time) bool {
 	return slices.ContainsFunc(r.orders, func(o order) bool {
 		return o.May && o.Command.Target == app && o.Command.Verb == "continue" && o.At.Before(at)
 	})
+}
+
+// oneSnapshot: all that a rollout brings under a key is one object, and another
+// one only when it goes back to it.
+func oneSnapshot(r *record) string {
+	type work struct {
+		rollout string
+		key     schema.Key
+	}
+	brought, back := map[work]schema.Digest{}, map[work]bool{}
+	for _, w := range r.writes {
+		it := work{w.Rollout, w.Key}
+		if w.Rollout == "" || w.Brings == "" {
+			continue
+		}
+		if was, ok := brought[it]; ok && was != w.Brings {
+			if back[it] || w.Reason != schema.ReasonRollback {
+				return about(w) + fmt.Sprintf("brings %s, and rollout %s brought %s before", w.Brings.Short(), w.Rollout, was.Short())
+			}
+			back[it] = true
+		}
+		brought[it] = w.Brings
+	}
+	return ""
 }
 
 // quarantined: a release that went back by itself is not brought again, unless

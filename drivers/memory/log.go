@@ -17,6 +17,11 @@ func (d *Driver) before(a schema.Action, now time.Time) (w Write, was, up []*all
 			w.Want, w.Pacing = j.object.Paced.Count, &j.object.Paced.Pacing
 		}
 	}
+	w.Rollout = a.Rollout
+	switch a.Verb {
+	case schema.VerbCreate, schema.VerbUpdate, schema.VerbStage, schema.VerbPark:
+		w.Brings = a.Object.Digest
+	}
 	if a.Object != nil && a.Verb != schema.VerbDelete {
 		w.Group, w.To = a.Object.Group, a.Object.Release
 		if a.Object.Paced != nil {

@@ -102,6 +102,8 @@ type Write struct {
 	Stale    bool           // its condition names a version that is not the live one
 	Pacing   *schema.Pacing // of the object that the write brings or belongs to
 	Reason   string         // code of the action's
+	Rollout  string         // that the action is of
+	Brings   schema.Digest  // of the object that the write brings, if it brings one
 }
 
 // Turnout is a change of whom the proxy sends a group's traffic to.
