@@ -26,14 +26,14 @@ var breaks = map[string]struct {
 	"blind":    {"batches", 12, []historyStep{{Do: "edit", Fate: "good", Wait: 5 * time.Second}, {Do: "partial", N: 39}}, []string{"P2", "P1"}},
 	"rotation": {"plain", 8, []historyStep{{Do: "edit", Fate: "good", Wait: 2 * time.Second}, {Do: "deaf", N: 39}}, []string{"P1", "P2", "P4", "P7"}},
 	"holds":    {"plain", 4, []historyStep{{Do: "hold", N: 0}, {Do: "edit", Fate: "good", Wait: 2 * time.Minute}}, []string{"P9"}},
-	"floor":    {"plain", 2, []historyStep{{Do: "hold", N: 0, Wait: 20 * time.Second}, {Do: "hold", N: 4, Wait: time.Minute}}, []string{"P4"}},
+	"floor":    {"plain", 2, []historyStep{{Do: "hold", N: 6, Wait: 20 * time.Second}, {Do: "hold", N: 4, Wait: time.Minute}}, []string{"P4"}},
 	"brakes":   {"plain", 12, []historyStep{{Do: "edit", Fate: "good", Wait: 3 * time.Second}, {Do: "brake", N: 1, Wait: time.Minute}}, []string{"P6"}},
 	"waits":    {"bake", 8, []historyStep{{Do: "nogit", Wait: 10 * time.Second}, {Do: "edit", Fate: "good", Wait: 2 * time.Minute}}, []string{"P5", "P7"}},
 	"quarantine": {"plain", 4, []historyStep{{Do: "edit", Fate: "crash", Wait: 2 * time.Minute}, {Do: "edit", Fate: "good", Wait: 2 * time.Minute},
 		{Do: "again", N: 1, Wait: 2 * time.Minute}}, []string{"P23"}},
 	"snapshot": {"queue", 12, []historyStep{{Do: "edit", Fate: "good", Wait: 8 * time.Second}, {Do: "edit", Fate: "good", Wait: time.Minute}}, []string{"P16"}},
 	"crowd": {"plain", 17, []historyStep{{Do: "again", N: 13835, Wait: 13149 * time.Millisecond}, {Do: "edit", Fate: "good", Wait: 1221 * time.Millisecond},
-		{Do: "kill", N: 36701, Wait: 11296 * time.Millisecond}, {Do: "hold", N: 59615, Wait: 11630 * time.Millisecond}, {Do: "edit", Fate: "good", Wait: 7176 * time.Millisecond}}, []string{"P30"}},
+		{Do: "kill", N: 36701, Wait: 11296 * time.Millisecond}, {Do: "hold", N: 59649, Wait: 11630 * time.Millisecond}, {Do: "edit", Fate: "good", Wait: 7176 * time.Millisecond}}, []string{"P30"}},
 }
 
 // aimed is the history that a guard is for.
