@@ -120,6 +120,7 @@ const (
 	WaitGate         = "Gate"
 	WaitIncompatible = "Unsupported"
 	WaitNotDefined   = "NotDefined" // there is nothing of this name
+	WaitMoves        = "MoveLimit"  // members were placed anew as often as they may be in an hour
 	WaitExposed      = "Exposed"    // held out at proxies, and still seen in the service catalog
 )
 

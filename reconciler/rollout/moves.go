@@ -3,6 +3,7 @@ package rollout
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"locktide.dev/schema"
 )
@@ -76,6 +77,25 @@ func (t *turn) settle(it *Item, g group) bool {
 	return true
 }
 
+// Members of a group are placed anew at most so often in an hour, unless an
+// operator asks: what does not come up three times does not for want of a place.
+const (
+	mostMoves = 3
+	moveHour  = time.Hour
+)
+
+func movesSince(moved []time.Time, since time.Time) []time.Time {
+	return slices.DeleteFunc(slices.Clone(moved), func(at time.Time) bool { return !at.After(since) })
+}
+
+// movesAgain is when members of the item may be placed anew; zero: now.
+func (t *turn) movesAgain(it *Item) time.Time {
+	if moved := movesSince(it.Moved, t.now.Add(-moveHour)); len(moved) >= mostMoves {
+		return moved[len(moved)-mostMoves].Add(moveHour)
+	}
+	return time.Time{}
+}
+
 // relocate moves those of the members, of a release that was good, that do not
 // come up.
 func (t *turn) relocate(it *Item, g group, members []schema.Member) bool {
@@ -95,6 +115,10 @@ func (t *turn) relocate(it *Item, g group, members []schema.Member) bool {
 		ids = append(ids, m.ID)
 	}
 	if len(ids) == 0 {
+		return false
+	}
+	if again := t.movesAgain(it); !again.IsZero() {
+		t.wake(again)
 		return false
 	}
 	t.move(it, ids, schema.Reason{Code: schema.ReasonRollback, Message: fmt.Sprintf("%d members of the good release do not come up; placed anew", len(ids))})

@@ -91,6 +91,9 @@ func (it *Item) took(ask schema.Action, at time.Time) {
 			it.Round++
 		}
 	case schema.VerbMove:
+		if ask.Reason.Code != schema.ReasonRetry {
+			it.Moved = append(movesSince(it.Moved, at.Add(-moveHour)), at)
+		}
 		if it.StagedAt, it.Move = at, false; it.State != StateWaiting {
 			it.State = StateStaged
 		}

@@ -296,7 +296,12 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 	}
 	if unready > 0 && (!t.restores(it) || len(batch) == 0) {
 		t.wake(t.ref(it, slow).Add(startTimeout(*it.Paced)))
-		t.why(it, schema.WaitBatch, fmt.Sprintf("batch %d: %d of %d new members are not passing yet (%s %s)", it.Round, unready, len(g.on), slow.ID, orElse(slow.Why, "starting")), "")
+		message := fmt.Sprintf("batch %d: %d of %d new members are not passing yet (%s %s)", it.Round, unready, len(g.on), slow.ID, orElse(slow.Why, "starting"))
+		if again := t.movesAgain(it); !again.IsZero() {
+			t.why(it, schema.WaitMoves, fmt.Sprintf("%s; they were placed anew %d times in an hour, the next time is at %s", message, mostMoves, again.UTC().Format(time.TimeOnly)), "locktide retry "+t.r.Partition)
+			return nil
+		}
+		t.why(it, schema.WaitBatch, message, "")
 		return nil
 	}
 	waived := t.r.waived(t.s, t.now)

@@ -81,6 +81,7 @@ type Item struct {
 	Accept   bool                 `json:"accept,omitempty"`   // continue: members that fail now are accepted
 	NoRoom   bool                 `json:"no_room,omitempty"`  // a surge found no place
 	Move     bool                 `json:"move,omitempty"`     // retry: failed members are to be placed anew
+	Moved    []time.Time          `json:"moved,omitempty"`    // when members were placed anew, in the last hour
 	Accepted []string             `json:"accepted,omitempty"` // continue: failed members that no longer stop us
 	DriftAt  time.Time            `json:"drift_at,omitzero"`  // somebody else wrote in the middle
 	Serial   int                  `json:"serial,omitempty"`   // decisions so far
