@@ -145,6 +145,12 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 			add(o.Why, o.Key.String())
 		}
 	}
+	for _, host := range sortedKeys(r.HoldsWait) {
+		if name == "" || ref == "hosts/"+host || ref == host {
+			known = true
+			add([]schema.Reason{r.HoldsWait[host]}, "the hold of hosts/"+host)
+		}
+	}
 	for _, g := range r.Groups {
 		for _, m := range g.Members {
 			if m.Exposed != "" && (name == "" || name == g.Name || name == g.App || name == m.ID) {

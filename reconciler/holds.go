@@ -40,35 +40,39 @@ func (e effect) String() string {
 // effects charges the members that hit selects to every group that they are
 // of, on top of who is out already and of what rollouts are about to take.
 func (l *Loop) effects(hit func(schema.Member) bool) []effect {
-	m, held := l.members(), l.held()
-	flight := l.taken()
+	m, held, flight := l.members(), l.held(), l.taken()
 	var out []effect
 	for _, k := range sortKeys(l.st.target) {
-		o, ok := l.body(l.st.target[k].Body)
-		if !ok || o.Paced == nil || !o.Paced.Gated {
-			continue
+		if e, charged := l.effect(k, m, held, flight, hit); charged {
+			out = append(out, e)
 		}
-		e := effect{group: o.Group, blind: l.blind(m, o.Group), budget: rollout.Capacity(*o.Paced, l.st.live[k], m.groups[o.Group], held, 0)}
-		var taken []schema.Member
-		for _, x := range m.groups[o.Group] {
-			in := e.budget.Touches([]schema.Member{x}) == 1
-			switch {
-			case (in || e.blind != "" && x.Running && !rollout.IsHeld(held, x)) && hit(x): // unseen, it may serve
-				e.leave++
-			case in && flight[x.ID]:
-				e.flight++
-			default:
-				continue
-			}
-			taken = append(taken, x)
-		}
-		if e.leave == 0 {
-			continue
-		}
-		e.fits = e.blind == "" && e.budget.Fits(taken) && e.leave < e.budget.Serving
-		out = append(out, e)
 	}
 	return out
+}
+
+// effect is what it means for the group of one object; it is charged if somebody
+// would leave.
+func (l *Loop) effect(k schema.Key, m *members, held, flight map[string]bool, hit func(schema.Member) bool) (e effect, charged bool) {
+	o, ok := l.body(l.st.target[k].Body)
+	if !ok || o.Paced == nil || !o.Paced.Gated {
+		return e, false
+	}
+	e = effect{group: o.Group, blind: l.blind(m, o.Group), budget: rollout.Capacity(*o.Paced, l.st.live[k], m.groups[o.Group], held, 0)}
+	var taken []schema.Member
+	for _, x := range m.groups[o.Group] {
+		in := e.budget.Touches([]schema.Member{x}) == 1
+		switch {
+		case (in || e.blind != "" && x.Running && !rollout.IsHeld(held, x)) && hit(x): // unseen, it may serve
+			e.leave++
+		case in && flight[x.ID]:
+			e.flight++
+		default:
+			continue
+		}
+		taken = append(taken, x)
+	}
+	e.fits = e.blind == "" && e.budget.Fits(taken) && e.leave < e.budget.Serving
+	return e, e.leave > 0
 }
 
 // taken names the members that rollouts are about to take: by writes under way,

@@ -86,8 +86,7 @@ func (l *Loop) take(in judged) (done, again bool) {
 		findings = append(findings, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the commit defines nothing that runs: refused, because it would mean to delete everything",
 			Next: "check branch and path, or list what should go under remove"})
 	}
-	momentary := append(l.emptiedByHolds(in.fleet), in.lost...)
-	findings = append(findings, momentary...)
+	findings = append(findings, in.lost...)
 	broken := in.rendered.Refused || (!in.rendered.Partial && schema.AnyDenied(in.rendered.Findings)) || schema.AnyDenied(findings)
 	findings = append(append([]schema.Finding{}, in.rendered.Findings...), findings...)
 	known = known && firstDenied(st.findings) == firstDenied(findings)
@@ -101,7 +100,7 @@ func (l *Loop) take(in judged) (done, again bool) {
 		if !known {
 			l.note(schema.HistoryEntry{Writer: "locktide", What: "refused a commit", Commit: in.rev.Commit, Author: in.rev.Author, Reason: firstDenied(findings)})
 		}
-		return true, len(momentary) > 0
+		return true, len(in.lost) > 0
 	}
 	st.partial = in.rendered.Partial
 	st.rules, st.frozen = in.rendered.Rules, in.rendered.Frozen
@@ -164,41 +163,6 @@ func (l *Loop) judgeCommit(ctx context.Context, in intake) (j judged, ok bool) {
 	}
 }
 
-// emptiedByHolds refuses a commit whose new holds of hosts would leave nobody
-// of a group of two or more in rotation, or of which that is not known yet: a
-// hold needs no plan and acts at once.
-func (l *Loop) emptiedByHolds(fleet *schema.Fleet) (out []schema.Finding) {
-	newly := map[string]bool{}
-	for name, h := range fleet.Hosts {
-		if h.Hold != nil && (l.st.fleet == nil || l.st.fleet.Hosts[name].Hold == nil) {
-			newly[name] = true
-		}
-	}
-	if len(newly) == 0 {
-		return nil
-	}
-	refuse := func(code, host, message, next string) {
-		ref := schema.NewRef("hosts", host)
-		out = append(out, schema.Finding{Code: code, Severity: schema.Deny, Ref: ref, At: fleet.Positions[ref], Message: message, Next: next})
-	}
-	for _, name := range sortedKeys(l.st.readings) {
-		if r := l.st.readings[name]; paced(r.driver) && (r.at.IsZero() || l.st.learn[name] != nil) {
-			refuse("holds-unseen", sortedKeys(newly)[0], "the holds of this commit act at once, and "+name+" was not read yet: who would be left to serve is not known", "nothing: the commit is judged again with every poll")
-		}
-	}
-	hit := func(m schema.Member) bool { return newly[m.Host] || newly[m.Node] }
-	for _, e := range l.effects(hit) {
-		if e.budget.N < 2 || e.leave+e.flight < e.budget.Serving {
-			continue
-		}
-		list := l.members().groups[e.group]
-		m := list[slices.IndexFunc(list, hit)]
-		refuse("holds-all", orElse(m.Host, m.Node), "the holds of this commit would leave nobody of a group in rotation: "+e.String(),
-			"hold fewer hosts at a time, or locktide hold host:"+orElse(m.Host, m.Node)+" --force")
-	}
-	return out
-}
-
 // enforce makes what a commit compiles to head.
 func (l *Loop) enforce(fleet *schema.Fleet, head schema.Head, rev Revision) {
 	st := &l.st
@@ -227,6 +191,7 @@ func (l *Loop) enforce(fleet *schema.Fleet, head schema.Head, rev Revision) {
 			st.meta.Before, st.meta.Previous = st.meta.Previous, d
 		}
 	}
+	l.awaitHolds(ruled, fleet)
 	l.enforceFleet(fleet)
 	moved := l.setHead(head)
 	if !same {

@@ -90,7 +90,7 @@ func (l *Loop) enforceFleet(f *schema.Fleet) {
 	st.fleet, st.hostBits, st.bitsMoved = f, map[string]schema.Bit{}, true
 	st.defined = planner.Input{}.WithFleet(f)
 	for name, h := range f.Hosts {
-		if h.Hold != nil {
+		if h.Hold != nil && !st.meta.HoldsWait[name] {
 			st.hostBits[name] = schema.Bit{Owner: "git", Reason: h.Hold.Reason}
 		}
 	}
@@ -158,7 +158,7 @@ func (l *Loop) decideGroup(m *members, g string, bits schema.Bits, gone func(str
 	stale := at.Add(max(l.cfg.Staleness, 2*l.cfg.Idle))
 	fresh := !at.IsZero() && now.Before(stale)
 	last, had := st.membership.Groups[g]
-	if !had && !fresh {
+	if !had && (!fresh || l.awaitsSight(m, g)) {
 		return schema.Serving{}, false
 	}
 	bits.Release = map[string]schema.Bit{}

@@ -53,9 +53,11 @@ type meta struct {
 	ForcedKeys map[schema.Key]bool `json:"forced_keys,omitempty"`
 	Recompiled map[schema.Key]bool `json:"recompiled_keys,omitempty"`
 	Lifted     []lifted            `json:"lifted,omitempty"`
-	Before     string              `json:"before,omitempty"`   // stored snapshot of the head before Previous
-	Previous   string              `json:"previous,omitempty"` // stored snapshot of the head before this one
-	Serial     uint64              `json:"serial"`             // of history entries
+	// HoldsWait names the hosts whose hold in Git is not in effect yet.
+	HoldsWait map[string]bool `json:"holds_wait,omitempty"`
+	Before    string          `json:"before,omitempty"`   // stored snapshot of the head before Previous
+	Previous  string          `json:"previous,omitempty"` // stored snapshot of the head before this one
+	Serial    uint64          `json:"serial"`             // of history entries
 	// Backup is when the journal was last exported.
 	Backup time.Time `json:"backup,omitzero"`
 	// Epoch of the last reign of this journal's daemon.
@@ -174,6 +176,7 @@ type state struct {
 	byApp       map[string][]schema.Key // the target by owning app
 	byGroup     map[string][]schema.Key // and by the group whose members its objects have
 	hostBits    map[string]schema.Bit   // hosts that Git holds out
+	hostHolds   hostHolds
 	membership  schema.Membership
 	maintenance map[string]*maintenance // by backend that lists services
 	base        *schema.Fleet           // definitions of the commit before, as read for baseOf

@@ -51,6 +51,7 @@ func (l *Loop) publish() {
 	for _, k := range sortedKeys(st.operator) {
 		r.Holds = append(r.Holds, schema.HoldReport{Scope: k, Bit: st.operator[k]})
 	}
+	r.HoldsWait = l.holdsWait()
 	l.reportRollouts(r, m)
 	l.reportObjects(r)
 	l.reportGroups(r, m)
@@ -249,6 +250,10 @@ func (l *Loop) health(r *schema.Report) (string, []schema.Reason) {
 	}
 	if orphans > 0 {
 		add("DEGRADED", schema.WaitIncompatible, fmt.Sprintf("%d objects are on backends that are not configured: they are left as they are", orphans), "name the backends in the daemon's configuration")
+	}
+	for _, host := range sortedKeys(r.HoldsWait) {
+		why := r.HoldsWait[host]
+		add("PROGRESSING", why.Code, "the hold of hosts/"+host+" waits: "+why.Message, why.Next)
 	}
 	if len(r.Awaits) > 0 {
 		add("AWAITING", schema.WaitApproval, r.Awaits[0].Why, "locktide approve "+r.Awaits[0].Digest.Short())

@@ -23,52 +23,96 @@ func (w *world) refusedFor(code string) bool {
 	return contains(fmt.Sprint(w.loop.Report().Findings), code)
 }
 
-// A hold in Git acts at once and on no plan: a commit that would leave nobody
-// of a group in rotation is refused as a whole.
-func TestACommitMayNotHoldAWholeGroupOut(t *testing.T) {
-	running(t, one("1"), 4, func(w *world) {
-		w.git.commit(heldHosts(2, 4))
-		w.until(5*time.Minute, "two are out", func() bool { return w.loop.Report().InForce == "c2" && len(w.inRotation(apiGroup)) == 2 })
-		w.git.commit(heldHosts(4, 4))
-		w.pass(10 * time.Minute)
-		if n := len(w.inRotation(apiGroup)); n != 2 {
-			t.Fatalf("%d of 4 in rotation", n)
+// A hold in Git waits until its groups can spare their members there: none goes
+// below its floor, whatever a commit or several ones hold, and it is said why.
+func TestHoldsInGitNeverTakeAGroupBelowItsFloor(t *testing.T) {
+	running(t, one("1"), 8, func(w *world) {
+		least := 8
+		pass := func(d time.Duration) {
+			for range d / time.Second {
+				w.pass(time.Second)
+				least = min(least, len(w.inRotation(apiGroup)))
+			}
 		}
-		if r := w.loop.Report(); r.InForce != "c2" || !w.refusedFor("holds-all") {
-			t.Fatalf("in force %s, findings %v", r.InForce, r.Findings)
+		w.git.commit(heldHosts(1, 8))
+		pass(2 * time.Minute)
+		w.git.commit(heldHosts(7, 8))
+		pass(5 * time.Minute)
+		if r := w.loop.Report(); r.InForce != "c3" || len(r.HoldsWait) != 5 || r.Health == "HEALTHY" {
+			t.Fatalf("in force %s, %s, waiting %v", r.InForce, r.Health, r.HoldsWait)
 		}
-		w.git.commit(heldHosts(0, 4))
-		w.until(5*time.Minute, "all serve", func() bool { return w.onCommit("c4")() && len(w.inRotation(apiGroup)) == 4 })
+		why := w.loop.Explain("hosts/node-m-5")
+		if len(why) != 1 || why[0].Code != schema.WaitCapacity || !contains(why[0].Message, "shop.api/prod.dc1: 8 desired, 6 serving, cap 2, 0 free") || !contains(why[0].Next, "hold host:node-m-5 --force") {
+			t.Fatalf("explained by %v", why)
+		}
+		w.stop() // who waits, waits after a restart, too
+		w.start()
+		pass(2 * time.Minute)
+		if least != 6 {
+			t.Fatalf("%d of 8 in rotation", least)
+		}
+		f := heldHosts(7, 8) // the first two are done: the next two go
+		delete(f.Hosts, "node-m-0")
+		delete(f.Hosts, "node-m-1")
+		w.git.commit(f)
+		pass(2 * time.Minute)
+		if n := len(w.loop.Report().HoldsWait); n != 3 || least != 6 {
+			t.Fatalf("%d wait, at least %d served", n, least)
+		}
+		w.do(schema.Command{Verb: "hold", Target: "host:node-m-6", Reason: "it has to go", Force: true})
+		w.until(time.Minute, "held by force", func() bool { return len(w.inRotation(apiGroup)) == 5 })
+		w.do(schema.Command{Verb: "unhold", Target: "host:node-m-6"})
+		w.git.commit(heldHosts(0, 8))
+		w.until(5*time.Minute, "all serve", func() bool { return w.onCommit("c5")() && len(w.inRotation(apiGroup)) == 8 })
 	})
 }
 
-// Nor may several commits, each with one hold more; the last one is taken as
-// soon as there is somebody to make up for it.
-func TestCommitsMayNotHoldAWholeGroupOutBitByBit(t *testing.T) {
-	running(t, one("1"), 3, func(w *world) {
-		for n := 1; n <= 3; n++ {
-			w.git.commit(heldHosts(n, 3))
-			w.pass(5 * time.Minute)
-		}
-		if n := len(w.inRotation(apiGroup)); n != 1 || !w.refusedFor("holds-all") {
-			t.Fatalf("%d of 3 in rotation, findings %v", n, w.loop.Report().Findings)
-		}
-		said := 0
-		for _, h := range w.loop.History(time.Time{}) {
-			if h.What == "refused a commit" {
-				said++
+// Nor do they while it rolls: they wait until that is over.
+func TestHoldsInGitInTheMiddleOfARollout(t *testing.T) {
+	running(t, one("1"), 8, func(w *world) {
+		n := len(w.back.Writes())
+		next, bake := fleet(one("2"), 8), schema.Duration(2*time.Minute)
+		g := next.Groups[apiGroup]
+		g.Rollout.Bake = &bake
+		next.Groups[apiGroup] = g
+		w.git.commit(next)
+		w.until(5*time.Minute, "the first batch is under way", func() bool { return contains(w.verbs(n), "stage") })
+		f := heldHosts(8, 8)
+		f.Groups = next.Groups
+		w.git.commit(f)
+		least := 8
+		for range 600 {
+			w.pass(time.Second)
+			least = min(least, len(w.inRotation(apiGroup)))
+			if r := w.loop.Report(); r.InForce == "c3" && len(r.Partitions) > 0 && len(r.HoldsWait) != 8 {
+				t.Fatalf("while it rolls, only %d wait", len(r.HoldsWait))
 			}
 		}
-		if said != 1 {
-			t.Fatalf("the refusal stands %d times in the timeline", said)
+		if n := len(w.inRotation(apiGroup)); n != 6 || least != 6 {
+			t.Fatalf("%d of 8 serve in the end, %d at least; %v", n, least, w.loop.Explain(""))
 		}
-		w.do(schema.Command{Verb: "hold", Target: "host:node-m-2", Reason: "it has to go", Force: true})
-		w.until(2*time.Minute, "the commit is judged again", func() bool { return w.loop.Report().InForce == "c4" })
+		if !contains(w.back.Contents()[apiJob], `"release":"2"`) || len(w.loop.Report().Partitions) > 0 {
+			t.Fatal("the rollout did not end")
+		}
+	})
+}
+
+// A brake keeps who serves as it is.
+func TestHoldsInGitWaitForBrakes(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		w.do(schema.Command{Verb: "brake", Target: "app:shop.api", Reason: "night"})
+		w.git.commit(heldHosts(1, 4))
+		w.pass(2 * time.Minute)
+		if why := w.loop.Explain("hosts/node-m-0"); len(w.inRotation(apiGroup)) != 4 || len(why) != 1 || !contains(why[0].Message, "braked") {
+			t.Fatalf("%d of 4 serve; %v", len(w.inRotation(apiGroup)), why)
+		}
+		w.do(schema.Command{Verb: "resume"})
+		w.until(time.Minute, "it is held", func() bool { return len(w.inRotation(apiGroup)) == 3 })
 	})
 }
 
 // A daemon that starts does not know yet who serves.
-func TestHoldsOfACommitWaitUntilItIsKnownWhoServes(t *testing.T) {
+func TestHoldsInGitWaitUntilItIsKnownWhoServes(t *testing.T) {
 	running(t, one("1"), 4, func(w *world) {
 		w.stop()
 		w.git.commit(heldHosts(4, 4))
@@ -76,14 +120,13 @@ func TestHoldsOfACommitWaitUntilItIsKnownWhoServes(t *testing.T) {
 		w.start()
 		for range 300 {
 			w.pass(time.Second)
-			if n := len(w.inRotation(apiGroup)); n != 4 {
+			if n := len(w.inRotation(apiGroup)); n < 3 {
 				t.Fatalf("%d of 4 in rotation", n)
 			}
 		}
-		w.stop()
-		w.git.commit(heldHosts(1, 4))
-		w.start()
-		w.until(2*time.Minute, "one hold is taken", func() bool { return len(w.inRotation(apiGroup)) == 3 })
+		if n := len(w.inRotation(apiGroup)); n != 3 {
+			t.Fatalf("%d of 4 in rotation", n)
+		}
 	})
 }
 

@@ -39,27 +39,30 @@ type TraceTarget struct {
 // Report is the immutable picture of one fleet that API, CLI and pages show.
 // Every figure has its age.
 type Report struct {
-	At         time.Time          `json:"at"`
-	Owner      string             `json:"owner"`    // owner id of this daemon's fleet
-	Health     string             `json:"health"`   // HEALTHY, PROGRESSING, BRAKED, BLIND, OBSERVING, AWAITING, NOT LEADING, DEGRADED
-	Because    []Reason           `json:"because"`  // why not HEALTHY
-	Head       string             `json:"head"`     // newest commit fetched
-	InForce    string             `json:"in_force"` // commit whose definitions are targets
-	Fetched    time.Time          `json:"fetched,omitzero"`
-	FetchError string             `json:"fetch_error,omitempty"`
-	Turn       time.Time          `json:"turn,omitzero"`
-	Epoch      uint64             `json:"epoch"`
-	Holder     string             `json:"holder,omitempty"`  // of the lease
-	Version    string             `json:"version,omitempty"` // of the daemon
-	Leading    bool               `json:"leading"`
-	Observe    bool               `json:"observe"`
-	Backends   []Backend          `json:"backends"`
-	Findings   []Finding          `json:"findings,omitempty"`
-	Frozen     []Ref              `json:"frozen,omitempty"`
-	Brakes     []Brake            `json:"brakes,omitempty"`
-	Pins       []Pin              `json:"pins,omitempty"`
-	Overrides  []Override         `json:"overrides,omitempty"`
-	Holds      []HoldReport       `json:"holds,omitempty"`
+	At         time.Time    `json:"at"`
+	Owner      string       `json:"owner"`    // owner id of this daemon's fleet
+	Health     string       `json:"health"`   // HEALTHY, PROGRESSING, BRAKED, BLIND, OBSERVING, AWAITING, NOT LEADING, DEGRADED
+	Because    []Reason     `json:"because"`  // why not HEALTHY
+	Head       string       `json:"head"`     // newest commit fetched
+	InForce    string       `json:"in_force"` // commit whose definitions are targets
+	Fetched    time.Time    `json:"fetched,omitzero"`
+	FetchError string       `json:"fetch_error,omitempty"`
+	Turn       time.Time    `json:"turn,omitzero"`
+	Epoch      uint64       `json:"epoch"`
+	Holder     string       `json:"holder,omitempty"`  // of the lease
+	Version    string       `json:"version,omitempty"` // of the daemon
+	Leading    bool         `json:"leading"`
+	Observe    bool         `json:"observe"`
+	Backends   []Backend    `json:"backends"`
+	Findings   []Finding    `json:"findings,omitempty"`
+	Frozen     []Ref        `json:"frozen,omitempty"`
+	Brakes     []Brake      `json:"brakes,omitempty"`
+	Pins       []Pin        `json:"pins,omitempty"`
+	Overrides  []Override   `json:"overrides,omitempty"`
+	Holds      []HoldReport `json:"holds,omitempty"`
+	// HoldsWait are the hosts whose hold in Git is not in effect yet, and what
+	// each waits for.
+	HoldsWait  map[string]Reason  `json:"holds_wait,omitempty"`
 	Awaits     []Await            `json:"awaits,omitempty"`
 	Partitions []PartitionReport  `json:"partitions"` // not yet done, braked or failed
 	Objects    []ObjectReport     `json:"objects"`
