@@ -249,6 +249,9 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 	if it.Move && t.retryMembers(it, g) {
 		return nil
 	}
+	if (it.Canary > 0 || it.Bastions > 0) && canaries(g.on) == 0 && slices.ContainsFunc(g.on, func(m schema.Member) bool { return approved(m) && !slices.Contains(it.Known, m.ID) }) {
+		it.Canary, it.Bastions = 0, 0 // approved already, and the answer was lost
+	}
 	if t.r.Phase == PhaseRolling && !t.g.noVerdict {
 		if v := t.judge(it, g); v != nil {
 			return v
@@ -257,9 +260,6 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 	t.accept(it, g)
 	if t.r.Back && t.relocate(it, g, g.on) {
 		return nil
-	}
-	if (it.Canary > 0 || it.Bastions > 0) && canaries(g.on) == 0 && slices.ContainsFunc(g.on, func(m schema.Member) bool { return approved(m) && !slices.Contains(it.Known, m.ID) }) {
-		it.Canary, it.Bastions = 0, 0 // approved already, and the answer was lost
 	}
 	if it.Canary > 0 && t.noRoom(it, g) {
 		return nil
