@@ -121,7 +121,7 @@ func TestAnAutoscaledGroupRollsAtItsLiveCount(t *testing.T) {
 		w.start()
 		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
 		if !w.back.ScaleByHand(apiJob, 12) {
-			t.Fatal("the group did not scale")
+			w.t.Fatal("the group did not scale")
 		}
 		w.until(10*time.Minute, "twelve serve", func() bool { return len(w.inRotation(apiGroup)) == 12 })
 		w.quiet(10*time.Minute, "a scaler scaled")
@@ -169,7 +169,7 @@ func TestABrakedFailureGoesBackAtItsLimit(t *testing.T) {
 				w.until(time.Hour, "it went back", func() bool { return w.ended("failed") })
 				writes := w.since(n)
 				if len(writes) == 0 {
-					t.Fatal("it went back without a write")
+					w.t.Fatal("it went back without a write")
 				}
 				if after := writes[0].At.Sub(failed); after < c.limit-5*time.Second || after > c.limit+5*time.Second {
 					t.Errorf("it went back after %s, want %s", after, c.limit)
@@ -216,7 +216,7 @@ func TestASingleMemberIsTakenOnlyWithAllowZero(t *testing.T) {
 		w.git.commit(shop("2", counted(1), roomless))
 		w.pass(5 * time.Minute)
 		if bs := w.batches(n); len(bs) > 0 || len(w.inRotation(apiGroup)) != 1 || w.loop.Report().InForce != "c1" {
-			t.Fatalf("without allow_zero: batches %v, %d serve, %s is in force", bs, len(w.inRotation(apiGroup)), w.loop.Report().InForce)
+			w.t.Fatalf("without allow_zero: batches %v, %d serve, %s is in force", bs, len(w.inRotation(apiGroup)), w.loop.Report().InForce)
 		}
 		w.git.commit(shop("2", counted(1), roomless, zero))
 		w.until(10*time.Minute, "the third commit runs", w.onCommit("c3"))
