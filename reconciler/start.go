@@ -85,7 +85,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	in.ByHand, in.Scaled = l.byHand()
 	in.Before, in.Reverted = l.snapshot(st.meta.Before), l.snapshot(st.meta.Previous)
 	in.Closed, in.Lifted = l.closed(now), l.liftedApprovals()
-	in.Good, in.Goods, in.Judged = l.wasGood, l.goodsOf, st.gates.answers
+	in.Good, in.Goods, in.Rolling, in.Judged = l.wasGood, l.goodsOf, l.rolling, st.gates.answers
 	return in
 }
 
@@ -180,7 +180,7 @@ func (l *Loop) mayStart(p schema.Partition, overlaps []string, planned map[strin
 	}
 	for _, before := range p.After {
 		if _, running := st.rollouts[before]; running || planned[before] {
-			return schema.Reason{Code: schema.WaitOrder, Message: "comes after " + before}
+			return schema.Reason{Code: schema.WaitOrder, Message: "comes after " + before, Next: "locktide explain apps/" + before}
 		}
 	}
 	for _, id := range overlaps {
@@ -257,6 +257,23 @@ func (l *Loop) overlapping(p schema.Partition) []string {
 		_, running := l.st.rollouts[id] // one may have been superseded since
 		return !running
 	})
+}
+
+// rolling implements planner.Input.Rolling.
+func (l *Loop) rolling(app string) (partition string, creates bool) {
+	for _, id := range l.st.holders.apps[app] {
+		r, running := l.st.rollouts[id]
+		if !running {
+			continue
+		}
+		partition = id
+		if slices.ContainsFunc(r.Items, func(it rollout.Item) bool {
+			return it.Verb == schema.VerbCreate && it.Layer == schema.LayerInstance
+		}) {
+			return id, true
+		}
+	}
+	return partition, false
 }
 
 // start starts a partition's rollout, or has it take over from the one that

@@ -99,6 +99,8 @@ func TestErrors(t *testing.T) {
 		"unknown datacenter": {one("a.yaml", "stages: {prod: {datacenters: [dc1]}}\napps:\n  a: {stages: {prod: {groups: {dc9: {}}}}}\n"), "datacenter", "a.yaml:3", "set datacenter"},
 		"route to nothing":   {one("a.yaml", "apps: {web: {}}\nroutes:\n  r: {domains: [x], to: [{app: wbe}], via: e}\n"), "unknown-reference", "a.yaml:3", `did you mean "web"?`},
 		"group of nothing":   {one("a.yaml", "groups:\n  a/prod.dc1: {}\n"), "unknown-reference", "a.yaml:2", `app "a"`},
+		"after nothing":      {one("a.yaml", "apps:\n  web: {}\n  a:\n    after:\n      - wbe\n"), "unknown-reference", "a.yaml:5", `did you mean "web"?`},
+		"after itself":       {one("a.yaml", "apps:\n  a: {after: [b]}\n  b: {after: [c]}\n  c: {after: [a]}\n"), "after-cycle", "a.yaml:", "after itself"},
 		"owner against path": {one("t/a.yaml", "teams: {x: {paths: [t]}}\napps:\n  a: {owner: y}\n"), "owner", "t/a.yaml:3", `team "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {

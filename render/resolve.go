@@ -359,6 +359,13 @@ func (r *resolver) app(name string, d definition) *resolved {
 		}
 		app.Uses = v
 	}
+	if after := body.Get("after"); after != nil {
+		v, err := decode[[]string](tree.Merge(nil, after, "app"))
+		if err != nil {
+			out.deny(d.unit, "type", d.ref, after.At, "after: %v", err)
+		}
+		app.After = v
+	}
 	var shared bodies
 	for _, p := range r.groupsOf(name, d, body, out) {
 		full := name + "/" + p.stage + "." + p.cell
@@ -539,6 +546,14 @@ func (r *resolver) refer(ref schema.Ref, d definition) bool {
 			}
 		}
 	case "apps":
+		for i, before := range fleet.Apps[name].After {
+			at := d.node().Get("after").Items[i].At
+			if !known("apps", before) {
+				r.report(d.unit, missing(at, "app", before, apps()))
+			} else if circle := comesAfter(&fleet, before, name); circle != nil {
+				r.report(d.unit, deny("after-cycle", ref, at, "%s comes after itself: %s", name, strings.Join(append([]string{name}, circle...), " after ")))
+			}
+		}
 		for _, used := range slices.Sorted(maps.Keys(fleet.Apps[name].Uses)) {
 			if !known("apps", used) {
 				f := missing(d.node().Get("uses", used).At, "app", used, apps())
@@ -548,6 +563,29 @@ func (r *resolver) refer(ref schema.Ref, d definition) bool {
 		}
 	}
 	return len(r.found) > before
+}
+
+// comesAfter gives the apps from one to another that it comes after, with both;
+// nil when it does not.
+func comesAfter(fleet *schema.Fleet, from, to string) []string {
+	seen := map[string]bool{}
+	var walk func(from string) []string
+	walk = func(from string) []string {
+		if from == to {
+			return []string{to}
+		}
+		if seen[from] {
+			return nil
+		}
+		seen[from] = true
+		for _, before := range fleet.Apps[from].After {
+			if rest := walk(before); rest != nil {
+				return append([]string{from}, rest...)
+			}
+		}
+		return nil
+	}
+	return walk(from)
 }
 
 func has[V any](m map[string]V, name string) bool {

@@ -171,6 +171,7 @@ type App struct {
 	Owner  string         `json:"owner,omitempty"` // team
 	Tier   string         `json:"tier,omitempty"`  // storage, logic, access
 	Uses   map[string]Use `json:"uses,omitempty"`  // apps that it calls
+	After  []string       `json:"after,omitempty"` // apps whose changes have to be good before its own begin
 	Groups []string       `json:"groups,omitempty"`
 }
 

@@ -95,45 +95,76 @@ func (u union) joinKnown(a, b string) {
 	}
 }
 
-// after fills the order between partitions: an app that is created comes after
-// the apps that it calls, if they are created too. Edges that close a cycle
-// are dropped; mutual callers start together.
+// after fills the order between partitions: the one of an app comes after those
+// of the apps that it names in after; an app that is created comes after the
+// apps that it calls, if they are created too, in this plan or by a rollout that
+// runs. Edges that close a circle are dropped: mutual callers start together.
 func (s *state) after(ps []schema.Partition, byID map[string][]*change) {
-	creates := map[string]string{} // app -> partition that creates instances of it
+	holds, creates := map[string]string{}, map[string]string{} // app -> partition that changes, or creates, instances of it
 	for id, cs := range byID {
 		for _, c := range cs {
+			for _, app := range c.apps {
+				holds[app] = id
+			}
 			if c.Verb == schema.VerbCreate && c.Layer == schema.LayerInstance && len(c.head.Apps) > 0 {
 				creates[c.head.Apps[0]] = id
 			}
 		}
 	}
-	edges := map[string][]string{}
-	var reaches func(from, to string, seen map[string]bool) bool
-	reaches = func(from, to string, seen map[string]bool) bool {
-		if from == to {
-			return true
-		}
-		if seen[from] {
-			return false
-		}
-		seen[from] = true
-		return slices.ContainsFunc(edges[from], func(n string) bool { return reaches(n, to, seen) })
-	}
-	for _, app := range sortedKeys(creates) {
-		id := creates[app]
-		for _, used := range slices.Sorted(slices.Values(s.in.Uses[app])) {
-			before, ok := creates[used]
-			if !ok || before == id || slices.Contains(edges[id], before) {
-				continue
-			}
-			if reaches(before, id, map[string]bool{}) {
-				s.note("uses-cycle", schema.NewRef("apps", app), "the order after "+used+" is dropped: they call each other", "")
-				continue
-			}
-			edges[id] = append(edges[id], before)
-		}
+	o := order{}
+	o.add(s, s.in.After, holds, "after-cycle", "what they share rolls out in one")
+	o.add(s, s.in.Uses, creates, "uses-cycle", "they call each other")
+	if s.in.Rolling != nil {
+		o.addRolling(s, s.in.After, holds, false)
+		o.addRolling(s, s.in.Uses, creates, true)
 	}
 	for i := range ps {
-		ps[i].After = slices.Sorted(slices.Values(edges[ps[i].ID]))
+		ps[i].After = slices.Sorted(slices.Values(o[ps[i].ID]))
 	}
+}
+
+// order holds the partitions that each comes after, without circles.
+type order map[string][]string
+
+// add orders the partitions of apps after those of the apps before them.
+func (o order) add(s *state, before map[string][]string, partition map[string]string, code, why string) {
+	for _, app := range sortedKeys(partition) {
+		id := partition[app]
+		for _, name := range slices.Sorted(slices.Values(before[app])) {
+			first, ok := partition[name]
+			if !ok || first == id || slices.Contains(o[id], first) {
+				continue
+			}
+			if o.reaches(first, id, map[string]bool{}) {
+				s.note(code, schema.NewRef("apps", app), "the order after "+name+" is dropped: "+why, "")
+				continue
+			}
+			o[id] = append(o[id], first)
+		}
+	}
+}
+
+// addRolling orders the partitions of apps after rollouts that run; those wait
+// for nobody.
+func (o order) addRolling(s *state, before map[string][]string, partition map[string]string, created bool) {
+	for _, app := range sortedKeys(partition) {
+		id := partition[app]
+		for _, name := range before[app] {
+			first, creates := s.in.Rolling(name)
+			if first != "" && first != id && (creates || !created) && !slices.Contains(o[id], first) {
+				o[id] = append(o[id], first)
+			}
+		}
+	}
+}
+
+func (o order) reaches(from, to string, seen map[string]bool) bool {
+	if from == to {
+		return true
+	}
+	if seen[from] {
+		return false
+	}
+	seen[from] = true
+	return slices.ContainsFunc(o[from], func(n string) bool { return o.reaches(n, to, seen) })
 }

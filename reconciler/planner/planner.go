@@ -95,12 +95,16 @@ type Input struct {
 	Good func(schema.Key, schema.Digest) int
 	// Goods gives what an app ran at and was good, newest first; nil: unknown.
 	Goods func(app string) []schema.Snapshot
+	// Rolling gives the partition of an app's rollout that runs, "" if none does,
+	// and whether it creates instances of it; nil: none run.
+	Rolling func(app string) (partition string, creates bool)
 	// Judged are the answers to what plans asked (schema.Plan.Asks), by question.
 	Judged map[schema.Digest]schema.Judgment
 	// What WithFleet takes from the definitions.
 	Stages   map[string]schema.Stage
 	Observed map[schema.Ref]bool // groups of mode observe: what is of them is shown and not written
 	Uses     map[string][]string // app -> apps that it calls: an order when both are created
+	After    map[string][]string // app -> apps whose changes go before its own
 	Groups   map[string]schema.Group
 	Apps     map[string]schema.App
 	Formerly map[string]string // former group name -> the group that it became
@@ -128,8 +132,11 @@ type Approval struct {
 // renames.
 func (in Input) WithFleet(f *schema.Fleet) Input {
 	in.Stages, in.Groups, in.Apps = f.Stages, f.Groups, f.Apps
-	in.Uses = map[string][]string{}
+	in.Uses, in.After = map[string][]string{}, map[string][]string{}
 	for name, app := range f.Apps {
+		if len(app.After) > 0 {
+			in.After[name] = app.After
+		}
 		for used := range app.Uses {
 			in.Uses[name] = append(in.Uses[name], used)
 		}

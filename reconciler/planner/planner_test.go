@@ -95,6 +95,20 @@ func TestPlans(t *testing.T) {
 			"a: create a/1 create a--prod after b; b: create b/1 create b--prod"},
 		"no order between changed apps": {of(a, b), of(edit(a, roll), edit(b, roll)), func(in *Input) { in.Uses = map[string][]string{"a": {"b"}} },
 			"a: update a--prod; b: update b--prod"},
+		"an app comes after those that it names": {of(a, b), of(edit(a, roll), edit(b, roll)), func(in *Input) { in.After = map[string][]string{"a": {"b", "c"}} },
+			"a: update a--prod after b; b: update b--prod"},
+		"what is created after and calls the other way": {of(), of(a, b), func(in *Input) {
+			in.After, in.Uses = map[string][]string{"a": {"b"}}, map[string][]string{"b": {"a"}}
+		}, "a: create a/1 create a--prod after b; b: create b/1 create b--prod; note uses-cycle"},
+		"what one route joins rolls out in one": {of(a, b, app("c")).route("r", "a/prod.dc1"), of(edit(a, roll), edit(b, roll), edit(app("c"), roll)).route("r", "c/prod.dc1"),
+			func(in *Input) { in.After = map[string][]string{"a": {"b"}, "b": {"c"}} },
+			"a: update a--prod update c--prod update r after b; b: update b--prod; note after-cycle"},
+		"what runs goes before as well": {of(a, b), of(edit(a, roll), b), func(in *Input) {
+			in.After, in.Rolling = map[string][]string{"a": {"b"}}, func(app string) (string, bool) { return map[string]string{"b": "b"}[app], false }
+		}, "a: update a--prod after b"},
+		"what is called and is being created goes before": {of(b), of(a, b), func(in *Input) {
+			in.Uses, in.Rolling = map[string][]string{"a": {"b"}}, func(app string) (string, bool) { return map[string]string{"b": "b"}[app], true }
+		}, "a: create a/1 create a--prod after b"},
 		"callers of each other start together": {of(), of(a, b), func(in *Input) { in.Uses = map[string][]string{"a": {"b"}, "b": {"a"}} },
 			"a: create a/1 create a--prod after b; b: create b/1 create b--prod; note uses-cycle"},
 		"a stage awaits its approval, lower stages go on": {of(a, edit(a, func(g *thing) { g.Stage = "test" })),
@@ -237,12 +251,12 @@ func TestApprovalDoesNotGrow(t *testing.T) {
 
 func TestWithFleet(t *testing.T) {
 	in := Input{}.WithFleet(&schema.Fleet{
-		Apps: map[string]schema.App{"a": {Uses: map[string]schema.Use{"b": {}}}},
+		Apps: map[string]schema.App{"a": {Uses: map[string]schema.Use{"b": {}}, After: []string{"c"}}},
 		Groups: map[string]schema.Group{"a/prod.dc1": {Body: schema.Body{Formerly: []string{"old/prod.dc1", "a/prod.dc2"}}},
 			"a/prod.dc2": {}},
 		Remove: []schema.Ref{"groups/gone"}, Stages: map[string]schema.Stage{"prod": {}},
 	})
-	if !slices.Equal(in.Uses["a"], []string{"b"}) || !in.Tombstones["groups/gone"] || len(in.Stages) != 1 {
+	if !slices.Equal(in.Uses["a"], []string{"b"}) || !slices.Equal(in.After["a"], []string{"c"}) || !in.Tombstones["groups/gone"] || len(in.Stages) != 1 {
 		t.Errorf("got %+v", in)
 	}
 	if len(in.Formerly) != 1 || in.Formerly["old/prod.dc1"] != "a/prod.dc1" {
