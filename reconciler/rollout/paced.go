@@ -343,8 +343,11 @@ func max2(a, b time.Time) time.Time {
 // reading that showed them first; and if they fail after they were approved, anew.
 func (t *turn) sight(it *Item) {
 	at, before := t.s.MembersAt[it.Group], it.Sighted
+	if at.IsZero() { // after a restart; what was noted before it holds
+		return
+	}
 	it.Sighted = nil
-	if it.Paced == nil || it.StagedAt.IsZero() || at.IsZero() {
+	if it.Paced == nil || it.StagedAt.IsZero() {
 		return
 	}
 	for _, m := range t.members(it) {
