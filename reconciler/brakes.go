@@ -26,9 +26,16 @@ func (l *Loop) brake(c schema.Command) schema.Answer {
 	if c.Reason == "" {
 		return refuse("a brake needs a reason: --reason")
 	}
+	no, unknown := l.stranger(c)
+	if unknown && !c.Force {
+		return no
+	}
 	st.ledger.Brakes = slices.DeleteFunc(slices.Clone(st.ledger.Brakes), func(b schema.Brake) bool { return b.Scope == c.Target })
 	st.ledger.Brakes = append(st.ledger.Brakes, schema.Brake{Scope: c.Target, Reason: c.Reason, By: c.By, At: time.Now()})
 	a := done("braked %s: no new disruptive action starts", c.Target)
+	if unknown {
+		a.Message = "NOTHING OF THIS NAME IS KNOWN NOW; " + a.Message
+	}
 	stopped := 0
 	for _, id := range sortedKeys(st.rollouts) {
 		r := st.rollouts[id]

@@ -97,7 +97,7 @@ func (c *contribution) root(types *cueschema.Schema, root *tree.Node) {
 		switch {
 		case !slices.Contains(topLevel, key):
 			f := deny("unknown-key", "", value.At, "unknown top-level key %q", key)
-			if near := cueschema.Nearest(key, topLevel); near != "" {
+			if near := schema.Nearest(key, topLevel); near != "" {
 				f.Message += fmt.Sprintf(": did you mean %q?", near)
 			}
 			f.Next = "top-level keys are listed under Definitions in docs/reference.md"

@@ -519,7 +519,7 @@ func (r *resolver) refer(ref schema.Ref, d definition) bool {
 	before := len(r.found)
 	missing := func(at schema.Position, what, name string, names []string) schema.Finding {
 		f := deny("unknown-reference", ref, at, "%s %q is not defined", what, name)
-		if near := cueschema.Nearest(name, names); near != "" {
+		if near := schema.Nearest(name, names); near != "" {
 			f.Message += fmt.Sprintf(": did you mean %q?", near)
 		}
 		return f

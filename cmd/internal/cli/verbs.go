@@ -36,6 +36,7 @@ var verbs = []verb{
 		example: `hold dc1-r4-n7 --reason "disk errors" --for 4h`},
 	{name: "unhold", args: "MEMBER|HOST|GROUP", about: "Let a held member, host or group serve again", example: "unhold dc1-r4-n7"},
 	{name: "brake", args: "[APP|GROUP]", about: "Stop everything disruptive at once, until resume", scope: true, reason: true,
+		force:   "also what nobody knows by that name",
 		example: `brake --all --reason "errors at checkout"` + "\n" + `brake --team payments --reason "incident 42"`},
 	{name: "resume", args: "[APP|GROUP]", about: "Release a brake, or leave observe mode; shows first what will start", scope: true, previews: true,
 		example: "resume --all"},
