@@ -34,7 +34,7 @@ func (l *Loop) brake(c schema.Command) schema.Answer {
 	st.ledger.Brakes = append(st.ledger.Brakes, schema.Brake{Scope: c.Target, Reason: c.Reason, By: c.By, At: time.Now()})
 	a := done("braked %s: no new disruptive action starts", c.Target)
 	if unknown {
-		a.Message = "NOTHING OF THIS NAME IS KNOWN NOW; " + a.Message
+		a.Details = append(a.Details, nobodyKnows)
 	}
 	stopped := 0
 	for _, id := range sortedKeys(st.rollouts) {

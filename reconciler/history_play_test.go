@@ -263,9 +263,9 @@ func (c *chronicle) step(s historyStep) {
 	case "rollback":
 		c.ask(schema.Command{Verb: "rollback", Target: app, Number: 1 + s.N%2})
 	case "brake":
-		c.ask(schema.Command{Verb: "brake", Target: []string{"all", "app:" + app, "group:" + group, "dc:m"}[s.N%4]})
+		c.ask(schema.Command{Verb: "brake", Target: []string{"all", "app:" + app, "group:" + group, "dc:dc1"}[s.N%4]})
 	case "resume":
-		for _, target := range []string{"all", "app:" + app, "group:" + group, "dc:m"} {
+		for _, target := range []string{"all", "app:" + app, "group:" + group, "dc:dc1"} {
 			c.ask(schema.Command{Verb: "resume", Target: target})
 		}
 	case "approve":

@@ -129,7 +129,14 @@ func (l *Loop) holdOut(c schema.Command) schema.Answer {
 		a.Next = "try again once it was read, or add --force to do it all the same"
 		return a
 	}
+	no, unknown := l.stranger(c)
+	if unknown && !c.Force {
+		return no
+	}
 	leave, a := 0, schema.Answer{OK: true}
+	if unknown {
+		a.Details = append(a.Details, nobodyKnows)
+	}
 	for _, e := range l.effects(func(m schema.Member) bool { return m.Group == name || m.ID == name || m.Host == name || m.Node == name }) {
 		leave += e.leave
 		a.Details = append(a.Details, e.String())

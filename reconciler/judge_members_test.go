@@ -230,7 +230,7 @@ func brakesHeld(r *record) string {
 			}
 		}
 		for scope, at := range on {
-			covers := scope == "all" || scope == "dc:m" || scope == "app:"+appOf(w.Group) || scope == "group:"+w.Group
+			covers := scope == "all" || scope == "dc:dc1" || scope == "app:"+appOf(w.Group) || scope == "group:"+w.Group
 			if covers && w.At.Sub(at) > staleness {
 				return about(w) + fmt.Sprintf("takes %d although %s is braked since %s", taken, scope, since(at))
 			}

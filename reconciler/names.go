@@ -1,17 +1,23 @@
 package reconciler
 
 import (
+	"slices"
+
 	"locktide.dev/schema"
 )
 
-// stranger refuses a brake or hold of a scope whose name nobody knows. While no
-// definitions are in force nothing is refused: a brake works in an emergency.
+// stranger refuses a brake or hold of a name that nobody knows. While nothing is
+// defined, or the definitions of the commit before cannot be read,
+// nothing is refused: a brake works in an emergency.
 func (l *Loop) stranger(c schema.Command) (a schema.Answer, unknown bool) {
 	kind, name := cutScope(c.Target)
-	if l.st.fleet == nil || kind == "all" {
+	_, held := l.st.operator[c.Target]
+	base, err := l.baseFleet()
+	if kind == "all" || held || l.st.fleet == nil || len(l.st.fleet.Apps) == 0 || err != nil ||
+		slices.ContainsFunc(l.st.ledger.Brakes, func(b schema.Brake) bool { return b.Scope == c.Target }) {
 		return a, false
 	}
-	names := l.names(kind)
+	names := l.names(kind, base)
 	if names[name] {
 		return a, false
 	}
@@ -23,12 +29,15 @@ func (l *Loop) stranger(c schema.Command) (a schema.Answer, unknown bool) {
 	return a, true
 }
 
-// names are all of a kind that definitions (in force, or of the commit before),
+// nobodyKnows tells who forces a brake or hold of an unknown name.
+const nobodyKnows = "NOTHING OF THIS NAME IS KNOWN NOW: it stops nothing before there is something"
+
+// names are all of a kind that definitions (in force, and of the commit before),
 // rollouts or backends name.
-func (l *Loop) names(kind string) map[string]bool {
+func (l *Loop) names(kind string, base *schema.Fleet) map[string]bool {
 	st, out := &l.st, map[string]map[string]bool{"app": {}, "group": {}, "dc": {}, "team": {}, "host": {}, "member": {}}
 	fleets := []*schema.Fleet{st.fleet}
-	if base, err := l.baseFleet(); err == nil && base != nil {
+	if base != nil {
 		fleets = append(fleets, base)
 	}
 	for _, f := range fleets {
