@@ -135,7 +135,7 @@ func (l *ledge) Release(ctx context.Context) error {
 	if err := l.p.reach(ctx, "release"); err != nil {
 		return err
 	}
-	l.p.c.reign("", 0)
+	l.p.c.abdicate(l.p.name)
 	return l.Lease.Release(ctx)
 }
 
@@ -419,12 +419,21 @@ func (c *chronicle) reign(name string, ttl time.Duration) {
 	c.holder, c.reigns = name, time.Now().Add(ttl)
 }
 
+// abdicate notes that nobody holds the lease that was somebody's.
+func (c *chronicle) abdicate(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.holder == name {
+		c.holder = ""
+	}
+}
+
 // written notes writes of whoever does not hold the lease.
 func (c *chronicle) written(name string, batch []schema.Action) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.holder != name || time.Now().After(c.reigns) {
-		c.record.fenced = append(c.record.fenced, fmt.Sprintf("%s wrote %s %s while %q holds the lease", name, batch[0].Verb, batch[0].Key, c.holder))
+		c.record.fenced = append(c.record.fenced, fmt.Sprintf("at %s %s wrote %s %s while %q holds the lease", since(time.Now()), name, batch[0].Verb, batch[0].Key, c.holder))
 	}
 }
 
