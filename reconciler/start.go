@@ -221,6 +221,9 @@ func (l *Loop) crowded(p schema.Partition, overlaps []string) schema.Reason {
 				if good := o.Good(r.Back); o.Key == it.Key && good.Release != "" && len(o.Accepted) == 0 {
 					there[good.Release] = true
 				}
+				if o.Key == it.Key && o.To.Release != "" && l.unseen(o.Key) { // it may bring members that nobody has read yet
+					there[o.To.Release] = true
+				}
 			}
 			for _, m := range groups[it.Group] {
 				there[m.Release] = true
@@ -232,6 +235,20 @@ func (l *Loop) crowded(p schema.Partition, overlaps []string) schema.Reason {
 		}
 	}
 	return schema.Reason{}
+}
+
+// unseen says whether a write to an object is under way, or was not read back yet.
+func (l *Loop) unseen(key schema.Key) bool {
+	_, written := l.st.written[key]
+	if written {
+		return true
+	}
+	for _, a := range l.st.inflight {
+		if a.Key == key {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *Loop) queued(r rollout.Rollout) bool {
