@@ -88,7 +88,7 @@ func synthetic(ctx context.Context, dir string, size fixtures.Synthetic, t *tabl
 		return err
 	}
 
-	if err := withoutEvaluator(ctx, size, decode, t); err != nil {
+	if err := inOtherLanguages(ctx, pool, size, raw, decode, t); err != nil {
 		return err
 	}
 	if err := oneFileCommits(ctx, repo, source, session, evaluator, size, t); err != nil {
@@ -125,31 +125,40 @@ func decodes(raw []byte) (time.Duration, error) {
 	})
 }
 
-// withoutEvaluator measures the cold render of the same fleet in YAML, which
-// needs no evaluator: what remains of a cold render if evaluating costs nothing.
-func withoutEvaluator(ctx context.Context, size fixtures.Synthetic, decode time.Duration, t *table) error {
-	size.Language = "yaml"
-	tree := fstest.MapFS{}
-	for name, text := range size.Files() {
-		tree[name] = &fstest.MapFile{Data: []byte(text)}
+// inOtherLanguages measures the cold render of the same fleet in YAML, which
+// needs no evaluator (what remains of a cold render if evaluating costs
+// nothing), and in Jsonnet. Both have to come to what the CUE came to.
+func inOtherLanguages(ctx context.Context, pool *worker.Pool, size fixtures.Synthetic, fleet []byte, decode time.Duration, t *table) error {
+	for _, c := range []struct {
+		language, name, how string
+		evaluator           render.Evaluator
+	}{{"yaml", "YAML", "in this process", nil}, {"jsonnet", "Jsonnet", "two children", pool}} {
+		size.Language = c.language
+		tree := fstest.MapFS{}
+		for name, text := range size.Files() {
+			tree[name] = &fstest.MapFile{Data: []byte(text)}
+		}
+		session, err := render.NewSession(c.evaluator, nil)
+		if err != nil {
+			return err
+		}
+		before, err := cpu()
+		if err != nil {
+			return err
+		}
+		got, took, err := timed(ctx, session, reconciler.Revision{Tree: tree})
+		if err != nil {
+			return err
+		}
+		after, err := cpu()
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(schema.MustCanonical(got.Fleet), fleet) {
+			return fmt.Errorf("the fleet in %s is another one than in CUE", c.name)
+		}
+		t.add("cold render of the same fleet in "+c.name, short(took), fmt.Sprintf("%s x JSON decode, wall, %s; CPU of this process %s; the same digests", ratio(took, decode), c.how, short(after-before)))
 	}
-	session, err := render.NewSession(nil, nil)
-	if err != nil {
-		return err
-	}
-	before, err := cpu()
-	if err != nil {
-		return err
-	}
-	_, took, err := timed(ctx, session, reconciler.Revision{Tree: tree})
-	if err != nil {
-		return err
-	}
-	after, err := cpu()
-	if err != nil {
-		return err
-	}
-	t.add("cold render of the same fleet in YAML", short(took), fmt.Sprintf("%s x JSON decode, wall, in this process; CPU %s", ratio(took, decode), short(after-before)))
 	return nil
 }
 
