@@ -45,7 +45,8 @@ func (l *Loop) why(k schema.Key, by []string) []schema.Reason {
 	if len(out) == 0 && (inHead != inTarget || head.Entry.Digest != target.Digest) {
 		out = append(out, l.withheld(k, inHead))
 	}
-	if len(out) == 0 && inTarget {
+	unread := live.State == "" || live.State == schema.StateUnknown
+	if len(out) == 0 && (inTarget || unread && len(by) > 0) {
 		switch live.State {
 		case schema.StateSame:
 		case schema.StateEjected:

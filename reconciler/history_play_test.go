@@ -61,8 +61,24 @@ func (c *chronicle) play() {
 		c.tell("%+v", s)
 		c.step(s)
 		c.pass(s.Wait)
+		c.listen()
 	}
 	c.calm()
+}
+
+// listen notes what is not as Git has it and has no reason.
+func (c *chronicle) listen() {
+	p := c.leader()
+	if p == nil || c.h.Seed%4 != 0 {
+		return
+	}
+	r := p.loop.Report()
+	for _, o := range r.Objects {
+		asGit := o.State == schema.StateSame && o.Target == o.Head || o.State == schema.StateAbsent && o.Head == ""
+		if !asGit && (len(o.Why) == 0 || slices.ContainsFunc(o.Why, func(why schema.Reason) bool { return why.Code == "" || why.Message == "" })) {
+			c.record.unexplained = append(c.record.unexplained, fmt.Sprintf("at %s %s is %s, target %.8s, head %.8s: %v", since(time.Now()), o.Key, o.State, o.Target, o.Head, o.Why))
+		}
+	}
 }
 
 // release makes a new one that lives as its fate says.

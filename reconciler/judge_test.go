@@ -14,20 +14,21 @@ import (
 // record is what a history is judged by: the backend's log, and what the
 // people and the troubles of the history did.
 type record struct {
-	writes   []memory.Write
-	turnouts []memory.Turnout
-	orders   []order
-	commits  []historyCommit
-	answers  []answer
-	foreign  []meddling
-	troubles []time.Time // of the daemons, and of what they write to
-	blind    []window
-	releases map[schema.Digest]string
-	fenced   []string
-	unkept   []string
-	problems []string
-	fates    map[string]string
-	undone   map[string][]time.Time // apps that a commit created which was taken back then
+	writes      []memory.Write
+	turnouts    []memory.Turnout
+	orders      []order
+	commits     []historyCommit
+	answers     []answer
+	foreign     []meddling
+	troubles    []time.Time // of the daemons, and of what they write to
+	blind       []window
+	releases    map[schema.Digest]string
+	fenced      []string
+	unexplained []string
+	unkept      []string
+	problems    []string
+	fates       map[string]string
+	undone      map[string][]time.Time // apps that a commit created which was taken back then
 }
 
 // order is a command that somebody gave, and who served right before.
@@ -93,6 +94,7 @@ var properties = []property{
 	{"P26 only ours", onlyOurs},
 	{"P28 routes", routesLead},
 	{"P30 two versions", twoVersions},
+	{"P35 explained", func(r *record) string { return strings.Join(r.unexplained, "\n") }},
 	{"the end", func(r *record) string { return strings.Join(r.problems, "\n") }},
 }
 
