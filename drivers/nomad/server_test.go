@@ -114,9 +114,13 @@ func TestDrift(t *testing.T) {
 	r = do(t, d, action(schema.VerbCreate, o, ""))
 	id, ns = splitName(o.Key.Name)
 	n := 3
-	if _, _, err := d.api.Jobs().Scale(id, groupName, &n, "by hand", false, nil, writing(t.Context(), ns)); err != nil {
-		t.Fatal(err)
-	}
+	until(t, "the count is scaled: Nomad refuses that while a deployment is active", func() bool {
+		_, _, err := d.api.Jobs().Scale(id, groupName, &n, "by hand", false, nil, writing(t.Context(), ns))
+		if err != nil && !strings.Contains(err.Error(), "active deployment") {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	do(t, d, action(schema.VerbUpdate, o, see(t, d, o, r).Version))
 	changes, err = d.Changes(t.Context(), time.Now().Add(-time.Hour))
 	changes = slices.DeleteFunc(changes, func(e schema.HistoryEntry) bool { return !strings.HasPrefix(e.What, "scaled") })
