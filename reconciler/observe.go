@@ -236,7 +236,8 @@ func (r *reading) says(i int, o schema.LiveObject) bool {
 }
 
 // unread drops what is known of a backend's objects that nobody asks for any
-// more: it would be taken for the present when one of them is wanted again.
+// more, if only that one was read while the record was taken over: it would be
+// taken for the present when one of them is wanted again.
 func (l *Loop) unread(r *reading) {
 	st := &l.st
 	drop := func(k schema.Key) {
@@ -250,7 +251,7 @@ func (l *Loop) unread(r *reading) {
 		drop(k)
 	}
 	if r.anew {
-		for k := range st.live {
+		for k := range st.readAt {
 			drop(k)
 		}
 	}
