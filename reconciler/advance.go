@@ -168,7 +168,7 @@ func (l *Loop) seen() rollout.Seen {
 	st := &l.st
 	s := rollout.Seen{ReadAt: st.readAt, Members: l.members().groups, Outcomes: st.outcomes, Answers: st.gates.answers,
 		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked()}
-	s.Heirs = l.heirs(s.Held)
+	s.Heirs, s.Leaving = l.heirs(s.Held), l.leaving()
 	maps.Copy(s.Held, s.Heirs)
 	for d := range st.quarantine {
 		s.Quarantined[d] = true

@@ -130,6 +130,23 @@ func TestDrainAsksTheBackendThatKnowsTheHost(t *testing.T) {
 	})
 }
 
+// Whom a drain moves away may be gone when a window comes to it: the window is
+// no larger than if it skipped them.
+func TestAWindowDoesNotRelyOnADrain(t *testing.T) {
+	running(t, one("1"), 8, func(w *world) {
+		w.do(schema.Command{Verb: "drain", Target: "node-m-0", Reason: "disk"})
+		w.until(time.Minute, "out", func() bool { return len(w.inRotation(apiGroup)) == 7 })
+		n := len(w.back.Writes())
+		w.git.commit(fleet(one("2"), 8))
+		w.until(time.Hour, "the release is everywhere", w.onCommit("c2"))
+		for _, x := range w.since(n) {
+			if x.Key == apiJob && x.Stopped > 2 {
+				t.Errorf("%s stopped %d members, one of them drained; two of eight may be out", x.Verb, x.Stopped)
+			}
+		}
+	})
+}
+
 // What somebody holds stays held through a drain of somebody else's.
 func TestUndrainLeavesAHoldOfTheHost(t *testing.T) {
 	running(t, one("1"), 4, func(w *world) {

@@ -84,6 +84,23 @@ func (l *Loop) held() map[string]bool {
 	return out
 }
 
+// leaving names the nodes from which backends move members away: those that we
+// drain, seen or not yet, and those that somebody else does.
+func (l *Loop) leaving() map[string]bool {
+	out := map[string]bool{}
+	for scope, bit := range l.st.operator {
+		if kind, name := cutScope(scope); kind == "host" && bit.Drain {
+			out[name] = true
+		}
+	}
+	for _, r := range l.st.readings {
+		for _, node := range r.live.Draining {
+			out[node] = true
+		}
+	}
+	return out
+}
+
 // enforceFleet puts definitions, with pins, in force.
 func (l *Loop) enforceFleet(f *schema.Fleet) {
 	st := &l.st

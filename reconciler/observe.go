@@ -211,7 +211,7 @@ func (l *Loop) observed(r *reading, live schema.Live, err error) {
 	}
 	if err == nil {
 		back := r.failures > 0 || r.at.IsZero()
-		if back || !slices.Equal(r.live.Held, live.Held) {
+		if back || !slices.Equal(r.live.Draining, live.Draining) {
 			l.everybody()
 		}
 		l.unread(r)
@@ -268,7 +268,7 @@ func (l *Loop) unread(r *reading) {
 // of the member elsewhere.
 func (l *Loop) readMembers(r *reading, live schema.Live) map[string]bool {
 	groups, ids := movedMembers(r.live.Members, live.Members)
-	r.live.Members, r.live.Held = live.Members, live.Held
+	r.live.Members, r.live.Held, r.live.Draining = live.Members, live.Held, live.Draining
 	if len(ids) == 0 {
 		return groups
 	}

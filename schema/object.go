@@ -245,5 +245,6 @@ type Live struct {
 	Missing  string       `json:"missing,omitempty"` // what could not be read, when incomplete
 	Objects  []LiveObject `json:"objects,omitempty"`
 	Members  []Member     `json:"members,omitempty"`
-	Held     []string     `json:"held,omitempty"` // nodes that the backend itself drains or marks ineligible
+	Held     []string     `json:"held,omitempty"`     // nodes that the backend itself drains or marks ineligible
+	Draining []string     `json:"draining,omitempty"` // of them, those from which it moves members away
 }

@@ -33,8 +33,12 @@ func (d *Driver) readMembers(ctx context.Context, stubs map[schema.Key]*api.JobL
 		if n.Drain || n.SchedulingEligibility == api.NodeSchedulingIneligible {
 			live.Held = append(live.Held, n.Name)
 		}
+		if n.Drain {
+			live.Draining = append(live.Draining, n.Name)
+		}
 	}
 	slices.Sort(live.Held)
+	slices.Sort(live.Draining)
 	var mine []*api.AllocationListStub
 	for _, a := range allocs {
 		key := d.config.key(a.JobID, a.Namespace)

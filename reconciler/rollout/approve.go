@@ -97,7 +97,7 @@ func leastWindow(it *Item, g group) int {
 // rotation yet: it counts as out, and will not for long.
 func (t *turn) confirms(it *Item, g group) bool {
 	for _, m := range g.on {
-		over := m.Since.Add(startTimeout(*it.Paced))
+		over := max2(m.Since, it.Sighted[m.ID]).Add(startTimeout(*it.Paced)) // what came up unseen is not late
 		if !g.budget.in[m.ID] && !IsHeld(t.heldOut(it), m) && good(*it.Paced, m) && t.now.Before(over) {
 			t.read(it)
 			t.wake(over)

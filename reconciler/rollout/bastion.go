@@ -135,10 +135,13 @@ func (t *turn) prove(it *Item, g group) (*schema.Verdict, bool) {
 // baked adds up how long the bastions served, by readings alone: the time
 // between two of them counts only if both show all bastions in rotation and
 // they are near each other. So neither a restart nor a clock that jumps adds
-// to it or takes from it.
+// to it or takes from it. A bastion that came in the place of another starts anew.
 func (t *turn) baked(it *Item, g group, bastions []schema.Member) bool {
 	need, at := max(bake(it), soak(it)), t.s.MembersAt[it.Group]
 	serving := g.budget.Touches(bastions)
+	if !it.BakeFrom.IsZero() && slices.ContainsFunc(bastions, func(m schema.Member) bool { return it.Sighted[m.ID].After(it.BakeFrom) }) {
+		it.Baked, it.BakeFrom, it.BakedTo = 0, time.Time{}, time.Time{}
+	}
 	for _, m := range bastions {
 		if t.s.Heirs[m.ID] && m.Serving && m.Running {
 			serving++

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"locktide.dev/schema"
@@ -67,6 +68,27 @@ func (b Budget) comingUp(p schema.Paced, held map[string]bool, bits map[string]s
 		}
 	}
 	return out
+}
+
+// leave expects the worst of members on nodes from which their backend moves
+// them away: they may be gone when the window comes to them, so that it takes
+// others; and those that serve may not when others are taken.
+func (b *Budget) leave(nodes map[string]bool) {
+	leaves := func(m schema.Member) bool { return m.Node != "" && nodes[m.Node] }
+	maps.DeleteFunc(b.in, func(id string, _ bool) bool {
+		return slices.ContainsFunc(b.members, func(m schema.Member) bool { return m.ID == id && leaves(m) })
+	})
+	b.Serving = len(b.in)
+	b.Out = max(0, b.N-b.Serving)
+	slices.SortStableFunc(b.members, func(x, y schema.Member) int {
+		switch {
+		case leaves(x) == leaves(y):
+			return 0
+		case leaves(x):
+			return 1
+		}
+		return -1
+	})
 }
 
 // IsHeld says whether a member is held out of rotation: itself, its host or

@@ -20,6 +20,7 @@ func TestGuardsOfSingleProperties(t *testing.T) {
 	}{
 		{"P8: acceleration touches waits only", guards{noTail: true}, acceleratesMore},
 		{"P19: a member is skipped only if it is well", guards{noSkip: true}, skipsTheSick},
+		{"a batch takes nobody on top of a drain", guards{noLeaving: true}, takesOnTopOfADrain},
 		{"P23: a quarantined release is not tried", guards{noFailed: true}, triesAgain},
 	} {
 		t.Run(c.property, func(t *testing.T) {
@@ -64,6 +65,7 @@ func skipsTheSick(g guards) bool {
 	s.sim.apply(schema.Action{Key: keyJob, Verb: schema.VerbStage, Parallel: 4}, s.bodies[s.to.Body])
 	s.world.to(s.sim.now.Add(10 * time.Second))
 	var ids []string
+	s.sim.hosts = 3
 	for _, a := range s.sim.jobs[keyJob].allocs {
 		ids = append(ids, a.id)
 	}
@@ -72,6 +74,29 @@ func skipsTheSick(g guards) bool {
 	s.world.to(s.sim.now.Add(10 * time.Second))
 	s.run(2*time.Minute, nil)
 	return s.r.Phase == PhaseDone
+}
+
+// takesOnTopOfADrain says whether fewer than eight of twelve members, of which
+// four may be out, serve once a window is taken while three are on a host that is
+// drained: whoever of them comes next may be gone by then.
+func takesOnTopOfADrain(g guards) bool {
+	s := newScene(1, schema.Paced{Count: 12, Pacing: schema.Pacing{MaxUnavailable: schema.Share{Percent: 34}}}, g)
+	s.seen.Leaving, s.seen.Held = map[string]bool{"node1": true}, map[string]bool{"node1": true}
+	s.seen.Objects[keyJob] = s.sim.object(s.bodies[s.p.Items[1].To.Body])
+	s.seen.Members = s.rotation()
+	for i := range s.seen.Members[testGroup] {
+		m := &s.seen.Members[testGroup][i]
+		m.Node = fmt.Sprint("node", i%4)
+		m.Serving = m.Node != "node1"
+	}
+	t := &turn{r: s.r, s: s.seen, now: s.sim.now, g: g}
+	b := t.budget(&t.r.Items[1])
+	for n := 12; n > 0; n-- {
+		if v := b.Victims(s.to.Release, n); b.Fits(v) {
+			return b.Serving-b.Touches(v) < 8
+		}
+	}
+	return true
 }
 
 // triesAgain says whether a release that failed before is written.

@@ -31,6 +31,7 @@ type guards struct {
 	noSkip     bool // members on the release are skipped unproven
 	noFailed   bool // a quarantined release is tried again
 	noParts    bool // several parts are taken for one
+	noLeaving  bool // nobody moves members away meanwhile
 	noWithdraw bool // members that fail stay in rotation
 }
 

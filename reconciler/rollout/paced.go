@@ -27,6 +27,7 @@ func (t *turn) budget(it *Item) Budget {
 			n = min(n, live)
 		}
 		b := capacity(p, n, members, out, t.r.Restores(*it), it.Round+1)
+		b.leave(t.leaving())
 		b.counted = counted
 		if live > n {
 			b.batch = max(b.batch, limit(p, live, t.r.Restores(*it), it.Round+1))
@@ -45,10 +46,18 @@ func (t *turn) budget(it *Item) Budget {
 		}
 		return b
 	})
+	b.leave(t.leaving())
 	if t.g.noParts {
 		b.parts = nil
 	}
 	return b
+}
+
+func (t *turn) leaving() map[string]bool {
+	if t.g.noLeaving {
+		return nil
+	}
+	return t.s.Leaving
 }
 
 // members is how many the backend is to have now: what it was last told.
@@ -310,7 +319,8 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 		if v, ok := t.prove(it, g); !ok {
 			return v
 		}
-	} else if ready.After(t.now) && !waived {
+	}
+	if ready.After(t.now) && !waived { // also of bastions that came in the place of those that served
 		t.wake(ready)
 		t.why(it, schema.WaitSoak, fmt.Sprintf("batch %d passes; it has to until %s", it.Round, ready.UTC().Format(time.TimeOnly)), "")
 		return nil

@@ -116,6 +116,7 @@ type Seen struct {
 	Outcomes    map[schema.Digest]schema.Outcome  // by action
 	InFlight    map[schema.Digest]schema.Action   // dispatched, no outcome yet
 	Held        map[string]bool                   // members, hosts, nodes and groups that somebody holds out, by id or name
+	Leaving     map[string]bool                   // nodes from which a backend moves members away
 	Heirs       map[string]bool                   // of them, members that serve until they take the place of one that is held
 	Datacenters map[string]string                 // group -> where its members are
 	Withholds   map[string]bool                   // groups whose consumers heed release bits

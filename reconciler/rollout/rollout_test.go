@@ -123,7 +123,7 @@ func example(seed int64) draw {
 	d := draw{seed: seed, index: n(7) % 5, faults: 0.15 * float64(seed%2)}
 	d.paced = schema.Paced{Count: 1 + n(3)%9, NoSurge: n(11)%3 == 0}
 	d.bad = []string{"", "crash", "silent", "dies", "slow", "all"}[seed%6]
-	d.event = []string{"", "brake", "blind", "abort", "hold", "broken", "supersede more", "abort late"}[seed%8]
+	d.event = []string{"", "brake", "blind", "abort", "hold", "broken", "supersede more", "drain"}[seed%8]
 	if n(23)%3 == 1 {
 		d.withholds, d.gate = true, []string{"", "fail"}[n(31)%2]
 	}

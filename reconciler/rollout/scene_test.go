@@ -258,7 +258,7 @@ func drawn(t *rapid.T) draw {
 		d.more = append(d.more, commit{time.Duration(rapid.SampledFrom([]int{1, 2, 4, 9, 25, 60, 200}).Draw(t, "after")) * time.Second,
 			rapid.SampledFrom([]string{"r1", "r2", "r2", "r3", "r4"}).Draw(t, "release"), size(t, "commit's count")})
 	}
-	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "abort late", "supersede back", "supersede more", "hold", "broken", "jump", "quarantine"}).Draw(t, "event")
+	d.event = rapid.SampledFrom([]string{"", "", "brake", "blind", "abort", "abort late", "supersede back", "supersede more", "hold", "drain", "broken", "jump", "quarantine"}).Draw(t, "event")
 	if !d.paced.System && rapid.IntRange(0, 3).Draw(t, "parted") == 0 {
 		d.paced.Parts = []schema.Part{{Name: "main", Count: d.paced.Count, NoSurge: d.paced.NoSurge}}
 		for _, name := range []string{"second", "still"}[rapid.IntRange(0, 1).Draw(t, "from"):rapid.IntRange(1, 2).Draw(t, "to")] {
@@ -326,6 +326,7 @@ func play(d draw, g guards) *scene {
 		}
 		on := !s.sim.now.Before(when) && s.sim.now.Before(until)
 		s.seen.Braked, s.blind, s.held = "", map[string]string{}, map[string]bool{}
+		s.sim.drained, s.sim.moves = "", false
 		switch {
 		case d.event == "jump" && on && !fired: // the daemon, or its clock, was away
 			fired = true
@@ -341,6 +342,10 @@ func play(d draw, g guards) *scene {
 					s.held[m.ID] = true
 				}
 			}
+		case d.event == "drain" && on:
+			s.sim.drained = fmt.Sprint("node", d.index%s.sim.hosts)
+			s.held[s.sim.drained] = true
+			s.sim.moves = s.sim.now.Sub(when) > time.Duration(d.seed%20)*time.Second
 		case d.event == "abort" && on && !fired, d.event == "abort late" && on && !fired && s.sim.now.Sub(s.hurt) < time.Second:
 			fired = true
 			if r, err := Command(s.r, "abort", s.sim.now); err == nil {

@@ -23,6 +23,9 @@ type sim struct {
 	lag     time.Duration // between a member that passes and the proxy that has it
 	version int
 	ids     int
+	hosts   int     // over which the members are spread
+	drained string  // node from which members are moved, one at a time, by their own backend
+	moves   bool    // it moves them now
 	taken   []taken // what the backend took because of a write of ours
 }
 
@@ -53,6 +56,8 @@ type simJob struct {
 
 type simAlloc struct {
 	id       string
+	node     string
+	moved    bool // by a drain
 	part     string
 	index    int
 	release  schema.Digest
@@ -70,11 +75,15 @@ type taken struct {
 	id    string
 	part  string
 	group string
+	surge bool     // a canary that was never promoted
 	up    []string // who passed at that moment
 }
 
+// elsewhere is a node that nobody drains.
+const elsewhere = "node9"
+
 func newSim(now time.Time) *sim {
-	return &sim{now: now, plain: map[schema.Key]schema.Object{}, jobs: map[schema.Key]*simJob{},
+	return &sim{now: now, hosts: 7, plain: map[schema.Key]schema.Object{}, jobs: map[schema.Key]*simJob{},
 		fate: func(schema.Digest, int, int) fate { return fate{start: time.Second} }}
 }
 
@@ -104,11 +113,42 @@ func (s *sim) to(t time.Time) {
 		}
 	}
 	s.now = t
+	s.drain()
 	for _, k := range s.keys() {
 		if j := s.jobs[k]; j.live && j.parked && j.status == "running" {
 			s.native(j)
 		}
 	}
+}
+
+// drain moves one member of each job off the drained node, outside the window
+// and of the live version, once the one before passes and is approved (Nomad's
+// migrate block).
+func (s *sim) drain() {
+	for _, k := range s.keys() {
+		j := s.jobs[k]
+		if !s.moves || !j.live || j.o.Paced.System || slices.ContainsFunc(j.allocs, func(a *simAlloc) bool { _, passing, _, _ := s.state(a); return a.moved && !(passing && a.approved) }) {
+			continue
+		}
+		i := slices.IndexFunc(j.allocs, func(a *simAlloc) bool { return a.node == s.drained })
+		if i < 0 {
+			continue
+		}
+		a := j.allocs[i]
+		if j.canary == 0 || j.promoted {
+			a.release, a.body, a.version = j.o.Release, j.o, j.version
+		}
+		s.anew(j, a)
+		a.node, a.moved = elsewhere, true
+	}
+}
+
+// anew puts another member in the place of one.
+func (s *sim) anew(j *simJob, a *simAlloc) {
+	s.ids++
+	gen := j.gen[a.index]
+	j.gen[a.index]++
+	a.id, a.created, a.fate, a.approved = fmt.Sprintf("a%04d", s.ids), s.now, s.fate(a.release, a.index, gen), j.status != "running"
 }
 
 func (s *sim) keys() []schema.Key {
@@ -137,7 +177,7 @@ func (s *sim) take(j *simJob, i int) {
 			up = append(up, m.id)
 		}
 	}
-	s.taken = append(s.taken, taken{s.now, j.cause, a.id, a.part, j.o.Group, up})
+	s.taken = append(s.taken, taken{s.now, j.cause, a.id, a.part, j.o.Group, a.canary, up})
 	j.allocs = append(j.allocs[:i:i], j.allocs[i+1:]...)
 }
 
@@ -145,7 +185,11 @@ func (s *sim) place(j *simJob, part string, index int, canary bool) {
 	s.ids++
 	gen := j.gen[index]
 	j.gen[index]++
-	j.allocs = append(j.allocs, &simAlloc{id: fmt.Sprintf("a%04d", s.ids), part: part, index: index, body: j.o, release: j.o.Release, version: j.version,
+	node := fmt.Sprint("node", index%s.hosts)
+	if node == s.drained {
+		node = elsewhere
+	}
+	j.allocs = append(j.allocs, &simAlloc{id: fmt.Sprintf("a%04d", s.ids), node: node, part: part, index: index, body: j.o, release: j.o.Release, version: j.version,
 		created: s.now, fate: s.fate(j.o.Release, index, gen), canary: canary, approved: j.status != "running"})
 	sort.SliceStable(j.allocs, func(a, b int) bool { return j.allocs[a].index < j.allocs[b].index })
 }
@@ -308,10 +352,7 @@ func (s *sim) apply(a schema.Action, o schema.Object) {
 		for _, m := range j.allocs {
 			for _, id := range a.Members {
 				if m.id == id {
-					s.ids++
-					gen := j.gen[m.index]
-					j.gen[m.index]++
-					m.id, m.created, m.fate, m.approved = fmt.Sprintf("a%04d", s.ids), s.now, s.fate(m.release, m.index, gen), j.status != "running"
+					s.anew(j, m)
 				}
 			}
 		}
@@ -387,7 +428,7 @@ func (s *sim) members() map[string][]schema.Member {
 		j := s.jobs[k]
 		for _, a := range j.allocs {
 			running, passing, failed, since := s.state(a)
-			m := schema.Member{ID: a.id, Key: k, Group: j.o.Group, Part: a.part, Index: a.index, Release: a.release, Host: "host-" + a.id, Running: running,
+			m := schema.Member{ID: a.id, Key: k, Group: j.o.Group, Part: a.part, Index: a.index, Release: a.release, Host: "host-" + a.id, Node: a.node, Running: running,
 				Failed: failed, Pending: !running && !failed, Current: a.version == j.version, Since: since, Created: a.created,
 				Serving: passing && !s.now.Before(since.Add(s.lag)), Passing: &passing}
 			m.Canary = a.canary

@@ -3,7 +3,6 @@ package rollout
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math/rand"
 	"slices"
 	"time"
@@ -112,7 +111,7 @@ func (w *world) withdrawals(out map[string]bool) {
 		serving, left, kept := 0, 0, ""
 		for _, m := range w.seen.Members[it.Group] {
 			switch named := slices.Contains(v.Members, m.ID); {
-			case !m.Serving || w.held[m.ID] || w.out[m.ID]:
+			case !m.Serving || IsHeld(w.held, m) || w.out[m.ID]:
 			case !out[m.ID]:
 				serving++
 				if named {
@@ -128,11 +127,11 @@ func (w *world) withdrawals(out map[string]bool) {
 		if left > 0 && (n-serving > most || serving < min(1, n-1)) {
 			w.fail("P1: %d members were withdrawn: %d of %d serve, cap %d", left, serving, n, most)
 		}
-		room := n - serving + 1
+		room, least := n-serving+1, 2
 		if p.NoSurge || p.System || it.NoRoom {
-			room++ // going back needs it
+			room, least = room+1, 3 // going back needs one more
 		}
-		if since, hurts := w.hurts[kept]; kept == "" || room > most || serving < 2 || w.seen.Braked != "" || w.blind[it.Group] != "" || len(it.Flight)+len(w.flights) > 0 || w.faults > 0 {
+		if since, hurts := w.hurts[kept]; kept == "" || room > most || serving < least || w.seen.Braked != "" || w.blind[it.Group] != "" || len(it.Flight)+len(w.flights) > 0 || w.faults > 0 {
 			w.hurts = map[string]time.Time{}
 		} else if !hurts {
 			w.hurts = map[string]time.Time{kept: w.sim.now}
@@ -294,6 +293,7 @@ func (w *world) turn() {
 	w.observe()
 	w.answer()
 	w.seen.Outcomes, w.seen.InFlight, w.seen.Held = w.outcomes, w.flights, w.held
+	w.seen.Leaving = map[string]bool{w.sim.drained: true}
 	w.seen.Blind = w.blind
 	w.step = next(w.r, w.seen, w.sim.now, w.g)
 	w.r = w.step.Rollout
@@ -366,7 +366,7 @@ func (w *world) dispatch(a schema.Action) {
 	if a.Charge.Members > 0 {
 		w.hurt = w.sim.now
 	}
-	w.log = append(w.log, fmt.Sprintf("%s    %s %s to %s par %d canary %d members %v victims %v charge %d %v", w.sim.now.Sub(epoch), a.Verb, a.Key, a.To.Release.Short(), a.Parallel, a.Canary, a.Members, a.Victims, a.Charge.Members, o.Failure))
+	w.log = append(w.log, fmt.Sprintf("%s    %s %s %s to %s par %d canary %d members %v victims %v charge %d %v", w.sim.now.Sub(epoch), a.ID.Short(), a.Verb, a.Key, a.To.Release.Short(), a.Parallel, a.Canary, a.Members, a.Victims, a.Charge.Members, o.Failure))
 }
 
 // judge keeps what the readings of this dispatch said, by the simulator's own
@@ -426,7 +426,7 @@ func (w *world) judgePart(a schema.Action, group string, o schema.Object, part s
 		v.n = min(v.n, count) // growth takes nothing away
 	}
 	for _, m := range members {
-		if m.Part == part && m.Serving && !w.held[m.ID] && !w.taken(m.ID) {
+		if m.Part == part && m.Serving && !IsHeld(w.held, m) && !w.taken(m.ID) {
 			v.serving[m.ID] = true
 		}
 	}
@@ -450,8 +450,9 @@ func (w *world) judgePart(a schema.Action, group string, o schema.Object, part s
 		v.floor = 1
 	}
 	v.relaxed = restores > 0 && (o.Paced.NoSurge || o.Paced.System || (len(w.r.Items) > 0 && w.noRoom(a.Key)))
-	maps.Copy(v.held, w.held)
-	maps.Copy(v.held, w.out)
+	for _, m := range members {
+		v.held[m.ID] = IsHeld(w.held, m) || w.out[m.ID]
+	}
 	return v
 }
 
@@ -549,10 +550,13 @@ func (w *world) oracle() {
 }
 
 func (w *world) judgeTaken(cause schema.Digest, v judged, took []taken) {
-	in := 0
+	in, surged := 0, 0
 	for _, t := range took {
 		if v.serving[t.id] {
 			in++
+			if t.surge {
+				surged++
+			}
 		}
 	}
 	left := len(v.serving) - in
@@ -562,7 +566,7 @@ func (w *world) judgeTaken(cause schema.Digest, v judged, took []taken) {
 	case in == 0:
 	case left < v.floor:
 		w.fail("P4: action %s left %d of %d serving", cause.Short(), left, v.n)
-	case out+cost > v.cap && !(v.relaxed && in <= 1+v.shrink):
+	case out+cost > v.cap && !(v.relaxed && in-surged <= 1+v.shrink):
 		w.fail("P1: action %s took %d of %d serving, %d out, cap %d", cause.Short(), in, len(v.serving), out, v.cap)
 	}
 }
