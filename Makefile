@@ -101,7 +101,7 @@ histories: ## Random histories of whole fleets; those that fail are kept (HISTOR
 .PHONY: mutate
 mutate: ## Take each guard of the engine away and show which property misses it
 	@set -e; out=$$(mktemp); trap 'rm -f "$$out"' EXIT; \
-	go test -count=1 -timeout 1h -v -run '^(TestGuards|TestGuardsBite|TestEveryGuardIsNeeded)$$' \
+	go test -count=1 -timeout 1h -v -run '^(TestGuards|TestGuardsOfSingleProperties|TestGuardsBite|TestEveryGuardIsNeeded)$$' \
 		./reconciler ./reconciler/planner ./reconciler/rollout ./reconciler/ledger >"$$out" || { grep -vE '^=== ' "$$out"; exit 1; }; \
 	grep -hE 'without the guard|^ok' "$$out" | sed 's/^ *[a-z_]*test.go:[0-9]*: //' | cut -c1-200
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand"
+	"reflect"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 // judges by the simulator's own record.
 type world struct {
 	sim      *sim
+	seed     int64
 	rng      *rand.Rand
 	g        guards
 	bodies   map[schema.Digest]schema.Object
@@ -223,7 +225,7 @@ type judged struct {
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newWorld(seed int64, g guards) *world {
-	return &world{sim: newSim(epoch), rng: rand.New(rand.NewSource(seed)), g: g, bodies: map[schema.Digest]schema.Object{},
+	return &world{sim: newSim(epoch), seed: seed, rng: rand.New(rand.NewSource(seed)), g: g, bodies: map[schema.Digest]schema.Object{},
 		outcomes: map[schema.Digest]schema.Outcome{}, flights: map[schema.Digest]schema.Action{}, held: map[string]bool{}, blind: map[string]string{},
 		heal: epoch.Add(10 * time.Minute), judged: map[schema.Digest]map[string]judged{}, compared: map[schema.Key]schema.Digest{}, out: map[string]bool{}, looked: epoch, served: map[string]time.Duration{}, proof: map[schema.Digest]time.Duration{}, ignited: map[string]bool{}, passes: map[schema.Digest]bool{}, wrote: map[schema.Key]time.Time{},
 		seen: Seen{Objects: map[schema.Key]schema.LiveObject{}, ReadAt: map[schema.Key]time.Time{}, Members: map[string][]schema.Member{}, MembersAt: map[string]time.Time{}, Staleness: 10 * time.Second}}
@@ -277,6 +279,20 @@ func wanted(it Item) schema.Entry {
 	return it.To
 }
 
+// decide takes the next step. It judges P34, in one world of eight: the same
+// input gives the same step, and stays as it is.
+func (w *world) decide() {
+	if w.seed%8 != 0 {
+		w.step = next(w.r, w.seen, w.sim.now, w.g)
+		return
+	}
+	before := fmt.Sprintf("%+v", w.r)
+	w.step = next(w.r, w.seen, w.sim.now, w.g)
+	if again := next(w.r, w.seen, w.sim.now, w.g); !reflect.DeepEqual(w.step, again) || fmt.Sprintf("%+v", w.r) != before {
+		w.fail("P34: the same state gives another step, or was changed")
+	}
+}
+
 // turn is one turn of the loop.
 func (w *world) turn() {
 	for i := 0; i < len(w.due); i++ {
@@ -295,7 +311,7 @@ func (w *world) turn() {
 	w.seen.Outcomes, w.seen.InFlight, w.seen.Held = w.outcomes, w.flights, w.held
 	w.seen.Leaving = map[string]bool{w.sim.drained: true}
 	w.seen.Blind = w.blind
-	w.step = next(w.r, w.seen, w.sim.now, w.g)
+	w.decide()
 	w.r = w.step.Rollout
 	w.turnout(w.step.Bits)
 	if note := fmt.Sprintf("%s %s %s", w.r.Phase, w.step.Reason.Code, w.step.Reason.Message); note != w.noted {
