@@ -116,3 +116,34 @@ func TestBreakGlassSetsGatesAside(t *testing.T) {
 		w.until(10*time.Minute, "it goes on without its gate", w.onCommit("c2"))
 	})
 }
+
+// catalogGate answers as gates of Consul's checks do: by what was read of members.
+type catalogGate struct{}
+
+func (catalogGate) Judge(_ context.Context, a gate.Ask) schema.Judgment {
+	return schema.Judgment{Question: a.Question.ID, Name: a.Question.Name, Group: a.Question.Group, Result: schema.GatePass,
+		At: a.At, From: a.Question.Since, To: a.ReadAt, Why: "all pass"}
+}
+
+// What is read of members anyway is asked about as often as it is read: no batch
+// waits for its gate longer than for a reading.
+func TestAGateOfChecksWaitsForAReadingAlone(t *testing.T) {
+	took := func(gates map[string]schema.Gate) (took time.Duration) {
+		inBubble(t, func(w *world) {
+			with := paced(func(p *schema.Pacing) { p.Gates, p.Soak = gates, schema.Duration(3*time.Second) })
+			w.git.commit(shop("1", counted(12), with))
+			w.startWith(func(c *reconciler.Config) { c.Gates = catalogGate{} })
+			w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
+			began := time.Now()
+			w.git.commit(shop("2", counted(12), with))
+			w.until(time.Hour, "the second commit runs", w.onCommit("c2"))
+			took = time.Since(began)
+		})
+		return took
+	}
+	batches := 4
+	without, with := took(nil), took(map[string]schema.Gate{"checks": {Kind: schema.GateConsul}})
+	if longest := without + time.Duration(batches)*4*time.Second; with > longest {
+		t.Errorf("a rollout of %d batches takes %s without a gate and %s with it, want at most %s", batches, without, with, longest)
+	}
+}

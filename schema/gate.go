@@ -70,6 +70,10 @@ func (g Gate) Probe() bool {
 // ReadsLog says whether the gate judges what proxies log of each request.
 func (g Gate) ReadsLog() bool { return g.Kind == GateAccessLog || g.Kind == GateCompare }
 
+// ReadsChecks says whether the gate judges what is read of members anyway: the
+// results of their Consul checks.
+func (g Gate) ReadsChecks() bool { return g.Kind == GateConsul || g.Kind == GateScript }
+
 // Compares says whether the gate needs baseline members beside the new ones.
 func (g Gate) Compares() bool { return g.Kind == GateCompare || g.Kind == GateDiff }
 

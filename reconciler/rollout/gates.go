@@ -29,8 +29,11 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 		if gate.Compares() {
 			q.Baseline = g.baseline(len(members))
 		}
-		if gate.ReadsLog() {
+		if gate.ReadsLog() || gate.ReadsChecks() {
 			q.MaxAge = pollPause // it costs little, and a bad release hurts until it is answered
+		}
+		if gate.ReadsChecks() && t.s.MembersAt[it.Group].Before(until) {
+			t.read(it) // the answer reaches no further than the reading
 		}
 		q = q.Sealed()
 		t.step.Ask = append(t.step.Ask, q)
