@@ -60,7 +60,14 @@ func (d *Driver) Apply(ctx context.Context, batch []schema.Action) []schema.Outc
 	}
 	if errors.Is(err, errInvalid) {
 		steps = good
-		good, err = d.halve(ctx, d.base(), steps, refused)
+		poison := map[int]error{}
+		good, err = d.halve(ctx, d.base(), steps, poison)
+		if err == nil && len(good) == 0 {
+			err = d.broken(ctx)
+		}
+		if err == nil {
+			maps.Copy(refused, poison)
+		}
 		switch {
 		case err != nil:
 			good = nil
@@ -233,6 +240,19 @@ func (d *Driver) halve(ctx context.Context, base state, steps []step, refused ma
 	}
 	right, err := d.halve(ctx, d.with(base, left), steps[len(steps)/2:], refused)
 	return append(left, right...), err
+}
+
+// broken says why nginx refuses what is in force already: then no route is to
+// blame for it.
+func (d *Driver) broken(ctx context.Context) error {
+	candidate, err := d.prepare(ctx, d.base())
+	switch {
+	case err == nil:
+		return d.store.Drop(candidate.Generation)
+	case errors.Is(err, errInvalid):
+		return fmt.Errorf("nginx refuses what is in force, too: %v", err)
+	}
+	return err
 }
 
 var _ drivers.Feeder = (*Driver)(nil)

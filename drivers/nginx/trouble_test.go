@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"locktide.dev/drivers"
+	"locktide.dev/drivers/devstack"
 	"locktide.dev/drivers/l7"
 	"locktide.dev/drivers/nginx"
 	"locktide.dev/schema"
@@ -89,6 +90,38 @@ func TestAPoisonousRouteFailsAlone(t *testing.T) {
 	if err != nil || live.Objects[0].State != schema.StateAbsent {
 		t.Errorf("the poisonous route is %v, error %v", live.Objects, err)
 	}
+}
+
+// What nginx refuses without a route, too, is not the route's fault: it comes
+// into force once that is mended.
+func TestNoRouteIsBlamedForWhatWasBrokenBefore(t *testing.T) {
+	certs := t.TempDir()
+	d, c := proxy(t, func(c *nginx.Config) { c.ListenTLS, c.CertDir = freeAddress(t), certs })
+	authority, err := devstack.NewAuthority(certs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem, _, err := authority.Issue("wild", "site.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure := route("site.example", "/", "a/prod.dc1")
+	secure.TLS = "wild"
+	apply(t, d, object("site", secure))
+	if err := os.Rename(pem, pem+".lost"); err != nil {
+		t.Fatal(err)
+	}
+	other := create(object("cart", route("cart.example", "/", "a/prod.dc1")))
+	out := d.Apply(t.Context(), []schema.Action{other})
+	if f := out[0].Failure; f == nil || f.Kind != schema.FailUnavailable || !strings.Contains(f.Message, "wild.pem") {
+		t.Fatalf("with a certificate of another route lost: %+v", f)
+	}
+	if err := os.Rename(pem+".lost", pem); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, d, object("cart", route("cart.example", "/", "a/prod.dc1")))
+	feed(t, d, members(1, map[string][]schema.Endpoint{"a/prod.dc1": {app(t, "a1")}}))
+	expect(t, c, "cart.example", "/", 200, "a1 /")
 }
 
 func TestValuesNeverBecomeSyntax(t *testing.T) {
