@@ -124,6 +124,34 @@ func TestNoRouteIsBlamedForWhatWasBrokenBefore(t *testing.T) {
 	expect(t, c, "cart.example", "/", 200, "a1 /")
 }
 
+// The same beside an nginx that others configure and test as a whole.
+func TestNoRouteIsBlamedForTheConfigurationOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	broken := filepath.Join(dir, "broken")
+	d, _ := proxy(t, func(c *nginx.Config) {
+		own := filepath.Join(dir, "own.conf")
+		c.External = true
+		c.Test = []string{"sh", "-c", fmt.Sprintf("test ! -e %s || { echo '[emerg] line 7 is by hand'; exit 1; }", broken)}
+		c.Reload = []string{"sh", "-c", fmt.Sprintf("if [ -s %[1]s ]; then kill -HUP $(cat %[1]s); else rm -f %[3]s/status.sock; nginx -c %[2]s; fi", c.PidFile(), own, c.Dir)}
+		text := fmt.Sprintf("pid %s; error_log %s/own.log; events {}\nhttp { client_body_temp_path %[2]s/b; proxy_temp_path %[2]s/p; fastcgi_temp_path %[2]s/f; uwsgi_temp_path %[2]s/u; scgi_temp_path %[2]s/s;\n include %s/current/http.conf;\n}\n", c.PidFile(), dir, c.Dir)
+		if err := os.WriteFile(own, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	})
+	apply(t, d, object("old", route("old.example", "/", "a/prod.dc1")))
+	if err := os.WriteFile(broken, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out := d.Apply(t.Context(), []schema.Action{create(object("cart", route("cart.example", "/", "a/prod.dc1")))})
+	if f := out[0].Failure; f == nil || f.Kind != schema.FailUnavailable || !strings.Contains(f.Message, "line 7 is by hand") {
+		t.Fatalf("with the configuration of others broken: %+v", f)
+	}
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
+	apply(t, d, object("cart", route("cart.example", "/", "a/prod.dc1")))
+}
+
 func TestValuesNeverBecomeSyntax(t *testing.T) {
 	d, c := proxy(t, nil)
 	hostile := []string{"a;b", "a\nb", "a{b", "a}b", "a\"b", "a'b", "a$b", "a b", "a#b", "a\\b", "a`b", "a\x00b", "aéb", "${a}", "*", "../a"}
