@@ -3,7 +3,7 @@
 // plain HTTP client that makes the same calls. It ends with a status other than
 // 0 when something did not converge before its deadline or wrote at rest.
 //
-//	go run ./e2e/bench [-groups 100,1000] [-rounds 3] [-engine memory,nomad] [-only regexp] [-cpuprofile file]
+//	go run ./e2e/bench [-groups 100,1000] [-rounds 3] [-engine memory,nomad] [-only regexp] [-cpuprofile file] [-memprofile file]
 package main
 
 import (
@@ -86,31 +86,39 @@ func main() {
 	engines := flag.String("engine", "memory,nomad", "engines to measure, comma-separated")
 	only := flag.String("only", "", "regular expression of parts to run, such as pure or memory/100")
 	profile := flag.String("cpuprofile", "", "file for a profile of this process's CPU time")
+	allocations := flag.String("memprofile", "", "file for a profile of what this process allocates (go tool pprof -sample_index=alloc_space)")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
-	err := profiled(*profile, func() error { return run(ctx, *groups, *rounds, *engines, *only) })
+	err := profiled(*profile, *allocations, func() error { return run(ctx, *groups, *rounds, *engines, *only) })
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// profiled runs f and writes its CPU profile to a file, if one is named.
-func profiled(path string, f func() error) error {
-	if path == "" {
+// profiled runs f and writes profiles of its CPU time and of what it allocates
+// to the files that are named.
+func profiled(processor, allocations string, f func() error) error {
+	if processor != "" {
+		file, err := os.Create(processor)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	if allocations == "" {
 		return f()
 	}
-	file, err := os.Create(path)
+	file, err := os.Create(allocations)
 	if err != nil {
 		return err
 	}
-	if err := pprof.StartCPUProfile(file); err != nil {
-		return errors.Join(err, file.Close())
-	}
-	err = f()
-	pprof.StopCPUProfile()
-	return errors.Join(err, file.Close())
+	return errors.Join(f(), pprof.Lookup("allocs").WriteTo(file, 0), file.Close())
 }
 
 func run(ctx context.Context, groups string, rounds int, engines, only string) error {
