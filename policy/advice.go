@@ -77,7 +77,7 @@ func ownerMissing(v *view, name string, report report) {
 // groupOwner gives the owner that an app's groups name, or "".
 func (v *view) groupOwner(app schema.App) string {
 	for _, name := range app.Groups {
-		if owner := v.Fleet.Groups[name].Owner; owner != "" {
+		if owner := v.Fleet.Groups.Get(name).Owner; owner != "" {
 			return owner
 		}
 	}

@@ -15,9 +15,9 @@ func advised() *schema.Fleet {
 	f.Apps = map[string]schema.App{"shop.web": {Owner: "shop"}, "shop.api": {Owner: "shop"}, "shop.worker": {Owner: "shop"}}
 	f.Stages = map[string]schema.Stage{"prod": {Order: 1}}
 	f.Teams = map[string]schema.Team{"shop": {Contact: "#shop", May: []string{"job"}}}
-	for name, g := range f.Groups {
+	for name, g := range f.Groups.All() {
 		g.Rollout.Gates = map[string]schema.Gate{"errors": {}}
-		f.Groups[name] = g
+		f.Groups = f.Groups.With(name, g)
 	}
 	return f
 }
@@ -25,9 +25,9 @@ func advised() *schema.Fleet {
 func TestAdvice(t *testing.T) {
 	const ref, name = "groups/shop.web/prod.dc1", "shop.web/prod.dc1"
 	edit := func(f *schema.Fleet, do func(*schema.Group)) {
-		g := f.Groups[name]
+		g := f.Groups.Get(name)
 		do(&g)
-		f.Groups[name] = g
+		f.Groups = f.Groups.With(name, g)
 	}
 	today := time.Date(2026, 5, 2, 12, 0, 0, 0, time.UTC)
 	for title, c := range map[string]struct {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
+	"maps"
 
 	"locktide.dev/schema"
 )
@@ -104,13 +106,13 @@ func (e elements) all(kind string) []Element {
 func (e elements) names(kind string) map[string]bool {
 	switch kind {
 	case "groups":
-		return set(e.in.Fleet.Groups)
+		return set(e.in.Fleet.Groups.Keys())
 	case "apps":
-		return set(e.in.Fleet.Apps)
+		return set(maps.Keys(e.in.Fleet.Apps))
 	case "routes":
-		return set(e.in.Fleet.Routes)
+		return set(maps.Keys(e.in.Fleet.Routes))
 	case "hosts":
-		return set(e.in.Fleet.Hosts)
+		return set(maps.Keys(e.in.Fleet.Hosts))
 	}
 	out := make(map[string]bool, e.in.Objects.Len())
 	for k := range e.in.Objects.Keys() {
@@ -119,9 +121,9 @@ func (e elements) names(kind string) map[string]bool {
 	return out
 }
 
-func set[V any](m map[string]V) map[string]bool {
-	out := make(map[string]bool, len(m))
-	for name := range m {
+func set(names iter.Seq[string]) map[string]bool {
+	out := map[string]bool{}
+	for name := range names {
 		out[name] = true
 	}
 	return out

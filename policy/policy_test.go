@@ -13,6 +13,7 @@ import (
 
 	"locktide.dev/fixtures"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 func runs(app, stage string, count int) schema.Group {
@@ -26,8 +27,8 @@ func runs(app, stage string, count int) schema.Group {
 func quickstart() *schema.Fleet {
 	return &schema.Fleet{
 		Apps: map[string]schema.App{"shop.web": {Uses: map[string]schema.Use{"shop.api": {}}}, "shop.api": {}, "shop.worker": {}},
-		Groups: map[string]schema.Group{"shop.web/prod.dc1": runs("shop.web", "prod", 2), "shop.api/prod.dc1": runs("shop.api", "prod", 3),
-			"shop.worker/prod.dc1": func() schema.Group { g := runs("shop.worker", "prod", 1); g.Services = nil; return g }()},
+		Groups: persistent.Of(map[string]schema.Group{"shop.web/prod.dc1": runs("shop.web", "prod", 2), "shop.api/prod.dc1": runs("shop.api", "prod", 3),
+			"shop.worker/prod.dc1": func() schema.Group { g := runs("shop.worker", "prod", 1); g.Services = nil; return g }()}),
 		Routes: map[string]schema.Route{"web": {Domains: []string{"shop.example"}, To: []schema.Target{{App: "shop.web"}}, Via: []string{"edge"}},
 			"api": {Domains: []string{"shop.example"}, Path: "/api", To: []schema.Target{{Group: "shop.api/prod.dc1"}}, Via: []string{"edge"}}},
 		Hosts:     map[string]schema.Host{"h1": {Pool: "web"}},
@@ -59,9 +60,9 @@ const web = "groups/shop.web/prod.dc1"
 func TestBuiltinRules(t *testing.T) {
 	group := func(edit func(*schema.Group)) func(*Input) {
 		return func(in *Input) {
-			g := in.Fleet.Groups["shop.web/prod.dc1"]
+			g := in.Fleet.Groups.Get("shop.web/prod.dc1")
 			edit(&g)
-			in.Fleet.Groups["shop.web/prod.dc1"] = g
+			in.Fleet.Groups = in.Fleet.Groups.With("shop.web/prod.dc1", g)
 		}
 	}
 	job := func(format string, args ...any) func(*Input) {
@@ -88,7 +89,7 @@ func TestBuiltinRules(t *testing.T) {
 		return func(in *Input) {
 			g := runs("base.agent", "prod", 0)
 			g.Kind, g.Services, g.Ports, g.Placement.Require = "system", nil, map[string]schema.Port{"http": {Static: 80}}, require
-			in.Fleet.Groups["base.agent/prod.dc1"] = g
+			in.Fleet.Groups = in.Fleet.Groups.With("base.agent/prod.dc1", g)
 		}
 	}
 	const task = `{"Job":{"TaskGroups":[{"Name":"g","Services":[{"Checks":[{"Type":"http"}]}],"Tasks":[{"Name":"main",%s}]}]}}`
@@ -170,7 +171,7 @@ func TestBuiltinRules(t *testing.T) {
 		"stop-delay":       {[]func(*Input){group(func(g *schema.Group) { g.Stop.Delay = schema.Duration(time.Second) })}, "warn stop-delay " + web},
 		"storage-replicas": {[]func(*Input){group(func(g *schema.Group) { g.Tier = "storage" })}, "deny storage-replicas " + web},
 		"storage-replicas, two places": {[]func(*Input){group(func(g *schema.Group) { g.Tier = "storage" }), func(in *Input) {
-			in.Fleet.Groups["shop.web/prod.dc2"] = func() schema.Group { g := runs("shop.web", "prod", 1); g.Tier = "storage"; return g }()
+			in.Fleet.Groups = in.Fleet.Groups.With("shop.web/prod.dc2", func() schema.Group { g := runs("shop.web", "prod", 1); g.Tier = "storage"; return g }())
 		}}, ""},
 		"template-restarts-all":         {[]func(*Input){job(task, `"Driver":"exec","Templates":[{"EmbeddedTmpl":"a {{ key \"x/y\" }}"}]`)}, "warn template-restarts-all " + web},
 		"template-restarts-all, digest": {[]func(*Input){job(task, `"Driver":"exec","Templates":[{"EmbeddedTmpl":"{{ key (printf \"%%s/a\" (env \"LOCKTIDE_CONFIG\")) }}"}]`)}, ""},
@@ -236,15 +237,15 @@ func TestRulesThatAreOff(t *testing.T) {
 			if i == 1 {
 				g.Count.Number = count
 			}
-			f.Groups["shop.web/prod."+dc] = g
+			f.Groups = f.Groups.With("shop.web/prod."+dc, g)
 		}
 		for i, name := range []string{"shop.api/prod.dc1", "shop.worker/prod.dc1"} {
-			g := f.Groups[name]
+			g := f.Groups.Get(name)
 			g.Placement = schema.Placement{Pool: fmt.Sprint("web", pool*(i+1)), DistinctHosts: distinct}
 			if pool == 0 {
 				g.Placement.Pool = "web"
 			}
-			f.Groups[name] = g
+			f.Groups = f.Groups.With(name, g)
 		}
 		for _, p := range []string{"web1", "web2"} {
 			f.Pools[p] = schema.Pool{}
@@ -277,9 +278,9 @@ func TestRulesThatAreOff(t *testing.T) {
 
 func TestConfig(t *testing.T) {
 	in := Input{Fleet: quickstart()}
-	g := in.Fleet.Groups["shop.web/prod.dc1"]
+	g := in.Fleet.Groups.Get("shop.web/prod.dc1")
 	g.Tasks = map[string]schema.Task{"main": {Driver: "raw_exec"}}
-	in.Fleet.Groups["shop.web/prod.dc1"] = g
+	in.Fleet.Groups = in.Fleet.Groups.With("shop.web/prod.dc1", g)
 	for _, c := range []struct {
 		cfg  Config
 		want string
@@ -297,9 +298,9 @@ func TestConfig(t *testing.T) {
 
 func TestExceptions(t *testing.T) {
 	in := Input{Fleet: quickstart(), Today: time.Date(2026, 5, 2, 12, 0, 0, 0, time.UTC)}
-	g := in.Fleet.Groups["shop.web/prod.dc1"]
+	g := in.Fleet.Groups.Get("shop.web/prod.dc1")
 	g.Ports = map[string]schema.Port{"http": {Static: 40000}}
-	in.Fleet.Groups["shop.web/prod.dc1"] = g
+	in.Fleet.Groups = in.Fleet.Groups.With("shop.web/prod.dc1", g)
 	for _, c := range []struct {
 		name string
 		e    schema.Exception
@@ -329,9 +330,9 @@ func TestExceptions(t *testing.T) {
 
 func TestPositionsAreFilled(t *testing.T) {
 	in := Input{Fleet: quickstart()}
-	g := in.Fleet.Groups["shop.web/prod.dc1"]
+	g := in.Fleet.Groups.Get("shop.web/prod.dc1")
 	g.Live = true
-	in.Fleet.Groups["shop.web/prod.dc1"] = g
+	in.Fleet.Groups = in.Fleet.Groups.With("shop.web/prod.dc1", g)
 	fs := Evaluate(context.Background(), Config{}, nil, in)
 	if len(fs) != 1 || fs[0].At != (schema.Position{File: "shop.cue", Line: 7}) {
 		t.Errorf("got %+v", fs)

@@ -68,7 +68,9 @@ func (e *edits) step() {
 		if e.chance() {
 			g.Services = map[string]schema.Service{"main": {Name: e.pick("a--one", "b--one"), Port: "http"}}
 		}
-		put(e, "groups", f.Groups, app+"/"+stage+"."+dc, g)
+		name, groups := app+"/"+stage+"."+dc, maps.Collect(f.Groups.All())
+		put(e, "groups", groups, name, g)
+		f.Groups = f.Groups.Taking(name, persistent.Of(groups))
 	case 4:
 		r := schema.Route{Domains: []string{e.pick("x.example", "y.example")}, Path: e.pick("", "/", "/a"), Via: schema.StringList{e.pick("edge", "edge2"), "edge3"}, TLS: e.pick("", "cert")}
 		for range 1 + e.number(1) {
@@ -108,7 +110,7 @@ func (e *edits) step() {
 
 // input copies what there is now.
 func (e *edits) input() Input {
-	f := schema.Fleet{Hosts: maps.Clone(e.f.Hosts), Pools: maps.Clone(e.f.Pools), Apps: maps.Clone(e.f.Apps), Groups: maps.Clone(e.f.Groups), Routes: maps.Clone(e.f.Routes),
+	f := schema.Fleet{Hosts: maps.Clone(e.f.Hosts), Pools: maps.Clone(e.f.Pools), Apps: maps.Clone(e.f.Apps), Groups: e.f.Groups, Routes: maps.Clone(e.f.Routes),
 		Teams: maps.Clone(e.f.Teams), Exceptions: e.f.Exceptions, Remove: slices.Clone(e.f.Remove), Positions: maps.Clone(e.f.Positions), Versions: e.f.Versions}
 	in := Input{Fleet: &f, Today: time.Date(2026, 5, 2, 0, 0, 0, 0, time.UTC)}
 	var jobs []schema.Object
@@ -134,7 +136,7 @@ func everything() Config {
 func TestSessionFindsWhatTheWholeFinds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := &edits{t: t, objects: map[string]string{}, f: &schema.Fleet{Hosts: map[string]schema.Host{}, Pools: map[string]schema.Pool{}, Apps: map[string]schema.App{},
-			Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Teams: map[string]schema.Team{}, Positions: map[schema.Ref]schema.Position{}, Versions: persistent.Of(map[schema.Ref]uint64{"exceptions/x": schema.NextVersion()}),
+			Groups: persistent.Of(map[string]schema.Group{}), Routes: map[string]schema.Route{}, Teams: map[string]schema.Team{}, Positions: map[schema.Ref]schema.Position{}, Versions: persistent.Of(map[schema.Ref]uint64{"exceptions/x": schema.NextVersion()}),
 			Exceptions: map[string]schema.Exception{"x": {Rule: "artifact-unpinned", Refs: []string{"groups/a.*"}, Reason: "r", Expires: "2026-06-01"}}}}
 		var own []*Rule
 		for _, kind := range Kinds {
@@ -185,8 +187,8 @@ func TestSessionAsksAboutWhatIsTouched(t *testing.T) {
 		t.Fatalf("%d of 3 groups judged at first", asked)
 	}
 	next := *in.Fleet
-	next.Groups, next.Versions = maps.Clone(next.Groups), next.Versions.With(web, schema.NextVersion())
-	next.Groups["shop.web/prod.dc1"] = runs("shop.web", "prod", 5)
+	next.Versions = next.Versions.With(web, schema.NextVersion())
+	next.Groups = next.Groups.With("shop.web/prod.dc1", runs("shop.web", "prod", 5))
 	in.Fleet, asked = &next, 0
 	s.Evaluate(context.Background(), own, in)
 	if asked != 1 {
@@ -198,9 +200,9 @@ func TestSessionAsksAboutWhatIsTouched(t *testing.T) {
 func TestNextChange(t *testing.T) {
 	unpinned := func(release string, count int) *schema.Fleet {
 		f := quickstart()
-		g := f.Groups["shop.web/prod.dc1"]
+		g := f.Groups.Get("shop.web/prod.dc1")
 		g.Release, g.Count.Number = release, count
-		f.Groups["shop.web/prod.dc1"] = g
+		f.Groups = f.Groups.With("shop.web/prod.dc1", g)
 		return f
 	}
 	own := func(by string) []*Rule {

@@ -195,7 +195,7 @@ func (v *view) owner(ref schema.Ref) string {
 		return v.teamOf(name, "", ref)
 	case "groups":
 		app, _, _ := strings.Cut(name, "/")
-		return v.teamOf(app, v.Fleet.Groups[name].Owner, ref)
+		return v.teamOf(app, v.Fleet.Groups.Get(name).Owner, ref)
 	}
 	if team := schema.TeamOf(v.Fleet.Positions[ref].File, v.teams); team != "" {
 		return team

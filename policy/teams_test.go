@@ -8,6 +8,7 @@ import (
 
 	"locktide.dev/fixtures"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // Leaves of the compiled job that need a grant, or must be among what is the team's.
@@ -62,9 +63,9 @@ func TestGuardedLeaves(t *testing.T) {
 
 func TestAutoscaledGroupsCountWithTheirMost(t *testing.T) {
 	in := Input{Fleet: quickstart()}
-	g := in.Fleet.Groups["shop.web/prod.dc1"]
+	g := in.Fleet.Groups.Get("shop.web/prod.dc1")
 	g.Count = schema.Count{Number: 2, Min: 2, Max: 40}
-	in.Fleet.Groups["shop.web/prod.dc1"] = g
+	in.Fleet.Groups = in.Fleet.Groups.With("shop.web/prod.dc1", g)
 	in.Fleet.Teams = map[string]schema.Team{"web": {Apps: []string{"shop.web"}, Quota: map[string]schema.Quota{"prod": {Members: 39}}}}
 	if got := findings(in, Config{}); len(got) != 1 || got[0] != "deny team-quota "+web {
 		t.Errorf("got %v", got)
@@ -129,7 +130,7 @@ func TestTombstonesNeedTheOwner(t *testing.T) {
 		"hosts/h9":                 "deny team-ownership hosts/h9",
 	} {
 		in := Input{Fleet: quickstart(), Previous: quickstart()}
-		in.Fleet.Apps, in.Fleet.Groups, in.Fleet.Routes = nil, nil, nil
+		in.Fleet.Apps, in.Fleet.Groups, in.Fleet.Routes = nil, persistent.Map[string, schema.Group]{}, nil
 		in.Fleet.Teams, in.Previous.Teams = teams, teams
 		in.Previous.Routes = map[string]schema.Route{"mine": {Domains: []string{"web.example"}}, "other": {Domains: []string{"web.example", "x.example"}}}
 		in.Previous.Positions = map[schema.Ref]schema.Position{"apps/shop.moved": {File: "teams/api/x.cue"}}
@@ -162,9 +163,9 @@ func TestJudgedBeforeAndAfter(t *testing.T) {
 		"teams are gone": {with, nil, false},
 	} {
 		in := Input{Fleet: quickstart(), Previous: quickstart()}
-		g := in.Fleet.Groups["shop.web/prod.dc1"]
+		g := in.Fleet.Groups.Get("shop.web/prod.dc1")
 		g.Tasks = map[string]schema.Task{"main": {Driver: "raw_exec"}}
-		in.Fleet.Groups["shop.web/prod.dc1"] = g
+		in.Fleet.Groups = in.Fleet.Groups.With("shop.web/prod.dc1", g)
 		in.Previous.Teams, in.Fleet.Teams = c.before, c.after
 		got := strings.Join(findings(in, Config{}), "; ")
 		if want := "deny raw-exec " + web; c.denied && got != want || !c.denied && strings.Contains(got, "deny") {

@@ -231,7 +231,7 @@ func (v *view) regroup(t touched, name string) {
 		delete(v.groups, name)
 	}
 	t.all("routes", v.refers["groups/"+name])
-	def, ok := v.Fleet.Groups[name]
+	def, ok := v.Fleet.Groups.Find(name)
 	if !ok {
 		return
 	}

@@ -149,11 +149,11 @@ func (p *play) broken() string {
 // shop is a fleet of one app of four members.
 func shop(release string, change ...func(g *schema.Group)) schema.Fleet {
 	f := fleet(one(release), 4)
-	g := f.Groups[apiGroup]
+	g := f.Groups.Get(apiGroup)
 	for _, c := range change {
 		c(&g)
 	}
-	f.Groups[apiGroup] = g
+	f.Groups = f.Groups.With(apiGroup, g)
 	return f
 }
 

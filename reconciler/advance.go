@@ -224,7 +224,7 @@ func (l *Loop) group(name string) (schema.Group, bool) {
 	if l.st.fleet == nil || name == "" {
 		return schema.Group{}, false
 	}
-	g, ok := l.st.fleet.Groups[name]
+	g, ok := l.st.fleet.Groups.Find(name)
 	return g, ok
 }
 

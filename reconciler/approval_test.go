@@ -11,6 +11,7 @@ import (
 	"locktide.dev/drivers/memory"
 	"locktide.dev/reconciler"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // rebuilt is a driver whose binary compiles every job a little differently.
@@ -148,13 +149,13 @@ func TestAnApprovalHoldsOnce(t *testing.T) {
 		w.until(30*time.Minute, "six are back", w.onCommit("c3"))
 		w.pass(2 * time.Hour)
 		other := first // another change in between: c5 is no revert of c3
-		other.Groups = map[string]schema.Group{}
-		for k, g := range first.Groups {
-			other.Groups[k] = g
+		other.Groups = persistent.Map[string, schema.Group]{}
+		for k, g := range first.Groups.All() {
+			other.Groups = other.Groups.With(k, g)
 		}
-		g := other.Groups["shop.a19/prod.dc1"]
+		g := other.Groups.Get("shop.a19/prod.dc1")
 		g.Release = "2"
-		other.Groups["shop.a19/prod.dc1"] = g
+		other.Groups = other.Groups.With("shop.a19/prod.dc1", g)
 		w.git.commit(other)
 		w.until(30*time.Minute, "c4", w.onCommit("c4"))
 		n = len(w.back.Writes())
@@ -232,12 +233,12 @@ func TestGutsOfManyCommitsAreCapped(t *testing.T) {
 			f := groups(8, "1")
 			for i := range 8 {
 				name := fmt.Sprintf("shop.a%02d/prod.dc1", i)
-				g := f.Groups[name]
+				g := f.Groups.Get(name)
 				g.Count.Number = 6
 				if i < small {
 					g.Count.Number = 1
 				}
-				f.Groups[name] = g
+				f.Groups = f.Groups.With(name, g)
 			}
 			return f
 		}

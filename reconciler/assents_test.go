@@ -94,7 +94,7 @@ func TestBreakGlassNeedsASecondPerson(t *testing.T) {
 		}
 		// Nothing is set aside: a bake goes on.
 		f := fleet(one("2"), 4)
-		g := f.Groups[apiGroup]
+		g := f.Groups.Get(apiGroup)
 		*g.Rollout.Bake = schema.Duration(20 * time.Minute)
 		w.git.commit(f)
 		w.pass(10 * time.Minute)

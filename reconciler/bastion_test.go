@@ -12,13 +12,13 @@ import (
 // baking is the fleet of one app whose bastions bake for so long.
 func baking(release string, bake time.Duration, change func(*schema.Pacing)) schema.Fleet {
 	f := fleet(one(release), 4)
-	g := f.Groups[apiGroup]
+	g := f.Groups.Get(apiGroup)
 	d := schema.Duration(bake)
 	g.Rollout.Bake = &d
 	if change != nil {
 		change(&g.Rollout)
 	}
-	f.Groups[apiGroup] = g
+	f.Groups = f.Groups.With(apiGroup, g)
 	return f
 }
 

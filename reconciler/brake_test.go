@@ -61,9 +61,9 @@ func TestBrakesCoverWhatACommitTakesOut(t *testing.T) {
 			releases[a] = "1"
 		}
 		f := fleet(releases, 2)
-		for name, g := range f.Groups {
+		for name, g := range f.Groups.All() {
 			g.Owner = team
-			f.Groups[name] = g
+			f.Groups = f.Groups.With(name, g)
 		}
 		return f
 	}
@@ -235,8 +235,8 @@ func TestACommitWhoseNewGroupsFailIsBraked(t *testing.T) {
 		w.until(20*time.Minute, "the old ones run", w.onCommit("c1"))
 		f := groups(20, "2")
 		fresh := fleet(map[string]string{"shop.x1": "bad", "shop.x2": "bad", "shop.x3": "bad", "shop.x4": "bad"}, 1)
-		for name, g := range fresh.Groups {
-			f.Groups[name], f.Apps[g.App] = g, schema.App{}
+		for name, g := range fresh.Groups.All() {
+			f.Groups, f.Apps[g.App] = f.Groups.With(name, g), schema.App{}
 		}
 		w.git.commit(f)
 		updated := func() (n int) {
@@ -263,19 +263,19 @@ func TestFrozenRolloutHoldsNobodyElse(t *testing.T) {
 	inBubble(t, func(w *world) {
 		freeze := func(r string) schema.Fleet {
 			f := groups(6, r)
-			for n, g := range f.Groups {
+			for n, g := range f.Groups.All() {
 				g.Count.Number = 2
 				g.Rollout.OnFailure = "freeze"
-				f.Groups[n] = g
+				f.Groups = f.Groups.With(n, g)
 			}
 			return f
 		}
 		w.startFleet(freeze("1"))
 		w.bad.Store("bad", memory.Behaviour{Fail: true})
 		second := freeze("2")
-		g := second.Groups["shop.a00/prod.dc1"]
+		g := second.Groups.Get("shop.a00/prod.dc1")
 		g.Release, g.Config = "bad", map[string]string{"release": "bad"}
-		second.Groups["shop.a00/prod.dc1"] = g
+		second.Groups = second.Groups.With("shop.a00/prod.dc1", g)
 		w.git.commit(second)
 		w.until(3*time.Hour, "the other five run 2", func() bool {
 			n := 0

@@ -78,7 +78,7 @@ func (l *Loop) covers(scope string, r rollout.Rollout) bool {
 func (l *Loop) whose(r rollout.Rollout) (teams, datacenters []string, known bool) {
 	known = true
 	for _, app := range r.Apps {
-		if a, ok := defined(l, app, func(f *schema.Fleet) map[string]schema.App { return f.Apps }); ok {
+		if a, ok := defined(l, func(f *schema.Fleet) (a schema.App, ok bool) { a, ok = f.Apps[app]; return a, ok }); ok {
 			teams = append(teams, a.Owner)
 		}
 	}
@@ -86,20 +86,20 @@ func (l *Loop) whose(r rollout.Rollout) (teams, datacenters []string, known bool
 		if it.Group == "" {
 			continue
 		}
-		g, ok := defined(l, it.Group, func(f *schema.Fleet) map[string]schema.Group { return f.Groups })
+		g, ok := defined(l, func(f *schema.Fleet) (schema.Group, bool) { return f.Groups.Find(it.Group) })
 		teams, datacenters, known = append(teams, g.Owner), append(datacenters, g.Datacenter), known && ok
 	}
 	return teams, datacenters, known
 }
 
 // defined looks a definition up in what is in force, else in the commit before.
-func defined[V any](l *Loop, name string, in func(*schema.Fleet) map[string]V) (v V, ok bool) {
+func defined[V any](l *Loop, in func(*schema.Fleet) (V, bool)) (v V, ok bool) {
 	if l.st.fleet != nil {
-		v, ok = in(l.st.fleet)[name]
+		v, ok = in(l.st.fleet)
 	}
 	if !ok {
 		if base, err := l.baseFleet(); err == nil && base != nil { // else it is not known
-			v, ok = in(base)[name]
+			v, ok = in(base)
 		}
 	}
 	return v, ok

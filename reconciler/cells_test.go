@@ -12,18 +12,18 @@ import (
 func cells(release string) schema.Fleet {
 	f := fleet(one(release), 4)
 	f.Routes = nil
-	g := f.Groups[apiGroup]
-	delete(f.Groups, apiGroup)
-	f.Groups["shop.api/prod.east"], f.Groups["shop.api/prod.west"] = g, g
+	g := f.Groups.Get(apiGroup)
+	f.Groups = f.Groups.Without(apiGroup)
+	f.Groups = f.Groups.With("shop.api/prod.east", g).With("shop.api/prod.west", g)
 	return f
 }
 
 func TestCellsThatRollAtOnce(t *testing.T) {
 	at := func(release string) schema.Fleet {
 		f := cells(release)
-		for name, g := range f.Groups {
+		for name, g := range f.Groups.All() {
 			g.Rollout.Cells = "at_once"
-			f.Groups[name] = g
+			f.Groups = f.Groups.With(name, g)
 		}
 		return f
 	}

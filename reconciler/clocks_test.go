@@ -37,9 +37,9 @@ func TestTheBackendsClockDoesNotMatter(t *testing.T) {
 				w.bad.Store("3", memory.Behaviour{Fail: true})
 				made := func(release string) schema.Fleet {
 					f := fleet(one(release), 8)
-					g := f.Groups[apiGroup]
+					g := f.Groups.Get(apiGroup)
 					g.Rollout.Soak = 0
-					f.Groups[apiGroup] = g
+					f.Groups = f.Groups.With(apiGroup, g)
 					return f
 				}
 				start := func() {

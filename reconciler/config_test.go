@@ -33,9 +33,9 @@ func TestInstanceRemovedInARollout(t *testing.T) {
 		far := memory.New(memory.Options{Name: "far", Datacenters: []string{"dc2"}, Now: time.Now})
 		both := func(r string) schema.Fleet {
 			f := fleet(one(r), 2)
-			g := f.Groups[apiGroup]
+			g := f.Groups.Get(apiGroup)
 			g.Datacenter = "dc2"
-			f.Groups["shop.api/prod.dc2"] = g
+			f.Groups = f.Groups.With("shop.api/prod.dc2", g)
 			f.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1", "dc2"}}}
 			f.Routes = nil
 			return f

@@ -17,10 +17,10 @@ func spread(releases map[string]string, places map[string]string) schema.Fleet {
 	f.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1", "dc2"}}}
 	f.Routes = nil
 	for app, datacenter := range places {
-		g := f.Groups[app+"/prod.dc1"]
+		g := f.Groups.Get(app + "/prod.dc1")
 		g.Datacenter, g.Rollout.Soak = datacenter, schema.Duration(10*time.Minute)
-		delete(f.Groups, app+"/prod.dc1")
-		f.Groups[app+"/prod."+datacenter] = g
+		f.Groups = f.Groups.Without(app + "/prod.dc1")
+		f.Groups = f.Groups.With(app+"/prod."+datacenter, g)
 	}
 	return f
 }

@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -39,10 +40,10 @@ func (w *world) startFleet(f schema.Fleet) {
 func without(f schema.Fleet, n int) schema.Fleet {
 	out := groups(0, "1")
 	names := 0
-	for _, name := range sorted(f.Groups) {
+	for _, name := range slices.Sorted(f.Groups.Keys()) {
 		if names++; names > n {
-			g := f.Groups[name]
-			out.Groups[name], out.Apps[g.App] = g, f.Apps[g.App]
+			g := f.Groups.Get(name)
+			out.Groups, out.Apps[g.App] = out.Groups.With(name, g), f.Apps[g.App]
 		}
 	}
 	return out
@@ -54,9 +55,9 @@ func TestDeletionsBeyondTheCapAwaitApprovalWhileTheRestGoesOn(t *testing.T) {
 		w.startFleet(first)
 		n := len(w.back.Writes())
 		second := without(first, 6) // 30 %
-		last := second.Groups["shop.a19/prod.dc1"]
+		last := second.Groups.Get("shop.a19/prod.dc1")
 		last.Release, last.Config = "2", map[string]string{"release": "2"}
-		second.Groups["shop.a19/prod.dc1"] = last
+		second.Groups = second.Groups.With("shop.a19/prod.dc1", last)
 		w.git.commit(second)
 		w.until(15*time.Minute, "deletions await, the update is through", func() bool {
 			_, waits := awaited(w, "deletions")
@@ -132,8 +133,8 @@ func TestTombstonedDeletionsNeedNobody(t *testing.T) {
 		w.startFleet(first)
 		n := len(w.back.Writes())
 		second := without(first, 5)
-		for name := range first.Groups {
-			if _, stays := second.Groups[name]; !stays {
+		for name := range first.Groups.Keys() {
+			if _, stays := second.Groups.Find(name); !stays {
 				second.Remove = append(second.Remove, schema.NewRef("groups", name))
 			}
 		}

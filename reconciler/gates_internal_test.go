@@ -12,6 +12,7 @@ import (
 	"locktide.dev/reconciler/gate"
 	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // judge answers with what it is told, after a second of work.
@@ -61,7 +62,7 @@ func asking(t *testing.T, result schema.GateResult, f func(l *Loop, j *judge)) {
 		j := &judge{result: result, now: make(chan int, 1000), asked: map[string]int{}}
 		l.cfg.defaults()
 		l.cfg.Gates, l.st.leading, l.st.now = j, true, time.Now()
-		l.st.fleet = &schema.Fleet{Groups: map[string]schema.Group{"g": {App: "shop.api", Datacenter: "dc1"}}}
+		l.st.fleet = &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{"g": {App: "shop.api", Datacenter: "dc1"}})}
 		l.st.rollouts["shop.api"] = rollout.Rollout{Partition: "shop.api"}
 		l.st.roster = &members{groups: map[string][]schema.Member{"g": {{ID: "a"}, {ID: "b"}, {ID: "c"}}}, rests: map[string][]*reading{"g": {{at: time.Now()}}}}
 		f(l, j)

@@ -94,9 +94,9 @@ func TestTooLittleDataIsNoFailure(t *testing.T) {
 		w.says("shop.api", schema.WaitQuarantine, "too little data")
 		o.says.Store(schema.GatePass)
 		again := baking("v2", 30*time.Second, func(p *schema.Pacing) { p.Gates = map[string]schema.Gate{"errors": little} })
-		g := again.Groups[apiGroup]
+		g := again.Groups.Get(apiGroup)
 		g.Count.Number = 5
-		again.Groups[apiGroup] = g
+		again.Groups = again.Groups.With(apiGroup, g)
 		w.git.commit(again)
 		w.until(20*time.Minute, "the same release, in another commit", w.onCommit("c3"))
 	})

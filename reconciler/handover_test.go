@@ -154,9 +154,9 @@ func TestABrakeStopsWhatWaitsInLine(t *testing.T) {
 		w.back.Remove(schema.Key{Kind: memory.KindConfig, Instance: "m", Name: configOf(w, 11)})
 		w.pass(time.Second)
 		second := groups(12, "1")
-		g := second.Groups["shop.a00/prod.dc1"]
+		g := second.Groups.Get("shop.a00/prod.dc1")
 		g.Release = "2"
-		second.Groups["shop.a00/prod.dc1"] = g
+		second.Groups = second.Groups.With("shop.a00/prod.dc1", g)
 		w.git.commit(second)
 		w.loop.Fetch()
 		w.pass(2 * time.Second)

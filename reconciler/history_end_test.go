@@ -125,7 +125,7 @@ func (c *chronicle) help() {
 func (c *chronicle) settled(what string) {
 	f := c.fleet()
 	want := map[schema.Key]string{}
-	for _, g := range sorted(f.Groups) {
+	for _, g := range slices.Sorted(f.Groups.Keys()) {
 		objects, _ := c.back.Compile(schema.NewView(&f), schema.NewRef("groups", g))
 		for _, o := range objects {
 			want[o.Key] = string(o.Spec)

@@ -12,6 +12,7 @@ import (
 
 	"locktide.dev/drivers/memory"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // pass lets time go by; a process that crashes meanwhile is started again.
@@ -135,14 +136,14 @@ func (c *chronicle) verdict(q schema.Question) schema.GateResult {
 
 // fleet is what Git says.
 func (c *chronicle) fleet() schema.Fleet {
-	f := schema.Fleet{Apps: map[string]schema.App{}, Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{},
+	f := schema.Fleet{Apps: map[string]schema.App{}, Groups: persistent.Of(map[string]schema.Group{}), Routes: map[string]schema.Route{},
 		Stages: map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}}}}
 	for app, def := range c.defs {
 		f.Apps[app] = schema.App{}
-		f.Groups[app+"/prod.dc1"] = schema.Group{App: app, Stage: "prod", Datacenter: "dc1", Body: schema.Body{Kind: "service", Release: def.Release,
+		f.Groups = f.Groups.With(app+"/prod.dc1", schema.Group{App: app, Stage: "prod", Datacenter: "dc1", Body: schema.Body{Kind: "service", Release: def.Release,
 			Count: schema.Count{Number: def.Count}, Config: map[string]string{"release": def.Release},
 			Services: map[string]schema.Service{"main": {Port: "http", Checks: map[string]schema.Check{"ready": {HTTP: "/"}}}},
-			Rollout:  pacingOf(def.Kind)}}
+			Rollout:  pacingOf(def.Kind)}})
 		if !def.Unrouted {
 			f.Routes[app] = schema.Route{Domains: []string{app + ".example"}, Path: "/", To: []schema.Target{{App: app}}, Via: schema.StringList{"m"}}
 		}

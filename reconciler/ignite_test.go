@@ -34,9 +34,9 @@ func igniting(t *testing.T, ignite *schema.Ignition, f func(w *world, i *ignitio
 		w.back = memory.New(memory.Options{Name: "m", Now: time.Now, Behave: w.behave, Ignites: true})
 		with := func(release string) schema.Fleet {
 			out := baking(release, 10*time.Second, nil)
-			g := out.Groups[apiGroup]
+			g := out.Groups.Get(apiGroup)
 			g.Ignite = ignite
-			out.Groups[apiGroup] = g
+			out.Groups = out.Groups.With(apiGroup, g)
 			out.Exceptions = map[string]schema.Exception{"legacy": {Rule: "ignite-skip", Refs: []string{"groups/*"}, Reason: "a protocol of its own", Expires: "2099-01-01"}}
 			return out
 		}

@@ -82,7 +82,7 @@ func (l *Loop) take(in judged) (done, again bool) {
 	known := st.newest == in.rev.Commit
 	st.fetched, st.newest, st.fetchErr = time.Now(), in.rev.Commit, ""
 	findings := in.findings
-	if in.Head.Len() == 0 && st.head.Len() > 0 && len(in.fleet.Groups) == 0 && len(in.fleet.Remove) == 0 {
+	if in.Head.Len() == 0 && st.head.Len() > 0 && in.fleet.Groups.Len() == 0 && len(in.fleet.Remove) == 0 {
 		findings = append(findings, schema.Finding{Code: "empty", Severity: schema.Deny, Message: "the commit defines nothing that runs: refused, because it would mean to delete everything",
 			Next: "check branch and path, or list what should go under remove"})
 	}

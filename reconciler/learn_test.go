@@ -15,10 +15,10 @@ import (
 // twoCenters is a fleet of one app in each of two datacenters.
 func twoCenters(first, second string) schema.Fleet {
 	f := fleet(map[string]string{"shop.api": first, "shop.far": second}, 2)
-	g := f.Groups["shop.far/prod.dc1"]
-	delete(f.Groups, "shop.far/prod.dc1")
+	g := f.Groups.Get("shop.far/prod.dc1")
+	f.Groups = f.Groups.Without("shop.far/prod.dc1")
 	g.Datacenter = "dc2"
-	f.Groups["shop.far/prod.dc2"] = g
+	f.Groups = f.Groups.With("shop.far/prod.dc2", g)
 	f.Routes = nil
 	f.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1", "dc2"}}}
 	return f

@@ -21,6 +21,7 @@ import (
 	"locktide.dev/reconciler"
 	"locktide.dev/reconciler/journal"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // git is a source whose commits are fleets.
@@ -188,14 +189,14 @@ func (w *world) startWith(change func(*reconciler.Config)) {
 }
 
 func fleet(releases map[string]string, count int) schema.Fleet {
-	f := schema.Fleet{Apps: map[string]schema.App{}, Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{},
+	f := schema.Fleet{Apps: map[string]schema.App{}, Groups: persistent.Of(map[string]schema.Group{}), Routes: map[string]schema.Route{},
 		Stages: map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}}}}
 	for app, release := range releases {
 		f.Apps[app] = schema.App{}
-		f.Groups[app+"/prod.dc1"] = schema.Group{App: app, Stage: "prod", Datacenter: "dc1", Body: schema.Body{Kind: "service", Release: release,
+		f.Groups = f.Groups.With(app+"/prod.dc1", schema.Group{App: app, Stage: "prod", Datacenter: "dc1", Body: schema.Body{Kind: "service", Release: release,
 			Count: schema.Count{Number: count}, Config: map[string]string{"release": release},
 			Services: map[string]schema.Service{"main": {Port: "http", Checks: map[string]schema.Check{"ready": {HTTP: "/"}}}},
-			Rollout:  schema.Pacing{MaxUnavailable: schema.Share{Percent: 25}, Soak: schema.Duration(5 * time.Second), StartTimeout: schema.Duration(time.Minute), Bake: new(schema.Duration)}}}
+			Rollout:  schema.Pacing{MaxUnavailable: schema.Share{Percent: 25}, Soak: schema.Duration(5 * time.Second), StartTimeout: schema.Duration(time.Minute), Bake: new(schema.Duration)}}})
 		f.Routes[app] = schema.Route{Domains: []string{app + ".example"}, Path: "/", To: []schema.Target{{App: app}}, Via: schema.StringList{"m"}}
 	}
 	return f

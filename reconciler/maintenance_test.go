@@ -137,9 +137,9 @@ func catalogued(t *testing.T, f func(w *world, c *catalog, start func())) {
 func unrouted(release string, bastions int) schema.Fleet {
 	f := fleet(one(release), 4)
 	f.Routes = nil
-	g := f.Groups[apiGroup]
+	g := f.Groups.Get(apiGroup)
 	g.Rollout.Bastions = bastions
-	f.Groups[apiGroup] = g
+	f.Groups = f.Groups.With(apiGroup, g)
 	return f
 }
 

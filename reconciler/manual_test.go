@@ -11,9 +11,9 @@ import (
 // byHand is the shop, whose api is changed only when an operator says so.
 func byHand(api, web string) schema.Fleet {
 	f := fleet(map[string]string{"shop.api": api, "shop.web": web}, 4)
-	g := f.Groups[apiGroup]
+	g := f.Groups.Get(apiGroup)
 	g.Rollout.Mode = "manual"
-	f.Groups[apiGroup] = g
+	f.Groups = f.Groups.With(apiGroup, g)
 	return f
 }
 
@@ -69,7 +69,7 @@ func TestACommitOfAManualAppStartsByHand(t *testing.T) {
 		w.git.commit(byHand("3", "2"))
 		w.untouched(time.Hour, "one approval is for one commit")
 		f := byHand("3", "2")
-		delete(f.Groups, apiGroup)
+		f.Groups = f.Groups.Without(apiGroup)
 		delete(f.Apps, "shop.api")
 		delete(f.Routes, "shop.api")
 		w.git.commit(f)

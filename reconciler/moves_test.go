@@ -31,9 +31,9 @@ func TestAGroupThatMovesStandsInItsNewPlaceFirst(t *testing.T) {
 					f := edgeFleet(release, 4)
 					f.Routes["shop.api"] = schema.Route{Domains: []string{"api.example"}, Path: "/", To: []schema.Target{{Group: apiGroup}}, Via: schema.StringList{"m"}}
 					f.Stages = map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1", "dc2"}}}
-					g := f.Groups[apiGroup]
+					g := f.Groups.Get(apiGroup)
 					move(&g)
-					f.Groups[apiGroup] = g
+					f.Groups = f.Groups.With(apiGroup, g)
 					return f
 				}
 				w.git.commit(fleetOf(c.from, func(*schema.Group) {}))
@@ -61,9 +61,9 @@ func TestAGroupThatMovesStandsInItsNewPlaceFirst(t *testing.T) {
 func TestAGroupThatChangesItsKind(t *testing.T) {
 	running(t, one("1"), 4, func(w *world) {
 		second := fleet(one("1"), 4)
-		g := second.Groups[apiGroup]
+		g := second.Groups.Get(apiGroup)
 		g.Kind = "batch"
-		second.Groups[apiGroup] = g
+		second.Groups = second.Groups.With(apiGroup, g)
 		w.git.commit(second)
 		w.until(30*time.Minute, "batch", w.onCommit("c2"))
 		w.git.commit(fleet(one("1"), 4))

@@ -44,7 +44,7 @@ func (l *Loop) names(kind string, base *schema.Fleet) map[string]bool {
 		for name, x := range f.Apps {
 			out["app"][name], out["team"][x.Owner] = true, true
 		}
-		for name, x := range f.Groups {
+		for name, x := range f.Groups.All() {
 			out["group"][name], out["team"][x.Owner], out["dc"][x.Datacenter] = true, true, true
 		}
 		for name, x := range f.Hosts {

@@ -25,9 +25,9 @@ func TestReadingsWithoutNewsAskNobody(t *testing.T) {
 		w.until(10*time.Minute, "the first commit runs", w.onCommit("c1"))
 		w.bad.Store("slow", memory.Behaviour{Start: time.Hour})
 		f := groups(n, "slow")
-		for name, g := range f.Groups {
+		for name, g := range f.Groups.All() {
 			g.Rollout.StartTimeout = 2 * g.Rollout.StartTimeout * 60
-			f.Groups[name] = g
+			f.Groups = f.Groups.With(name, g)
 		}
 		w.git.commit(f)
 		w.pass(2 * time.Minute)

@@ -11,9 +11,9 @@ import (
 
 // watched sets the mode of a fleet's group shop.api to observe.
 func watched(f schema.Fleet) schema.Fleet {
-	g := f.Groups[apiGroup]
+	g := f.Groups.Get(apiGroup)
 	g.Rollout.Mode = "observe"
-	f.Groups[apiGroup] = g
+	f.Groups = f.Groups.With(apiGroup, g)
 	return f
 }
 

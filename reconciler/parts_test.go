@@ -39,9 +39,9 @@ func TestTaskGroupsRollEachAtItsOwnFloor(t *testing.T) {
 	inBubble(t, func(w *world) {
 		fleetOf := func(release string, count int) schema.Fleet {
 			f := fleet(one(release), count)
-			g := f.Groups[apiGroup]
+			g := f.Groups.Get(apiGroup)
 			g.Rollout.Bastions = 1
-			f.Groups[apiGroup] = g
+			f.Groups = f.Groups.With(apiGroup, g)
 			return f
 		}
 		w.git.commit(fleetOf("1", 4))

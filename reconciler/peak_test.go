@@ -33,9 +33,9 @@ func (m *meter) Judge(_ context.Context, a gate.Ask) schema.Judgment {
 // sized is a fleet whose members carry 100 each of a peak that is asked for.
 func sized(count int) schema.Fleet {
 	f := fleet(one("1"), count)
-	for name, g := range f.Groups {
+	for name, g := range f.Groups.All() {
 		g.Rollout.Peak = &schema.Peak{Query: "peak", Member: 100}
-		f.Groups[name] = g
+		f.Groups = f.Groups.With(name, g)
 	}
 	return f
 }

@@ -60,10 +60,10 @@ func TestPiecesAreTheWholeRecord(t *testing.T) {
 
 // A commit stores what it touches, not the fleet.
 func TestACommitStoresThePiecesThatItTouches(t *testing.T) {
-	f := &schema.Fleet{Groups: map[string]schema.Group{}}
+	f := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{})}
 	for i := range 2000 {
 		name := fmt.Sprintf("shop.a%d/prod.dc1", i)
-		f.Groups[name] = schema.Group{App: fmt.Sprintf("shop.a%d", i)}
+		f.Groups = f.Groups.With(name, schema.Group{App: fmt.Sprintf("shop.a%d", i)})
 	}
 	l := &Loop{st: newState()}
 	first := l.keepFleet(f)
@@ -75,7 +75,7 @@ func TestACommitStoresThePiecesThatItTouches(t *testing.T) {
 		t.Fatalf("the same fleet stored %d bodies, want the one that stands for it", len(l.st.unsaved))
 	}
 	clear(l.st.unsaved)
-	f.Groups["shop.a7/prod.dc1"] = schema.Group{App: "shop.a7", Stage: "prod"}
+	f.Groups = f.Groups.With("shop.a7/prod.dc1", schema.Group{App: "shop.a7", Stage: "prod"})
 	f.Versions = f.Versions.With("groups/shop.a7/prod.dc1", schema.NextVersion())
 	if l.keepFleet(f) == first || len(l.st.unsaved) != 2 {
 		t.Fatalf("a group that changed stored %d bodies, want its piece and the one that stands for all", len(l.st.unsaved))

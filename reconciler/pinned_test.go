@@ -36,9 +36,9 @@ func TestNewerCommitsWaitForAPin(t *testing.T) {
 		w.do(schema.Command{Verb: "pin", Target: "shop.api", Value: "1b", Reason: "r"})
 		w.pass(5 * time.Minute)
 		second := fleet(one("2"), 2)
-		g := second.Groups[apiGroup]
+		g := second.Groups.Get(apiGroup)
 		g.Env = map[string]string{"NEW": "1"}
-		second.Groups[apiGroup] = g
+		second.Groups = second.Groups.With(apiGroup, g)
 		w.git.commit(second)
 		w.pass(20 * time.Minute)
 		if contains(w.back.Contents()[apiJob], "NEW") {
@@ -116,7 +116,7 @@ func TestTheCommitBrakeOfAnOlderCommitIsApproved(t *testing.T) {
 		w.bad.Delete("2")
 		third := groups(12, "2")
 		f := groups(13, "2")
-		third.Groups["shop.a12/prod.dc1"] = f.Groups["shop.a12/prod.dc1"]
+		third.Groups = third.Groups.With("shop.a12/prod.dc1", f.Groups.Get("shop.a12/prod.dc1"))
 		third.Apps["shop.a12"] = f.Apps["shop.a12"]
 		w.git.commit(third)
 		w.until(10*time.Minute, "c3 in force", func() bool { return w.loop.Report().InForce == "c3" })

@@ -33,14 +33,14 @@ func (l *Loop) overridden(rendered *schema.Fleet) (f *schema.Fleet, lost []schem
 	if len(l.st.pins) == 0 {
 		return f, nil
 	}
-	f.Groups, f.Apps, f.Routes = own(f.Groups), own(f.Apps), own(f.Routes)
+	f.Apps, f.Routes = own(f.Apps), own(f.Routes)
 	for _, name := range l.freeze(f) {
 		lost = append(lost, schema.Finding{Code: "pin-lost", Severity: schema.Deny, Message: "the journal does not hold any more what the pin of " + name + " keeps: the commit would bring something else",
 			Next: "put what is to run into Git, then locktide unpin " + name})
 	}
 	for _, key := range sortedKeys(l.st.pins) {
 		p := l.st.pins[key]
-		for name, g := range f.Groups {
+		for name, g := range f.Groups.All() {
 			if name != p.Group && (p.Group != "" || g.App != p.App) {
 				continue
 			}
@@ -50,7 +50,7 @@ func (l *Loop) overridden(rendered *schema.Fleet) (f *schema.Fleet, lost []schem
 			case pinCount:
 				g.Count = schema.Count{Number: atoi(p.Value)}
 			}
-			f.Groups[name] = g
+			f.Groups = f.Groups.With(name, g)
 			renewed(f, "groups", name)
 		}
 	}
@@ -97,19 +97,19 @@ func (l *Loop) freeze(f *schema.Fleet) (lost []string) {
 			continue
 		}
 		waits := func(name string, g schema.Group) bool { return pinCovers(p, name, g.App) && !frozen[name] }
-		for name, g := range f.Groups {
+		for name, g := range f.Groups.All() {
 			if waits(name, g) {
-				delete(f.Groups, name)
+				f.Groups = f.Groups.Without(name)
 				renewed(f, "groups", name)
 			}
 		}
-		for name, g := range base.Groups {
+		for name, g := range base.Groups.All() {
 			if waits(name, g) {
-				f.Groups[name] = g
+				f.Groups = f.Groups.With(name, g)
 				renewed(f, "groups", name)
 			}
 		}
-		for name, g := range base.Groups {
+		for name, g := range base.Groups.All() {
 			frozen[name] = frozen[name] || pinCovers(p, name, g.App)
 		}
 		if app, ok := base.Apps[p.App]; ok {
@@ -118,7 +118,7 @@ func (l *Loop) freeze(f *schema.Fleet) (lost []string) {
 		}
 		for name, r := range base.Routes {
 			if slices.ContainsFunc(r.To, func(t schema.Target) bool {
-				return t.App == p.App || (t.Group != "" && pinCovers(p, t.Group, base.Groups[t.Group].App))
+				return t.App == p.App || (t.Group != "" && pinCovers(p, t.Group, base.Groups.Get(t.Group).App))
 			}) {
 				f.Routes[name] = r
 				renewed(f, "routes", name)
@@ -331,8 +331,8 @@ func (l *Loop) pin(c schema.Command) schema.Answer {
 // describe says what a pin takes the place of.
 func (l *Loop) describe(name string, p schema.Pin) []string {
 	var out []string
-	for _, g := range sortedKeys(l.st.fleet.Groups) {
-		def := l.st.fleet.Groups[g]
+	for _, g := range slices.Sorted(l.st.fleet.Groups.Keys()) {
+		def := l.st.fleet.Groups.Get(g)
 		if g != p.Group && (p.Group != "" || def.App != p.App) {
 			continue
 		}
@@ -355,7 +355,7 @@ func (l *Loop) describe(name string, p schema.Pin) []string {
 
 func hasApp(f *schema.Fleet, name string) bool {
 	_, ok := f.Apps[name]
-	for _, g := range f.Groups {
+	for _, g := range f.Groups.All() {
 		ok = ok || g.App == name
 	}
 	return ok

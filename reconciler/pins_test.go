@@ -136,10 +136,9 @@ type newer struct{ *git }
 
 func (n newer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered, error) {
 	out, err := n.git.Render(ctx, tree)
-	out.Fleet.Groups = maps.Clone(out.Fleet.Groups)
-	for name, g := range out.Fleet.Groups {
+	for name, g := range out.Fleet.Groups.All() {
 		g.Env = map[string]string{"COMPILED_BY": "2"}
-		out.Fleet.Groups[name] = g
+		out.Fleet.Groups = out.Fleet.Groups.With(name, g)
 	}
 	return out, err
 }

@@ -171,7 +171,7 @@ func (s scenario) play(t *testing.T, crashes []boundary) (out ending) {
 				t.Logf("it died %v\n%s", crashes, ending{told: p.told}.tail())
 			}
 		}()
-		if len(s.first.Groups) > 0 {
+		if s.first.Groups.Len() > 0 {
 			p.git.commit(s.first)
 			p.begin()
 			runs(p)

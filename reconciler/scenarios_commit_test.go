@@ -65,9 +65,9 @@ func inTwo(f schema.Fleet) schema.Fleet {
 // inDatacenters is a shop in two datacenters, the second one after the first.
 func inDatacenters(release string) schema.Fleet {
 	f := inTwo(shop(release))
-	g := f.Groups[apiGroup]
+	g := f.Groups.Get(apiGroup)
 	g.Datacenter = "dc2"
-	f.Groups["shop.api/prod.dc2"] = g
+	f.Groups = f.Groups.With("shop.api/prod.dc2", g)
 	return f
 }
 
@@ -75,26 +75,26 @@ func inDatacenters(release string) schema.Fleet {
 func twoStages(release string) schema.Fleet {
 	f := shop(release)
 	f.Stages = map[string]schema.Stage{"canary": {Order: 1, Datacenters: []string{"dc1"}}, "prod": {Order: 2, Datacenters: []string{"dc1"}}}
-	g := f.Groups[apiGroup]
+	g := f.Groups.Get(apiGroup)
 	g.Stage, g.Count.Number = "canary", 1
-	f.Groups["shop.api/canary.dc1"] = g
+	f.Groups = f.Groups.With("shop.api/canary.dc1", g)
 	return f
 }
 
 // renamed is a shop whose group has another name than before.
 func renamed(release string) schema.Fleet {
 	f := shop(release)
-	g := f.Groups[apiGroup]
+	g := f.Groups.Get(apiGroup)
 	g.Formerly = []string{apiGroup}
-	delete(f.Groups, apiGroup)
-	f.Groups["shop.api/prod.a"] = g
+	f.Groups = f.Groups.Without(apiGroup)
+	f.Groups = f.Groups.With("shop.api/prod.a", g)
 	return f
 }
 
 func buried(f schema.Fleet, n int) schema.Fleet {
 	out := without(f, n)
-	for name := range f.Groups {
-		if _, stays := out.Groups[name]; !stays {
+	for name := range f.Groups.Keys() {
+		if _, stays := out.Groups.Find(name); !stays {
 			out.Remove = append(out.Remove, schema.NewRef("groups", name))
 		}
 	}

@@ -53,9 +53,9 @@ func TestAHoldPassesToSuccessors(t *testing.T) {
 			inBubble(t, func(w *world) {
 				made := func(release string) schema.Fleet {
 					f := fleet(one(release), 8)
-					g := f.Groups[apiGroup]
+					g := f.Groups.Get(apiGroup)
 					c.change(&g)
-					f.Groups[apiGroup] = g
+					f.Groups = f.Groups.With(apiGroup, g)
 					return f
 				}
 				w.startFleet(made("1"))
@@ -106,9 +106,9 @@ func TestAHoldOfASystemJobStaysOnItsNode(t *testing.T) {
 	inBubble(t, func(w *world) {
 		made := func(release string) schema.Fleet {
 			f := fleet(one(release), 0)
-			g := f.Groups[apiGroup]
+			g := f.Groups.Get(apiGroup)
 			g.Kind = "system"
-			f.Groups[apiGroup] = g
+			f.Groups = f.Groups.With(apiGroup, g)
 			return f
 		}
 		w.startFleet(made("1"))

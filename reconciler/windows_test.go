@@ -105,9 +105,9 @@ func TestTheBackupWindowCoversStorageOnly(t *testing.T) {
 	inBubble(t, func(w *world) {
 		both := func(release string) schema.Fleet {
 			f := fleet(map[string]string{"shop.api": release, "shop.db": release}, 3)
-			db := f.Groups["shop.db/prod.dc1"]
+			db := f.Groups.Get("shop.db/prod.dc1")
 			db.Tier = "storage"
-			f.Groups["shop.db/prod.dc1"] = db
+			f.Groups = f.Groups.With("shop.db/prod.dc1", db)
 			return f
 		}
 		w.git.commit(both("1"))

@@ -72,9 +72,9 @@ func TestHoldsInGitInTheMiddleOfARollout(t *testing.T) {
 	running(t, one("1"), 8, func(w *world) {
 		n := len(w.back.Writes())
 		next, bake := fleet(one("2"), 8), schema.Duration(2*time.Minute)
-		g := next.Groups[apiGroup]
+		g := next.Groups.Get(apiGroup)
 		g.Rollout.Bake = &bake
-		next.Groups[apiGroup] = g
+		next.Groups = next.Groups.With(apiGroup, g)
 		w.git.commit(next)
 		w.until(5*time.Minute, "the first batch is under way", func() bool { return contains(w.verbs(n), "stage") })
 		f := heldHosts(8, 8)
@@ -134,9 +134,9 @@ func TestHoldsInGitWaitUntilItIsKnownWhoServes(t *testing.T) {
 func TestWhatAPlanWithholdsIsExplained(t *testing.T) {
 	inBubble(t, func(w *world) {
 		first := groups(12, "1")
-		g := first.Groups["shop.a01/prod.dc1"]
+		g := first.Groups.Get("shop.a01/prod.dc1")
 		g.Tier, g.Count.Number = "storage", 3
-		first.Groups["shop.a01/prod.dc1"] = g
+		first.Groups = first.Groups.With("shop.a01/prod.dc1", g)
 		w.startFleet(first)
 		w.git.commit(without(first, 2)) // a00 goes, a01 keeps state
 		w.until(10*time.Minute, "the other one went", func() bool { return w.back.Passing("shop.a00/prod.dc1") == 0 })

@@ -50,7 +50,7 @@ func (r *Result) freeze(failed map[string]bool, prev *Result) {
 		ref := schema.NewRef("apps", name)
 		if all && !frozen[ref] || frozen[ref] {
 			for _, g := range r.Fleet.Apps[name].Groups {
-				delete(r.Fleet.Groups, g)
+				r.Fleet.Groups = r.Fleet.Groups.Without(g)
 				r.Fleet.Versions = r.Fleet.Versions.Without(schema.NewRef("groups", g))
 			}
 			delete(r.Fleet.Apps, name)
@@ -92,7 +92,7 @@ func (r Result) Without(refs []schema.Ref, prev *Result) (out Result, ok bool) {
 	}
 	out = r
 	out.Fleet.Hosts, out.Fleet.Pools, out.Fleet.Apps = maps.Clone(r.Fleet.Hosts), maps.Clone(r.Fleet.Pools), maps.Clone(r.Fleet.Apps)
-	out.Fleet.Groups, out.Fleet.Routes = maps.Clone(r.Fleet.Groups), maps.Clone(r.Fleet.Routes)
+	out.Fleet.Routes = maps.Clone(r.Fleet.Routes)
 	out.Fleet.Stages, out.Fleet.Teams, out.Fleet.Exceptions = maps.Clone(r.Fleet.Stages), maps.Clone(r.Fleet.Teams), maps.Clone(r.Fleet.Exceptions)
 	out.Fleet.Positions = maps.Clone(r.Fleet.Positions)
 	out.Fleet.Units = maps.Clone(r.Fleet.Units)

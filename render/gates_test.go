@@ -25,12 +25,12 @@ func withGate(fields ...string) map[string]string {
 
 func TestGatesAreRead(t *testing.T) {
 	r := good(t, mapFS(withGate(`kind: accesslog`, `errors: "0.5%"`, `latency: 250ms`, `too_little: operator`, `bake_limit: 2h`)))
-	g := r.Fleet.Groups["shop.cart/prod.dc1"].Rollout.Gates["g"]
+	g := r.Fleet.Groups.Get("shop.cart/prod.dc1").Rollout.Gates["g"]
 	if g.Kind != schema.GateAccessLog || *g.Errors != 5000 || g.Latency.Std() != 250*time.Millisecond || g.TooLittle != "operator" || g.BakeLimit.Std() != 2*time.Hour {
 		t.Errorf("got %+v", g)
 	}
 	r = good(t, mapFS(withGate(`kind: prometheus`, `at_most: 0.05`, `query: 'sum(rate(errors{alloc=~"$members"}[$range]))'`)))
-	if g := r.Fleet.Groups["shop.cart/prod.dc1"].Rollout.Gates["g"]; *g.AtMost != 0.05 {
+	if g := r.Fleet.Groups.Get("shop.cart/prod.dc1").Rollout.Gates["g"]; *g.AtMost != 0.05 {
 		t.Errorf("got %+v", g)
 	}
 }
@@ -74,7 +74,7 @@ func TestGatesThatCannotBeAsked(t *testing.T) {
 			t.Errorf("%q: %v, want %s %s", c.fields, f, c.at, c.want)
 		}
 	}
-	if _, frozen := run(t, mapFS(withGate(`kind: tcp`, `path: /`)), render.Options{}).Fleet.Groups["shop.cart/prod.dc1"]; frozen {
+	if _, frozen := run(t, mapFS(withGate(`kind: tcp`, `path: /`)), render.Options{}).Fleet.Groups.Find("shop.cart/prod.dc1"); frozen {
 		t.Error("a group with a gate that cannot be asked is in the fleet")
 	}
 }

@@ -178,7 +178,7 @@ func TestFreezeKeepsWhatAFileDefined(t *testing.T) {
 		t.Errorf("frozen: %v", r.Frozen)
 	}
 	f := r.Fleet
-	if f.Groups["a/prod.dc1"].Release != "1" || f.Groups["b/prod.dc1"].Release != "2" || f.Routes["ra"].Domains[0] != "a" || f.Apps["a"].Groups[0] != "a/prod.dc1" {
+	if f.Groups.Get("a/prod.dc1").Release != "1" || f.Groups.Get("b/prod.dc1").Release != "2" || f.Routes["ra"].Domains[0] != "a" || f.Apps["a"].Groups[0] != "a/prod.dc1" {
 		t.Errorf("fleet: %+v", f)
 	}
 	if len(r.Provenance.Explain("groups/a/prod.dc1")) == 0 {
@@ -186,7 +186,7 @@ func TestFreezeKeepsWhatAFileDefined(t *testing.T) {
 	}
 	withNew := maps.Clone(files)
 	withNew["a.yaml"] = "apps: {a: {release: '2'}, new: {stages: {prod: {groups: {dc9: {}}}}}}\n"
-	if late := run(t, mapFS(withNew), render.Options{OnError: render.Freeze, Previous: &before}); late.Fleet.Groups["a/prod.dc1"].Release != "1" || len(late.Fleet.Apps) != 2 {
+	if late := run(t, mapFS(withNew), render.Options{OnError: render.Freeze, Previous: &before}); late.Fleet.Groups.Get("a/prod.dc1").Release != "1" || len(late.Fleet.Apps) != 2 {
 		t.Errorf("a file that fails late must freeze whole: %+v", late.Fleet.Apps)
 	}
 	again := run(t, mapFS(files), render.Options{OnError: render.Freeze, Previous: &r})
@@ -197,7 +197,7 @@ func TestFreezeKeepsWhatAFileDefined(t *testing.T) {
 	files["platform/s.yaml"] = "stages: [\n"
 	r = run(t, mapFS(files), render.Options{OnError: render.Freeze, Previous: &before})
 	if string(schema.MustCanonical(r.Fleet.Groups)) != string(schema.MustCanonical(before.Fleet.Groups)) {
-		t.Errorf("broken stages must freeze every group: %+v", r.Fleet.Groups)
+		t.Errorf("broken stages must freeze every group: %+v", maps.Collect(r.Fleet.Groups.All()))
 	}
 	if _, ok := r.Fleet.Stages["prod"]; !ok {
 		t.Error("stages are gone")
@@ -217,7 +217,7 @@ func TestFreezeOfALibrary(t *testing.T) {
 	if want := []schema.Ref{"apps/a", "groups/a/prod.dc1"}; !slices.Equal(r.Frozen, want) {
 		t.Errorf("frozen: %v, findings %v", r.Frozen, r.Findings)
 	}
-	if len(r.Fleet.Groups) != 2 {
-		t.Errorf("groups: %v", r.Fleet.Groups)
+	if r.Fleet.Groups.Len() != 2 {
+		t.Errorf("groups: %v", maps.Collect(r.Fleet.Groups.All()))
 	}
 }

@@ -76,7 +76,6 @@ func (r *resolver) edit(edited map[schema.Ref]*resolved, defs map[schema.Ref]def
 	own(&f.Hosts, kinds["hosts"])
 	own(&f.Pools, kinds["pools"])
 	own(&f.Apps, kinds["apps"])
-	own(&f.Groups, kinds["groups"])
 	own(&f.Routes, kinds["routes"])
 	own(&f.Exceptions, kinds["exceptions"])
 	own(&f.Positions, moved)
@@ -84,7 +83,7 @@ func (r *resolver) edit(edited map[schema.Ref]*resolved, defs map[schema.Ref]def
 		r.resolved.Set(ref, got)
 		for _, o := range got.outputs {
 			if o.version != before.Versions.Get(o.ref) {
-				o.define(f)
+				r.define(o)
 			}
 			r.versions.Set(o.ref, o.version)
 			if moved {
@@ -93,6 +92,7 @@ func (r *resolver) edit(edited map[schema.Ref]*resolved, defs map[schema.Ref]def
 			r.nodes.Set(o.ref, r.written(defs[ref], o.ref))
 		}
 	}
+	f.Groups = r.groups.Map()
 }
 
 func own[K comparable, V any](m *map[K]V, needed bool) {

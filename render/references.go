@@ -38,8 +38,8 @@ func (r *resolver) refer(ref schema.Ref, d definition) bool {
 				r.report(d.unit, deny("type", ref, at(), "to[%d]: want either app or group", i))
 			case to.App != "" && !known("apps", to.App):
 				r.report(d.unit, missing(at(), "app", to.App, apps()))
-			case to.Group != "" && !has(fleet.Groups, to.Group) && !known("groups", to.Group):
-				r.report(d.unit, missing(at(), "group", to.Group, slices.Sorted(maps.Keys(fleet.Groups))))
+			case to.Group != "" && !fleet.Groups.Has(to.Group) && !known("groups", to.Group):
+				r.report(d.unit, missing(at(), "group", to.Group, slices.Sorted(fleet.Groups.Keys())))
 			}
 		}
 	case "apps":

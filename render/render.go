@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"locktide.dev/schema"
-	"locktide.dev/schema/persistent"
 )
 
 // OnError says what an error in one file does to the rest.
@@ -125,11 +124,7 @@ func (s *Session) render(ctx context.Context, fsys fs.FS, opts Options) (Result,
 	}
 	r.Files, r.Evaluated = next.listing.Files(), next.evaluated
 	next.result = r
-	before := &s.state.result.Fleet
-	if before.Versions.IsZero() { // nothing was before
-		before = &schema.Fleet{Versions: persistent.Of(map[schema.Ref]uint64{})}
-	}
-	r.Changed = schema.Changed(before, &r.Fleet)
+	r.Changed = schema.Changed(&s.state.result.Fleet, &r.Fleet)
 	if next.keep != nil && len(next.keep.Units)+len(next.keep.Definitions) > 0 {
 		s.store.Add(*next.keep)
 	}

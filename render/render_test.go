@@ -64,13 +64,13 @@ func archive(t *testing.T, file string) fstest.MapFS {
 func TestThreeTeams(t *testing.T) {
 	r := good(t, archive(t, "testdata/users.txtar"))
 	f := r.Fleet
-	if len(f.Apps) != 5 || len(f.Groups) != 11 || len(f.Routes) != 4 {
-		t.Fatalf("%d apps, %d groups, %d routes", len(f.Apps), len(f.Groups), len(f.Routes))
+	if len(f.Apps) != 5 || f.Groups.Len() != 11 || len(f.Routes) != 4 {
+		t.Fatalf("%d apps, %d groups, %d routes", len(f.Apps), f.Groups.Len(), len(f.Routes))
 	}
 	if len(r.Findings) != 0 {
 		t.Errorf("findings: %v", r.Findings)
 	}
-	staging, prod, dc2 := f.Groups["shop.cart.api/staging.dc1"], f.Groups["shop.cart.api/prod.dc1"], f.Groups["shop.cart.api/prod.dc2"]
+	staging, prod, dc2 := f.Groups.Get("shop.cart.api/staging.dc1"), f.Groups.Get("shop.cart.api/prod.dc1"), f.Groups.Get("shop.cart.api/prod.dc2")
 	if _, ok := staging.Env["DB"]; ok || staging.Env["LOG"] != "debug" || staging.Release != "2.5.0-rc1@sha256:77aa" || staging.Rollout.Bake == nil || staging.Rollout.Bake.Std() != 0 || staging.Count.Number != 1 {
 		t.Errorf("staging: %+v", staging)
 	}
@@ -80,11 +80,11 @@ func TestThreeTeams(t *testing.T) {
 	if dc2.Count != (schema.Count{Number: 6, Min: 6, Max: 40}) {
 		t.Errorf("dc2 count: %+v", dc2.Count)
 	}
-	shards := f.Groups["shop.search.shards/prod.dc2"]
+	shards := f.Groups.Get("shop.search.shards/prod.dc2")
 	if shards.Count.Number != 0 || *shards.Rollout.Surge != 0 || shards.Rollout.MaxUnavailable.Number != 1 || !strings.Contains(string(shards.Overlay), `"gone":null`) {
 		t.Errorf("shards: %+v %s", shards, shards.Overlay)
 	}
-	if bake := f.Groups["pay.ledger.api/prod.dc1"].Rollout.Bake.Std(); bake != 30*time.Minute {
+	if bake := f.Groups.Get("pay.ledger.api/prod.dc1").Rollout.Bake.Std(); bake != 30*time.Minute {
 		t.Errorf("billing bakes %s", bake)
 	}
 	if at := f.Positions["apps/shop.cart.api"]; at.File != "teams/cart/cart.cue" || at.Line != 5 {
@@ -115,8 +115,8 @@ func TestJsonnetTwin(t *testing.T) {
 	delete(twin, "teams/cart/cart.cue")
 	maps.Copy(twin, archive(t, "testdata/cart-jsonnet.txtar"))
 	want, got := good(t, cue).Fleet, good(t, twin)
-	for name, g := range got.Fleet.Groups {
-		if have, want := schema.DigestOf(schema.MustCanonical(g)), schema.DigestOf(schema.MustCanonical(want.Groups[name])); have != want {
+	for name, g := range got.Fleet.Groups.All() {
+		if have, want := schema.DigestOf(schema.MustCanonical(g)), schema.DigestOf(schema.MustCanonical(want.Groups.Get(name))); have != want {
 			t.Errorf("%s: %s, want %s", name, have, want)
 		}
 	}
@@ -161,7 +161,7 @@ func TestLanguagesAgree(t *testing.T) {
 			t.Errorf("%s:\ngot  %s\nwant %s", name, got, want)
 		}
 	}
-	g := good(t, trees["json"]).Fleet.Groups["web/prod.dc1"]
+	g := good(t, trees["json"]).Fleet.Groups.Get("web/prod.dc1")
 	if g.Count.Number != 3 || g.Stop.Delay.Std() != 3*time.Second || len(g.Env) != 1 || g.Env["B"] != "y" {
 		t.Errorf("group: %+v", g)
 	}
@@ -180,7 +180,7 @@ apps:
     <<: *a
     env: {<<: *env, Y: "3"}
 `}))
-	if env := r.Fleet.Groups["b/prod.dc1"].Env; env["X"] != "1" || env["Y"] != "3" {
+	if env := r.Fleet.Groups.Get("b/prod.dc1").Env; env["X"] != "1" || env["Y"] != "3" {
 		t.Errorf("env: %v", env)
 	}
 }
@@ -193,8 +193,8 @@ groups:
   a/prod.dc2: {env: {X: "1"}}
 `}))
 	f := r.Fleet
-	if f.Groups["a/prod.dc1"].Count.Number != 4 || f.Groups["a/prod.dc2"].Count.Number != 2 || f.Groups["a/prod.dc2"].Datacenter != "dc2" {
-		t.Errorf("groups: %+v", f.Groups)
+	if f.Groups.Get("a/prod.dc1").Count.Number != 4 || f.Groups.Get("a/prod.dc2").Count.Number != 2 || f.Groups.Get("a/prod.dc2").Datacenter != "dc2" {
+		t.Errorf("groups: %+v", maps.Collect(f.Groups.All()))
 	}
 	if !slices.Equal(f.Apps["a"].Groups, []string{"a/prod.dc1", "a/prod.dc2"}) {
 		t.Errorf("app: %+v", f.Apps["a"])
@@ -225,8 +225,8 @@ func manyGroups(apps int) fstest.MapFS {
 }
 
 func TestManyGroups(t *testing.T) {
-	if r := good(t, manyGroups(20)); len(r.Fleet.Groups) != 80 || r.Files != 22 {
-		t.Errorf("%d groups of %d files", len(r.Fleet.Groups), r.Files)
+	if r := good(t, manyGroups(20)); r.Fleet.Groups.Len() != 80 || r.Files != 22 {
+		t.Errorf("%d groups of %d files", r.Fleet.Groups.Len(), r.Files)
 	}
 }
 
@@ -234,8 +234,8 @@ func BenchmarkRender1000Groups(b *testing.B) {
 	fsys := manyGroups(250)
 	for b.Loop() {
 		r, err := render.Render(b.Context(), fsys, render.Options{})
-		if err != nil || len(r.Fleet.Groups) != 1000 {
-			b.Fatalf("%v: %d groups, %v", err, len(r.Fleet.Groups), r.Findings)
+		if err != nil || r.Fleet.Groups.Len() != 1000 {
+			b.Fatalf("%v: %d groups, %v", err, r.Fleet.Groups.Len(), r.Findings)
 		}
 	}
 }

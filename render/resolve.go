@@ -34,14 +34,9 @@ type output struct {
 	version uint64
 }
 
-// put puts a definition into a fleet, with where it comes from.
-func (o output) put(f *schema.Fleet) {
-	o.define(f)
-	f.Positions[o.ref], f.Units[o.ref] = o.at, o.unit
-}
-
-// define puts the value of a definition into a fleet.
-func (o output) define(f *schema.Fleet) {
+// define puts the value of a definition into the fleet.
+func (r *resolver) define(o output) {
+	f := &r.out.Fleet
 	_, name := o.ref.Split()
 	switch v := o.value.(type) {
 	case schema.Host:
@@ -51,7 +46,7 @@ func (o output) define(f *schema.Fleet) {
 	case schema.App:
 		f.Apps[name] = v
 	case schema.Group:
-		f.Groups[name] = v
+		r.groups.Set(name, v)
 	case schema.Route:
 		f.Routes[name] = v
 	case schema.Stage:
@@ -90,17 +85,19 @@ type resolver struct {
 type drafts struct {
 	resolved *persistent.Draft[schema.Ref, *resolved]
 	versions *persistent.Draft[schema.Ref, uint64]
+	groups   *persistent.Draft[string, schema.Group]
 	nodes    *persistent.Draft[schema.Ref, func() *tree.Node]
 }
 
 // draft starts what shares with a state's result.
 func (s *state) draft() drafts {
-	return drafts{s.resolved.Draft(), s.result.Fleet.Versions.Draft(), s.result.Provenance.nodes.Draft()}
+	return drafts{s.resolved.Draft(), s.result.Fleet.Versions.Draft(), s.result.Fleet.Groups.Draft(), s.result.Provenance.nodes.Draft()}
 }
 
 // finish puts them into the result and into the session's next state.
 func (r *resolver) finish(next *state) {
-	next.resolved, r.out.Fleet.Versions, r.out.Provenance.nodes = r.resolved.Map(), r.versions.Map(), r.nodes.Map()
+	next.resolved, r.out.Provenance.nodes = r.resolved.Map(), r.nodes.Map()
+	r.out.Fleet.Versions = r.versions.Map()
 	r.keep(next)
 }
 
@@ -123,7 +120,7 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 	r.out = Result{
 		Fleet: schema.Fleet{
 			Hosts: make(map[string]schema.Host, len(byKind["hosts"])), Pools: map[string]schema.Pool{}, Apps: make(map[string]schema.App, len(byKind["apps"])),
-			Groups: make(map[string]schema.Group, 2*len(byKind["apps"])), Routes: make(map[string]schema.Route, len(byKind["routes"])), Stages: map[string]schema.Stage{},
+			Routes: make(map[string]schema.Route, len(byKind["routes"])), Stages: map[string]schema.Stage{},
 			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: make(map[schema.Ref]schema.Position, size),
 			Units: make(map[schema.Ref]string, size),
 		},
@@ -147,6 +144,7 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 	for _, ref := range byKind["apps"] {
 		r.use(g.defs[ref])
 	}
+	r.out.Fleet.Groups = r.groups.Map()
 	next.refers = map[schema.Ref]bool{}
 	for _, kind := range []string{"apps", "groups", "routes"} {
 		for _, ref := range byKind[kind] {
@@ -308,7 +306,8 @@ func (r *resolver) keep(next *state) {
 // put puts what a definition came to into the result.
 func (r *resolver) put(d definition, got *resolved) {
 	for _, o := range got.outputs {
-		o.put(&r.out.Fleet)
+		r.define(o)
+		r.out.Fleet.Positions[o.ref], r.out.Fleet.Units[o.ref] = o.at, o.unit
 		r.versions.Set(o.ref, o.version)
 		r.nodes.Set(o.ref, r.written(d, o.ref))
 	}

@@ -90,14 +90,14 @@ func TestSessionIsAFreshRender(t *testing.T) {
 			for _, ref := range got.Changed {
 				changed[ref] = true
 			}
-			for name, g := range got.Fleet.Groups {
-				same := string(schema.MustCanonical(g)) == string(schema.MustCanonical(before.Fleet.Groups[name]))
+			for name, g := range got.Fleet.Groups.All() {
+				same := string(schema.MustCanonical(g)) == string(schema.MustCanonical(before.Fleet.Groups.Get(name)))
 				if back := same && len(before.Frozen) > 0; changed[schema.NewRef("groups", name)] == same && !back { // what a freeze gives back counts as changed
 					t.Fatalf("groups/%s: same %t, changed %v", name, same, got.Changed)
 				}
 			}
-			for name := range before.Fleet.Groups {
-				if _, still := got.Fleet.Groups[name]; !still && !changed[schema.NewRef("groups", name)] {
+			for name := range before.Fleet.Groups.Keys() {
+				if _, still := got.Fleet.Groups.Find(name); !still && !changed[schema.NewRef("groups", name)] {
 					t.Fatalf("groups/%s is gone and not among %v", name, got.Changed)
 				}
 			}

@@ -11,16 +11,17 @@ import (
 
 // Fleet is everything that one commit defines, after layering: each group
 // carries its whole effective body, so that nobody downstream merges again.
+// Groups are most of it: fleets share them.
 type Fleet struct {
-	Hosts      map[string]Host      `json:"hosts,omitempty"`
-	Pools      map[string]Pool      `json:"pools,omitempty"`
-	Apps       map[string]App       `json:"apps,omitempty"`
-	Groups     map[string]Group     `json:"groups,omitempty"`
-	Routes     map[string]Route     `json:"routes,omitempty"`
-	Stages     map[string]Stage     `json:"stages,omitempty"`
-	Teams      map[string]Team      `json:"teams,omitempty"`
-	Remove     []Ref                `json:"remove,omitempty"`     // tombstones: definitions meant to be gone
-	Exceptions map[string]Exception `json:"exceptions,omitempty"` // policy exceptions by name
+	Hosts      map[string]Host               `json:"hosts,omitempty"`
+	Pools      map[string]Pool               `json:"pools,omitempty"`
+	Apps       map[string]App                `json:"apps,omitempty"`
+	Groups     persistent.Map[string, Group] `json:"groups,omitzero"`
+	Routes     map[string]Route              `json:"routes,omitempty"`
+	Stages     map[string]Stage              `json:"stages,omitempty"`
+	Teams      map[string]Team               `json:"teams,omitempty"`
+	Remove     []Ref                         `json:"remove,omitempty"`     // tombstones: definitions meant to be gone
+	Exceptions map[string]Exception          `json:"exceptions,omitempty"` // policy exceptions by name
 	// Where each definition starts; "remove/<ref>" for a tombstone,
 	// "defaults/<unit>" for a file or package that gives defaults.
 	Positions map[Ref]Position `json:"-"`

@@ -1,6 +1,8 @@
 package schema
 
 import (
+	"iter"
+	"maps"
 	"slices"
 	"sync/atomic"
 
@@ -50,7 +52,7 @@ func (f *Fleet) Definition(ref Ref) (value any, ok bool) {
 	case "apps":
 		value, ok = f.Apps[name]
 	case "groups":
-		value, ok = f.Groups[name]
+		value, ok = f.Groups.Find(name)
 	case "routes":
 		value, ok = f.Routes[name]
 	case "stages":
@@ -75,7 +77,7 @@ func (f *Fleet) Take(ref Ref, from *Fleet) {
 	case "apps":
 		take(&f.Apps, from.Apps, name)
 	case "groups":
-		take(&f.Groups, from.Groups, name)
+		f.Groups = f.Groups.Taking(name, from.Groups)
 	case "routes":
 		take(&f.Routes, from.Routes, name)
 	case "stages":
@@ -86,11 +88,7 @@ func (f *Fleet) Take(ref Ref, from *Fleet) {
 		take(&f.Exceptions, from.Exceptions, name)
 	}
 	take(&f.Positions, from.Positions, ref)
-	if v, ok := from.Versions.Find(ref); ok {
-		f.Versions = f.Versions.With(ref, v)
-	} else {
-		f.Versions = f.Versions.Without(ref)
-	}
+	f.Versions = f.Versions.Taking(ref, from.Versions)
 	take(&f.Units, from.Units, ref)
 }
 
@@ -117,12 +115,16 @@ func (f *Fleet) Number() {
 
 // refs yields every definition by name.
 func (f *Fleet) refs(yield func(Ref) bool) {
-	_ = refs("hosts", f.Hosts, yield) && refs("pools", f.Pools, yield) && refs("apps", f.Apps, yield) && refs("groups", f.Groups, yield) &&
+	_ = refs("hosts", f.Hosts, yield) && refs("pools", f.Pools, yield) && refs("apps", f.Apps, yield) && names("groups", f.Groups.Keys(), yield) &&
 		refs("routes", f.Routes, yield) && refs("stages", f.Stages, yield) && refs("teams", f.Teams, yield) && refs("exceptions", f.Exceptions, yield)
 }
 
 func refs[V any](kind string, m map[string]V, yield func(Ref) bool) bool {
-	for name := range m {
+	return names(kind, maps.Keys(m), yield)
+}
+
+func names(kind string, all iter.Seq[string], yield func(Ref) bool) bool {
+	for name := range all {
 		if !yield(NewRef(kind, name)) {
 			return false
 		}

@@ -75,7 +75,7 @@ func (f *Fleet) lists(ref Ref) []Dep {
 	kind, name := ref.Split()
 	switch kind {
 	case "groups":
-		g, ok := f.Groups[name]
+		g, ok := f.Groups.Find(name)
 		if !ok {
 			return nil
 		}
@@ -160,7 +160,8 @@ func (v *View) App(name string) (App, bool) { return read(v, "apps", v.index.fle
 
 // Group gives a group.
 func (v *View) Group(name string) (Group, bool) {
-	return read(v, "groups", v.index.fleet.Groups, name)
+	v.reads[Dep(NewRef("groups", name))] = true
+	return v.index.fleet.Groups.Find(name)
 }
 
 // Route gives a route.

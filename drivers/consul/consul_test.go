@@ -17,6 +17,7 @@ import (
 	"locktide.dev/drivers/devstack"
 	"locktide.dev/drivers/drivertest"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 const patience = 90 * time.Second
@@ -105,12 +106,12 @@ func config(name string, values map[string]string) schema.Object {
 // fleet is one app in the mesh that another one uses, with two groups.
 func fleet(tag string) *schema.Fleet {
 	f := &schema.Fleet{Apps: map[string]schema.App{"shop.cart": {}, "shop.web": {Uses: map[string]schema.Use{"shop.cart": {}}}},
-		Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Hosts: map[string]schema.Host{}}
+		Groups: persistent.Of(map[string]schema.Group{}), Routes: map[string]schema.Route{}, Hosts: map[string]schema.Host{}}
 	for _, n := range []string{"shop.cart/prod.dc1", "shop.cart/canary.dc1", "shop.web/prod.dc1", "shop.cart/prod.dc9"} {
 		app, cell, _ := strings.Cut(n, "/")
 		stage, dc, _ := strings.Cut(cell, ".")
-		f.Groups[n] = schema.Group{App: app, Stage: stage, Datacenter: dc, Body: schema.Body{
-			Services: map[string]schema.Service{"main": {Name: tag + strings.ReplaceAll(app, ".", "-"), Port: "http", Meta: map[string]string{"protocol": "http"}}}}}
+		f.Groups = f.Groups.With(n, schema.Group{App: app, Stage: stage, Datacenter: dc, Body: schema.Body{
+			Services: map[string]schema.Service{"main": {Name: tag + strings.ReplaceAll(app, ".", "-"), Port: "http", Meta: map[string]string{"protocol": "http"}}}}})
 	}
 	return f
 }
@@ -166,9 +167,9 @@ func TestConformance(t *testing.T) {
 		d, client := open(t, nil)
 		f := fleet("def-")
 		first := compile(t, d, f, "groups/shop.cart/prod.dc1")[consul.KindDefaults]
-		for n, g := range f.Groups {
+		for n, g := range f.Groups.All() {
 			g.Services["main"].Meta["protocol"] = "grpc"
-			f.Groups[n] = g
+			f.Groups = f.Groups.With(n, g)
 		}
 		second := compile(t, d, f, "groups/shop.cart/prod.dc1")[consul.KindDefaults]
 		drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Other: named(first, "def-other"), Foreign: entry(client, &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "def-other", Protocol: "http"}), Tamper: func(t *testing.T) {
@@ -181,7 +182,7 @@ func TestConformance(t *testing.T) {
 		d, client := open(t, nil)
 		f := fleet("res-")
 		first := compile(t, d, f, "groups/shop.cart/prod.dc1")[consul.KindResolver]
-		delete(f.Groups, "shop.cart/canary.dc1")
+		f.Groups = f.Groups.Without("shop.cart/canary.dc1")
 		second := compile(t, d, f, "groups/shop.cart/prod.dc1")[consul.KindResolver]
 		if first.Digest == second.Digest {
 			t.Fatal("a group less left the subsets equal")
@@ -199,8 +200,8 @@ func TestConformance(t *testing.T) {
 		f := fleet("int-")
 		first := compile(t, d, f, "apps/shop.web")[consul.KindIntention]
 		f.Apps["shop.job"] = schema.App{Uses: map[string]schema.Use{"shop.cart": {}}}
-		f.Groups["shop.job/prod.dc1"] = schema.Group{App: "shop.job", Stage: "prod", Datacenter: "dc1",
-			Body: schema.Body{Services: map[string]schema.Service{"main": {Name: "int-job", Meta: map[string]string{"protocol": "http"}}}}}
+		f.Groups = f.Groups.With("shop.job/prod.dc1", schema.Group{App: "shop.job", Stage: "prod", Datacenter: "dc1",
+			Body: schema.Body{Services: map[string]schema.Service{"main": {Name: "int-job", Meta: map[string]string{"protocol": "http"}}}}})
 		second := compile(t, d, f, "apps/shop.web")[consul.KindIntention]
 		drivertest.Run(t, drivertest.Case{Driver: d, First: first, Second: second, Other: named(first, "int-other"), Tamper: func(t *testing.T) {
 			if _, err := client.ConfigEntries().Delete(api.ServiceIntentions, "int-shop-cart", nil); err != nil {
@@ -289,12 +290,12 @@ func TestWhatCannotBeSaidIsDenied(t *testing.T) {
 		many[fmt.Sprint("k", i)] = "v"
 	}
 	for name, config := range map[string]map[string]string{"many": many, "large": {"k": strings.Repeat("x", 400<<10)}, "slash": {"/k": "v"}, "line": {"a\nb": "v"}} {
-		f.Groups["shop.cfg/prod.dc1"] = schema.Group{App: "shop.cfg", Stage: "prod", Datacenter: "dc1", Body: schema.Body{Config: config}}
+		f.Groups = f.Groups.With("shop.cfg/prod.dc1", schema.Group{App: "shop.cfg", Stage: "prod", Datacenter: "dc1", Body: schema.Body{Config: config}})
 		if objects, findings := d.Compile(schema.NewView(f), "groups/shop.cfg/prod.dc1"); len(objects) > 0 || !schema.AnyDenied(findings) {
 			t.Errorf("configuration %s: %d objects, findings %v", name, len(objects), findings)
 		}
 	}
-	f.Groups["shop.tcp/prod.dc1"] = schema.Group{App: "shop.tcp", Stage: "prod", Datacenter: "dc1", Body: schema.Body{Services: map[string]schema.Service{"main": {Name: "tcp-only"}}}}
+	f.Groups = f.Groups.With("shop.tcp/prod.dc1", schema.Group{App: "shop.tcp", Stage: "prod", Datacenter: "dc1", Body: schema.Body{Services: map[string]schema.Service{"main": {Name: "tcp-only"}}}})
 	for name, r := range map[string]schema.Route{
 		"dots":     {Domains: []string{"cart.example"}, To: []schema.Target{{App: "shop.cart"}}},
 		"no group": {Domains: []string{"bad-shop-cart"}, To: []schema.Target{{App: "shop.nothing"}}},

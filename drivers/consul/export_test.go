@@ -9,6 +9,7 @@ import (
 
 	"locktide.dev/drivers/consul"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // TestExport: what others registered is defined as it stands, and adopted as
@@ -69,8 +70,8 @@ func TestExport(t *testing.T) {
 	}
 	f := &schema.Fleet{Stages: map[string]schema.Stage{"prod": {}}, Apps: map[string]schema.App{"shop.cart": {}},
 		Hosts: map[string]schema.Host{"exp-db": {Address: "10.7.0.1", Datacenter: "dc1", External: true}, "exp-probed": {Address: "10.7.0.1", Datacenter: "dc1", External: true}},
-		Groups: map[string]schema.Group{"shop.cart/prod.dc1": {App: "shop.cart", Stage: "prod", Datacenter: "dc1",
-			Body: schema.Body{Config: map[string]string{"db": "pg", "a/b": "1"}, Live: true}}}}
+		Groups: persistent.Of(map[string]schema.Group{"shop.cart/prod.dc1": {App: "shop.cart", Stage: "prod", Datacenter: "dc1",
+			Body: schema.Body{Config: map[string]string{"db": "pg", "a/b": "1"}, Live: true}}})}
 	for ref, kind := range map[schema.Ref]schema.Kind{"hosts/exp-db": consul.KindNode, "groups/shop.cart/prod.dc1": consul.KindLive} {
 		o := compile(t, d, f, ref)[kind]
 		live := observe(t, d, o)

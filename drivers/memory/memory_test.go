@@ -10,6 +10,7 @@ import (
 	"locktide.dev/drivers/drivertest"
 	"locktide.dev/drivers/memory"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 type clock struct{ now time.Time }
@@ -19,7 +20,7 @@ func (c *clock) read() time.Time { return c.now }
 func group(count int, release string) *schema.Fleet {
 	g := schema.Group{App: "shop.api", Stage: "prod", Datacenter: "dc1", Body: schema.Body{
 		Kind: "service", Release: release, Count: schema.Count{Number: count}, Config: map[string]string{"a": release}}}
-	return &schema.Fleet{Groups: map[string]schema.Group{"shop.api/prod.dc1": g},
+	return &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{"shop.api/prod.dc1": g}),
 		Routes: map[string]schema.Route{"api": {Domains: []string{release + ".example"}, To: []schema.Target{{App: "shop.api"}}, Via: schema.StringList{"m"}}}}
 }
 
@@ -75,14 +76,14 @@ func TestPaced(t *testing.T) {
 			Driver: d,
 			Compile: func(t *testing.T, def drivertest.Definition) schema.Object {
 				f := group(def.Count, def.Release)
-				g := f.Groups["shop.api/prod.dc1"]
+				g := f.Groups.Get("shop.api/prod.dc1")
 				if def.Edit != "" {
 					g.Placement.Require = map[string]string{"kernel.name": "linux"}
 				}
 				if def.System {
 					g.Kind = "system"
 				}
-				f.Groups["shop.api/prod.dc1"] = g
+				f.Groups = f.Groups.With("shop.api/prod.dc1", g)
 				o := compile(t, d, f, memory.KindJob)
 				labels[o.Release] = def.Release
 				return o

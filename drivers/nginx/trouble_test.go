@@ -19,6 +19,7 @@ import (
 	"locktide.dev/drivers/l7"
 	"locktide.dev/drivers/nginx"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 func read(t *testing.T, c nginx.Config, file string) string {
@@ -170,8 +171,8 @@ func TestValuesNeverBecomeSyntax(t *testing.T) {
 		for _, v := range hostile {
 			r := schema.Route{Domains: []string{"a.example"}, Path: "/", Via: schema.StringList{"edge"}, To: []schema.Target{{Group: "a/prod.dc1"}}}
 			put(&r, v)
-			fleet := &schema.Fleet{Routes: map[string]schema.Route{"r": r}, Groups: map[string]schema.Group{"a/prod.dc1": {App: "a", Stage: "prod", Datacenter: "dc1",
-				Body: schema.Body{Ports: map[string]schema.Port{"http": {}}}}}}
+			fleet := &schema.Fleet{Routes: map[string]schema.Route{"r": r}, Groups: persistent.Of(map[string]schema.Group{"a/prod.dc1": {App: "a", Stage: "prod", Datacenter: "dc1",
+				Body: schema.Body{Ports: map[string]schema.Port{"http": {}}}}})}
 			objects, findings := d.Compile(schema.NewView(fleet), "routes/r")
 			if len(objects) > 0 || !schema.AnyDenied(findings) {
 				t.Errorf("%s %q compiled to %v", field, v, objects)
@@ -201,13 +202,13 @@ func TestValuesNeverBecomeSyntax(t *testing.T) {
 func TestCompileResolvesTargets(t *testing.T) {
 	d, _ := proxy(t, func(c *nginx.Config) { c.Datacenters = []string{"dc1"} })
 	body := schema.Body{Services: map[string]schema.Service{"main": {Port: "web"}}, Ports: map[string]schema.Port{"web": {}, "admin": {}}}
-	fleet := &schema.Fleet{Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{
+	fleet := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{}), Routes: map[string]schema.Route{
 		"cart":  {Domains: []string{"cart.example"}, Via: schema.StringList{"edge", "other"}, To: []schema.Target{{App: "shop.cart"}}},
 		"other": {Domains: []string{"cart.example"}, Via: schema.StringList{"other"}, To: []schema.Target{{App: "shop.cart"}}},
 		"none":  {Domains: []string{"cart.example"}, Via: schema.StringList{"edge"}, To: []schema.Target{{App: "shop.cart", Stage: "canary"}}}}}
 	for _, name := range []string{"prod.dc1", "prod.dc2", "staging.dc1"} {
 		stage, dc, _ := strings.Cut(name, ".")
-		fleet.Groups["shop.cart/"+name] = schema.Group{App: "shop.cart", Stage: stage, Datacenter: dc, Body: body}
+		fleet.Groups = fleet.Groups.With("shop.cart/"+name, schema.Group{App: "shop.cart", Stage: stage, Datacenter: dc, Body: body})
 	}
 	objects, findings := d.Compile(schema.NewView(fleet), "routes/cart")
 	if len(objects) != 1 || len(findings) != 0 || fmt.Sprint(objects[0].Serves, objects[0].Apps) != "[shop.cart/prod.dc1] [shop.cart]" || !strings.Contains(string(objects[0].Spec), `"port":"web"`) {

@@ -13,6 +13,7 @@ import (
 
 	"locktide.dev/drivers"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 const fakeMembers = `{"Members":[{"Tags":{"build":"1.11.3"}}]}`
@@ -38,7 +39,7 @@ func fake(t *testing.T, config Config, handle http.HandlerFunc) *Driver {
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	name, g := group(&Driver{}, "f.app", 1, "one")
-	objects, _ := Config{Name: "dc1", Owner: "acme"}.Compile(schema.NewView(&schema.Fleet{Groups: map[string]schema.Group{name: g}}), schema.NewRef("groups", name))
+	objects, _ := Config{Name: "dc1", Owner: "acme"}.Compile(schema.NewView(&schema.Fleet{Groups: persistent.Of(map[string]schema.Group{name: g})}), schema.NewRef("groups", name))
 	create := action(schema.VerbCreate, objects[0], "").Sealed()
 	for _, c := range []struct {
 		status int

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 var update = flag.Bool("update", false, "write the golden files of the compile tests")
@@ -34,7 +35,7 @@ func TestCompile(t *testing.T) {
 				t.Fatal(err)
 			}
 			name := "shop.cart.api/prod.dc2"
-			f := &schema.Fleet{Groups: map[string]schema.Group{name: g}, Stages: map[string]schema.Stage{"prod": {Order: 2, Datacenters: []string{"dc1", "dc2"}}},
+			f := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{name: g}), Stages: map[string]schema.Stage{"prod": {Order: 2, Datacenters: []string{"dc1", "dc2"}}},
 				Positions: map[schema.Ref]schema.Position{"groups/" + schema.Ref(name): {File: "cart.cue", Line: 7}}}
 			objects, findings := Config{Name: "eu", Owner: "acme", Region: "global"}.Compile(schema.NewView(f), schema.NewRef("groups", name))
 			var got bytes.Buffer
@@ -82,7 +83,7 @@ func TestRelease(t *testing.T) {
 			Env: map[string]string{"A": "1"}, Tasks: map[string]schema.Task{"main": {Driver: "exec", Command: "x"}}, Ports: map[string]schema.Port{"http": {}},
 			Services: map[string]schema.Service{"main": {Port: "http", Checks: map[string]schema.Check{"ok": {HTTP: "/ok"}}}}}}
 		change(&g.Body)
-		f := &schema.Fleet{Groups: map[string]schema.Group{"a.b.c/prod.dc1": g}}
+		f := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{"a.b.c/prod.dc1": g})}
 		objects, findings := Config{Name: "x", Owner: "o"}.Compile(schema.NewView(f), "groups/a.b.c/prod.dc1")
 		if len(findings) > 0 {
 			t.Fatal(findings)
@@ -112,7 +113,7 @@ func TestRelease(t *testing.T) {
 
 // TestElsewhere: an instance compiles only groups of its datacenters.
 func TestElsewhere(t *testing.T) {
-	f := &schema.Fleet{Groups: map[string]schema.Group{"a/prod.dc1": {App: "a", Datacenter: "dc1"}}}
+	f := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{"a/prod.dc1": {App: "a", Datacenter: "dc1"}})}
 	objects, findings := Config{Name: "x", Owner: "o", Datacenters: []string{"dc9"}}.Compile(schema.NewView(f), "groups/a/prod.dc1")
 	if objects != nil || findings != nil {
 		t.Fatalf("compiled %v %v", objects, findings)

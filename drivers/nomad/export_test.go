@@ -12,6 +12,7 @@ import (
 
 	"locktide.dev/drivers"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // varied registers the fifty jobs of testdata as their owners did, small, and
@@ -104,11 +105,11 @@ func instances(t *testing.T, d *Driver, ids map[string]string) map[string]string
 
 // fleetOf gives exported jobs as definitions.
 func fleetOf(exported []drivers.Exported) *schema.Fleet {
-	f := &schema.Fleet{Groups: map[string]schema.Group{}, Stages: map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}}}}
+	f := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{}), Stages: map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}}}}
 	for i, x := range exported {
 		g := *x.Group
 		g.App, g.Stage = fmt.Sprintf("app%d", i), "prod"
-		f.Groups[g.App+"/prod.dc1"] = g
+		f.Groups = f.Groups.With(g.App+"/prod.dc1", g)
 	}
 	return f
 }
@@ -150,10 +151,10 @@ func TestExport(t *testing.T) {
 	}
 	f := fleetOf(mine)
 	var wants []drivers.Want
-	for name := range f.Groups {
+	for name := range f.Groups.Keys() {
 		objects, found := d.Compile(schema.NewView(f), schema.NewRef("groups", name))
 		if len(found) > 0 || len(objects) != 1 {
-			t.Fatalf("%s: %d objects, %v", f.Groups[name].Job, len(objects), found)
+			t.Fatalf("%s: %d objects, %v", f.Groups.Get(name).Job, len(objects), found)
 		}
 		wants = append(wants, drivers.Want{Object: objects[0]})
 	}

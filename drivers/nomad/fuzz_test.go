@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // compiled compiles a group's body. What it refuses has a reason; what it takes
@@ -24,7 +25,7 @@ func compiled(t *testing.T, raw []byte) {
 		}
 	}()
 	name := "shop.cart.api/prod.dc2"
-	fleet := &schema.Fleet{Groups: map[string]schema.Group{name: g}, Stages: map[string]schema.Stage{"prod": {Order: 2, Datacenters: []string{"dc1", "dc2"}}}}
+	fleet := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{name: g}), Stages: map[string]schema.Stage{"prod": {Order: 2, Datacenters: []string{"dc1", "dc2"}}}}
 	compile := func() ([]schema.Object, []schema.Finding) {
 		return Config{Name: "eu", Owner: "acme", Region: "global"}.Compile(schema.NewView(fleet), schema.NewRef("groups", name))
 	}

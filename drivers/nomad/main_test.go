@@ -14,6 +14,7 @@ import (
 	"locktide.dev/drivers/devstack"
 	"locktide.dev/fixtures/proptest"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // address of the Nomad server that all tests of the package share.
@@ -88,7 +89,7 @@ func group(d *Driver, app string, n int, env string) (string, schema.Group) {
 
 func compile(t *testing.T, d *Driver, name string, g schema.Group) schema.Object {
 	t.Helper()
-	f := &schema.Fleet{Groups: map[string]schema.Group{name: g}, Stages: map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}}}}
+	f := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{name: g}), Stages: map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}}}}
 	objects, findings := d.Compile(schema.NewView(f), schema.NewRef("groups", name))
 	if len(findings) > 0 || len(objects) != 1 {
 		t.Fatalf("compiling %s gave %d objects and %v", name, len(objects), findings)

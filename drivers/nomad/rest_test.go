@@ -15,6 +15,7 @@ import (
 	"locktide.dev/reconciler"
 	"locktide.dev/reconciler/journal"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // still is a repository that never moves and means one fleet.
@@ -60,11 +61,11 @@ func TestTurnsAtRestWriteAndPlanNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := schema.Fleet{Groups: map[string]schema.Group{}, Apps: map[string]schema.App{}, Stages: map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}}}}
+	f := schema.Fleet{Groups: persistent.Of(map[string]schema.Group{}), Apps: map[string]schema.App{}, Stages: map[string]schema.Stage{"prod": {Order: 1, Datacenters: []string{"dc1"}}}}
 	for i := range 3 {
 		name, g := group(d, fmt.Sprintf("rest.a%d", i), 1, "one")
 		g.Rollout.Soak = schema.Duration(time.Second)
-		f.Groups[name], f.Apps[g.App] = g, schema.App{}
+		f.Groups, f.Apps[g.App] = f.Groups.With(name, g), schema.App{}
 	}
 	store := journal.NewMemory()
 	loop, err := reconciler.New(reconciler.Config{Owner: owner, Drivers: []drivers.Driver{d}, Source: still{f}, Renderer: still{f}, Store: store,

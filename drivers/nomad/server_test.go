@@ -15,6 +15,7 @@ import (
 
 	"locktide.dev/drivers/drivertest"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // edit changes a live job behind the driver's back, keeping marks and, with
@@ -364,7 +365,7 @@ func TestNoFalseDrift(t *testing.T) {
 				delete(g.Secrets, k)
 			}
 		}
-		objects, _ := d.Compile(schema.NewView(&schema.Fleet{Groups: map[string]schema.Group{name: g}}), schema.NewRef("groups", name))
+		objects, _ := d.Compile(schema.NewView(&schema.Fleet{Groups: persistent.Of(map[string]schema.Group{name: g})}), schema.NewRef("groups", name))
 		if len(objects) == 0 {
 			continue // an example of what is refused
 		}

@@ -71,7 +71,7 @@ func synthetic(ctx context.Context, dir string, size fixtures.Synthetic, t *tabl
 	}
 	f := first.Fleet
 	members := 0
-	for _, g := range f.Groups {
+	for _, g := range f.Groups.All() {
 		members += g.Count.Number
 	}
 	raw := schema.MustCanonical(f)
@@ -79,7 +79,7 @@ func synthetic(ctx context.Context, dir string, size fixtures.Synthetic, t *tabl
 	if err != nil {
 		return err
 	}
-	t.add("files, apps, groups, members, routes, hosts", fmt.Sprintf("%d, %d, %d, %d, %d, %d", first.Files, len(f.Apps), len(f.Groups), members, len(f.Routes), len(f.Hosts)), fmt.Sprintf("%d units evaluated", first.Evaluated))
+	t.add("files, apps, groups, members, routes, hosts", fmt.Sprintf("%d, %d, %d, %d, %d, %d", first.Files, len(f.Apps), f.Groups.Len(), members, len(f.Routes), len(f.Hosts)), fmt.Sprintf("%d units evaluated", first.Evaluated))
 	t.add("JSON decode of the rendered fleet", short(decode), fmt.Sprintf("best of 3, %.1f MiB", float64(len(raw))/(1<<20)))
 	t.add("clone", short(fetched), "file://")
 	t.add("cold render", short(cold), fmt.Sprintf("%s x JSON decode, wall, two children; %s of it in the evaluator; %s, of which the largest took %d MiB; aim 45 and 15s", ratio(cold, decode), short(evaluator.took), used, largest))

@@ -55,8 +55,8 @@ func rendered(ctx context.Context, n int) (schema.Fleet, error) {
 	if err != nil {
 		return schema.Fleet{}, err
 	}
-	if out.Refused || len(out.Fleet.Groups) != n {
-		return schema.Fleet{}, fmt.Errorf("rendering gave %d of %d groups, findings %v", len(out.Fleet.Groups), n, out.Findings)
+	if out.Refused || out.Fleet.Groups.Len() != n {
+		return schema.Fleet{}, fmt.Errorf("rendering gave %d of %d groups, findings %v", out.Fleet.Groups.Len(), n, out.Findings)
 	}
 	return out.Fleet, nil
 }

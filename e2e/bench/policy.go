@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"testing/fstest"
 	"time"
@@ -27,7 +26,7 @@ func policies(ctx context.Context, size fixtures.Synthetic, t *table) error {
 		return err
 	}
 	fleet := res.Fleet
-	t.add("apps, groups, routes, hosts", fmt.Sprintf("%d, %d, %d, %d", len(fleet.Apps), len(fleet.Groups), len(fleet.Routes), len(fleet.Hosts)), "")
+	t.add("apps, groups, routes, hosts", fmt.Sprintf("%d, %d, %d, %d", len(fleet.Apps), fleet.Groups.Len(), len(fleet.Routes), len(fleet.Hosts)), "")
 	session := policy.NewSession(policy.Config{})
 	judge := func() time.Duration {
 		now := fleet
@@ -39,10 +38,10 @@ func policies(ctx context.Context, size fixtures.Synthetic, t *table) error {
 	var took []time.Duration
 	for i := range 60 {
 		name := fmt.Sprintf("t%02d.a%05d/prod.dc1", i%size.Teams, i)
-		g := fleet.Groups[name]
+		g := fleet.Groups.Get(name)
 		g.Count.Number++
-		fleet.Groups, fleet.Versions = maps.Clone(fleet.Groups), fleet.Versions.With(schema.NewRef("groups", name), schema.NextVersion())
-		fleet.Groups[name] = g
+		fleet.Versions = fleet.Versions.With(schema.NewRef("groups", name), schema.NextVersion())
+		fleet.Groups = fleet.Groups.With(name, g)
 		took = append(took, judge())
 	}
 	slices.Sort(took)

@@ -11,6 +11,7 @@ import (
 	"locktide.dev/policy"
 	"locktide.dev/policy/celrules"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 func fleet() *schema.Fleet {
@@ -19,7 +20,7 @@ func fleet() *schema.Fleet {
 	}
 	return &schema.Fleet{
 		Apps:   map[string]schema.App{"shop.web": {Tier: "access"}, "shop.db": {Tier: "storage", Owner: "data"}},
-		Groups: map[string]schema.Group{"shop.web/prod.dc1": g("prod", schema.Count{Number: 1}), "shop.web/prod.dc2": g("prod", schema.Count{Number: 3})},
+		Groups: persistent.Of(map[string]schema.Group{"shop.web/prod.dc1": g("prod", schema.Count{Number: 1}), "shop.web/prod.dc2": g("prod", schema.Count{Number: 3})}),
 	}
 }
 

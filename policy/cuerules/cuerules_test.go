@@ -9,6 +9,7 @@ import (
 	"locktide.dev/fixtures"
 	"locktide.dev/policy"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 func fleet() *schema.Fleet {
@@ -17,7 +18,7 @@ func fleet() *schema.Fleet {
 	}
 	return &schema.Fleet{
 		Apps:      map[string]schema.App{"shop.web": {Tier: "access"}, "shop.db": {Tier: "storage", Owner: "data"}},
-		Groups:    map[string]schema.Group{"shop.web/prod.dc1": g("prod", 1), "shop.web/prod.dc2": g("prod", 3), "shop.web/test.dc1": g("test", 1)},
+		Groups:    persistent.Of(map[string]schema.Group{"shop.web/prod.dc1": g("prod", 1), "shop.web/prod.dc2": g("prod", 3), "shop.web/test.dc1": g("test", 1)}),
 		Routes:    map[string]schema.Route{"web": {Domains: []string{"shop.example"}, Via: []string{"edge"}}},
 		Hosts:     map[string]schema.Host{"h1": {Role: "edge"}},
 		Positions: map[schema.Ref]schema.Position{"groups/shop.web/prod.dc1": {File: "web.cue", Line: 3}},

@@ -14,6 +14,7 @@ import (
 	"locktide.dev/policy/rulefiles"
 	"locktide.dev/render/worker"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // The test's own program serves as the child that evaluates CUE.
@@ -51,7 +52,7 @@ func TestBothLanguages(t *testing.T) {
 	if len(bad) > 0 || len(rules) != 2 {
 		t.Fatalf("%d rules, %v", len(rules), bad)
 	}
-	fleet := &schema.Fleet{Groups: map[string]schema.Group{"x/prod.dc1": {App: "x", Stage: "prod", Body: schema.Body{Count: schema.Count{Number: 1}}}}}
+	fleet := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{"x/prod.dc1": {App: "x", Stage: "prod", Body: schema.Body{Count: schema.Count{Number: 1}}}})}
 	var got []string
 	for _, f := range policy.Evaluate(t.Context(), policy.Config{}, rules, policy.Input{Fleet: fleet}) {
 		got = append(got, f.Code+" "+f.Related[0].String())

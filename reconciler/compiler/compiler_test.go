@@ -74,7 +74,7 @@ func edit(rt *rapid.T, f *schema.Fleet) {
 			}
 			g.Services = map[string]schema.Service{"main": s}
 		}
-		f.Groups[app+"/"+place] = g
+		f.Groups = f.Groups.With(app+"/"+place, g)
 		set("groups", app+"/"+place)
 	case "app":
 		a := schema.App{Uses: map[string]schema.Use{}}
@@ -104,7 +104,7 @@ func edit(rt *rapid.T, f *schema.Fleet) {
 		set("stages", "prod")
 	case "drop group":
 		name := app + "/" + places.Draw(rt, "place")
-		delete(f.Groups, name)
+		f.Groups = f.Groups.Without(name)
 		gone("groups", name)
 	case "drop route":
 		name := routes.Draw(rt, "route")
@@ -122,11 +122,11 @@ func TestFollowingIsCompilingAnew(t *testing.T) {
 	conflicts, denied := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		c := New(ds)
-		f := &schema.Fleet{Groups: map[string]schema.Group{}, Apps: map[string]schema.App{}, Routes: map[string]schema.Route{},
+		f := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{}), Apps: map[string]schema.App{}, Routes: map[string]schema.Route{},
 			Stages: map[string]schema.Stage{}, Versions: persistent.Of(map[schema.Ref]uint64{})}
 		for range rapid.IntRange(2, 12).Draw(rt, "commits") {
 			next := *f
-			next.Groups, next.Apps, next.Routes, next.Stages = maps.Clone(f.Groups), maps.Clone(f.Apps), maps.Clone(f.Routes), maps.Clone(f.Stages)
+			next.Apps, next.Routes, next.Stages = maps.Clone(f.Apps), maps.Clone(f.Routes), maps.Clone(f.Stages)
 			for range rapid.IntRange(1, 4).Draw(rt, "edits") {
 				edit(rt, &next)
 			}
@@ -161,10 +161,10 @@ func keys(c Compiled) []string {
 // A commit costs what depends on what it changes.
 func TestCostFollowsTheChange(t *testing.T) {
 	c := New(backends(t))
-	f := &schema.Fleet{Groups: map[string]schema.Group{}, Routes: map[string]schema.Route{}, Versions: persistent.Of(map[schema.Ref]uint64{})}
+	f := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{}), Routes: map[string]schema.Route{}, Versions: persistent.Of(map[schema.Ref]uint64{})}
 	for i := range 200 {
 		app := fmt.Sprintf("a%d", i)
-		f.Groups[app+"/prod.dc1"] = schema.Group{App: app, Stage: "prod", Datacenter: "dc1"}
+		f.Groups = f.Groups.With(app+"/prod.dc1", schema.Group{App: app, Stage: "prod", Datacenter: "dc1"})
 		f.Routes[app] = schema.Route{Via: []string{"m"}, Domains: []string{app}, To: []schema.Target{{App: app}}}
 	}
 	f.Number()
@@ -175,8 +175,7 @@ func TestCostFollowsTheChange(t *testing.T) {
 		t.Fatalf("the same fleet compiled %d definitions", got)
 	}
 	next := *f
-	next.Groups = maps.Clone(f.Groups)
-	next.Groups["a7/prod.dc1"] = schema.Group{App: "a7", Stage: "prod", Datacenter: "dc1", Body: schema.Body{Release: "2"}}
+	next.Groups = next.Groups.With("a7/prod.dc1", schema.Group{App: "a7", Stage: "prod", Datacenter: "dc1", Body: schema.Body{Release: "2"}})
 	next.Versions = next.Versions.With("groups/a7/prod.dc1", schema.NextVersion())
 	if got := c.Compile(&next).Again; got != 2 {
 		t.Fatalf("a group that changed compiled %d definitions, want it and its route", got)
@@ -196,7 +195,7 @@ func (f fragile) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []sch
 // A definition that breaks a driver is denied, and the others are compiled.
 func TestABrokenDefinitionStopsOnlyItself(t *testing.T) {
 	group := func(app string) schema.Group { return schema.Group{App: app, Stage: "prod", Datacenter: "dc1"} }
-	f := &schema.Fleet{Groups: map[string]schema.Group{"bad/prod.dc1": group("bad"), "good/prod.dc1": group("good")},
+	f := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{"bad/prod.dc1": group("bad"), "good/prod.dc1": group("good")}),
 		Positions: map[schema.Ref]schema.Position{"groups/bad/prod.dc1": {File: "bad.cue", Line: 3}}}
 	got := New([]drivers.Driver{fragile{memory.New(memory.Options{Name: "m"})}}).Compile(f)
 	for k, w := range got.Head.All() {

@@ -12,7 +12,7 @@ func (s *state) holdManual() {
 		}
 	}
 	manual := func(s *state, group string, _ ...*schema.Object) bool {
-		if g, defined := s.in.Groups[group]; defined {
+		if g, defined := s.in.Groups.Find(group); defined {
 			return g.Rollout.Mode == "manual"
 		}
 		return gone[group]

@@ -10,6 +10,7 @@ import (
 
 	"locktide.dev/drivers"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // Defaults of the blast radius.
@@ -105,7 +106,7 @@ type Input struct {
 	Observed map[schema.Ref]bool // groups of mode observe: what is of them is shown and not written
 	Uses     map[string][]string // app -> apps that it calls: an order when both are created
 	After    map[string][]string // app -> apps whose changes go before its own
-	Groups   map[string]schema.Group
+	Groups   persistent.Map[string, schema.Group]
 	Apps     map[string]schema.App
 	Formerly map[string]string // former group name -> the group that it became
 }
@@ -146,12 +147,12 @@ func (in Input) WithFleet(f *schema.Fleet) Input {
 		in.Tombstones[ref] = true
 	}
 	in.Formerly, in.Observed = map[string]string{}, map[schema.Ref]bool{}
-	for name, g := range f.Groups {
+	for name, g := range f.Groups.All() {
 		if g.Rollout.Mode == "observe" {
 			in.Observed[schema.NewRef("groups", name)] = true
 		}
 		for _, former := range g.Formerly {
-			if _, still := f.Groups[former]; !still {
+			if _, still := f.Groups.Find(former); !still {
 				in.Formerly[former] = name
 			}
 		}

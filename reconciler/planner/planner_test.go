@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // between gives the input of a commit that makes is of was, with everything
@@ -252,8 +253,8 @@ func TestApprovalDoesNotGrow(t *testing.T) {
 func TestWithFleet(t *testing.T) {
 	in := Input{}.WithFleet(&schema.Fleet{
 		Apps: map[string]schema.App{"a": {Uses: map[string]schema.Use{"b": {}}, After: []string{"c"}}},
-		Groups: map[string]schema.Group{"a/prod.dc1": {Body: schema.Body{Formerly: []string{"old/prod.dc1", "a/prod.dc2"}}},
-			"a/prod.dc2": {}},
+		Groups: persistent.Of(map[string]schema.Group{"a/prod.dc1": {Body: schema.Body{Formerly: []string{"old/prod.dc1", "a/prod.dc2"}}},
+			"a/prod.dc2": {}}),
 		Remove: []schema.Ref{"groups/gone"}, Stages: map[string]schema.Stage{"prod": {}},
 	})
 	if !slices.Equal(in.Uses["a"], []string{"b"}) || !slices.Equal(in.After["a"], []string{"c"}) || !in.Tombstones["groups/gone"] || len(in.Stages) != 1 {

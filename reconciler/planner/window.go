@@ -118,7 +118,7 @@ func (s *state) covered(cs []*change, covers rule) []*change {
 
 // coversApp says whether a rule covers any group of an object's app.
 func (s *state) coversApp(covers rule, o *schema.Object) bool {
-	for name, g := range s.in.Groups {
+	for name, g := range s.in.Groups.All() {
 		if len(o.Apps) > 0 && g.App == o.Apps[0] && covers(s, name, o) {
 			return true
 		}
@@ -131,7 +131,7 @@ func (w Closed) covers(s *state, group string, bodies ...*schema.Object) bool {
 	// The name tells of a group that is gone.
 	app, place, _ := strings.Cut(group, "/")
 	stage, datacenter, _ := strings.Cut(place, ".")
-	g, defined := s.in.Groups[group]
+	g, defined := s.in.Groups.Find(group)
 	if defined {
 		app, stage, datacenter = g.App, g.Stage, g.Datacenter
 	}

@@ -43,7 +43,7 @@ func TestFollowingIsBuildingAnew(t *testing.T) {
 		index := Of(&schema.Fleet{Versions: persistent.Of(map[schema.Ref]uint64{})}).With(nil)
 		for range rapid.IntRange(1, 12).Draw(t, "commits") {
 			next := f
-			next.Apps, next.Groups, next.Routes, next.Hosts = maps.Clone(f.Apps), maps.Clone(f.Groups), maps.Clone(f.Routes), maps.Clone(f.Hosts)
+			next.Apps, next.Routes, next.Hosts = maps.Clone(f.Apps), maps.Clone(f.Routes), maps.Clone(f.Hosts)
 			for range rapid.IntRange(0, 3).Draw(t, "edits") {
 				from := schema.Fleet{Versions: persistent.Of(map[schema.Ref]uint64{})}
 				var ref schema.Ref
@@ -56,8 +56,8 @@ func TestFollowingIsBuildingAnew(t *testing.T) {
 				case 1:
 					name := pick(t, "group", 3)
 					ref = schema.NewRef(Groups, name)
-					from.Groups = map[string]schema.Group{name: {App: pick(t, "app", 2), Stage: rapid.SampledFrom([]string{"prod", "test"}).Draw(t, "stage"), Datacenter: pick(t, "dc", 1),
-						Body: schema.Body{Placement: schema.Placement{Pool: rapid.SampledFrom([]string{"", "p"}).Draw(t, "pool")}}}}
+					from.Groups = from.Groups.With(name, schema.Group{App: pick(t, "app", 2), Stage: rapid.SampledFrom([]string{"prod", "test"}).Draw(t, "stage"), Datacenter: pick(t, "dc", 1),
+						Body: schema.Body{Placement: schema.Placement{Pool: rapid.SampledFrom([]string{"", "p"}).Draw(t, "pool")}}})
 				case 2:
 					name := pick(t, "route", 2)
 					ref = schema.NewRef(Routes, name)

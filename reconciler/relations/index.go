@@ -75,7 +75,7 @@ func named(f *schema.Fleet, kind string) iter.Seq[string] {
 	case Apps:
 		return maps.Keys(f.Apps)
 	case Groups:
-		return maps.Keys(f.Groups)
+		return f.Groups.Keys()
 	case Hosts:
 		return maps.Keys(f.Hosts)
 	}
@@ -99,7 +99,7 @@ func (d *Definitions) edges(kind, name string) []edge {
 			add(usedBy, used, name)
 		}
 	case Groups:
-		g := d.fleet.Groups[name]
+		g := d.fleet.Groups.Get(name)
 		add(appGroups, g.App, name)
 		add(stageGroups, g.Stage, name)
 		add(datacenterGroups, g.Datacenter, name)
@@ -135,7 +135,7 @@ func (d *Definitions) targets(t schema.Target) []string {
 	}
 	var out []string
 	for _, name := range d.to[appGroups][t.App] {
-		if d.fleet.Groups[name].Stage == cmp.Or(t.Stage, "prod") {
+		if d.fleet.Groups.Get(name).Stage == cmp.Or(t.Stage, "prod") {
 			out = append(out, name)
 		}
 	}
@@ -153,7 +153,7 @@ func (d *Definitions) Follow(f *schema.Fleet) *Definitions {
 			touched[kind][name] = true
 		}
 		if kind == Groups { // routes to its app may lead elsewhere
-			for _, app := range []string{d.fleet.Groups[name].App, f.Groups[name].App} {
+			for _, app := range []string{d.fleet.Groups.Get(name).App, f.Groups.Get(name).App} {
 				for _, route := range d.to[appRoutes][app] {
 					touched[Routes][route] = true
 				}
@@ -215,17 +215,17 @@ func (x *Index) step(kind, name, next string) []string {
 	case Apps + " " + Teams:
 		return some(f.Apps[name].Owner)
 	case Groups + " " + Apps:
-		return some(f.Groups[name].App)
+		return some(f.Groups.Get(name).App)
 	case Groups + " " + Members:
 		return x.groups[name]
 	case Groups + " " + Routes:
 		return x.to[groupRoutes][name]
 	case Groups + " " + Stages:
-		return some(f.Groups[name].Stage)
+		return some(f.Groups.Get(name).Stage)
 	case Groups + " " + Datacenters:
-		return some(f.Groups[name].Datacenter)
+		return some(f.Groups.Get(name).Datacenter)
 	case Groups + " " + Pools:
-		return some(f.Groups[name].Placement.Pool)
+		return some(f.Groups.Get(name).Placement.Pool)
 	case Members + " " + Groups:
 		return some(x.at[name].group)
 	case Members + " " + Hosts:
@@ -290,7 +290,7 @@ func (x *Index) role(kind, name, role string) []schema.Ref {
 	}
 	team := ""
 	if kind == Groups {
-		team = x.fleet.Groups[name].Owner
+		team = x.fleet.Groups.Get(name).Owner
 	}
 	if at, ok := x.fleet.Positions[schema.NewRef(kind, name)]; ok && team == "" && kind != Apps && kind != Groups {
 		team = schema.TeamOf(at.File, x.fleet.Teams)
@@ -310,7 +310,7 @@ func (x *Index) has(kind, name string) bool {
 	case Apps:
 		_, ok = x.fleet.Apps[name]
 	case Groups:
-		_, ok = x.fleet.Groups[name]
+		_, ok = x.fleet.Groups.Find(name)
 	case Members:
 		_, ok = x.at[name]
 	case Hosts:
@@ -345,7 +345,7 @@ func (x *Index) all(kind string) []string {
 	case Apps:
 		return keys(x.fleet.Apps)
 	case Groups:
-		return keys(x.fleet.Groups)
+		return slices.Sorted(x.fleet.Groups.Keys())
 	case Members:
 		return keys(x.at)
 	case Hosts:

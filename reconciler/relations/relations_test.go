@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 func fleet() *schema.Fleet {
@@ -19,10 +20,10 @@ func fleet() *schema.Fleet {
 			"shop.cart":  {Owner: "cart", Groups: []string{"shop.cart/prod.dc1", "shop.cart/prod.dc2", "shop.cart/test.dc1"}, Uses: map[string]schema.Use{"shop.stock": {}}},
 			"shop.stock": {Owner: "stock", Groups: []string{"shop.stock/prod.dc1"}},
 		},
-		Groups: map[string]schema.Group{
+		Groups: persistent.Of(map[string]schema.Group{
 			"shop.cart/prod.dc1": group("shop.cart", "prod", "dc1", "web"), "shop.cart/prod.dc2": group("shop.cart", "prod", "dc2", "web"),
 			"shop.cart/test.dc1": group("shop.cart", "test", "dc1", ""), "shop.stock/prod.dc1": group("shop.stock", "prod", "dc1", "ssd"),
-		},
+		}),
 		Routes: map[string]schema.Route{
 			"cart":   {Domains: []string{"cart.example", "www.cart.example"}, To: []schema.Target{{App: "shop.cart"}}, Via: schema.StringList{"edge-1", "edge-2"}},
 			"test":   {Domains: []string{"test.example"}, To: []schema.Target{{Group: "shop.cart/test.dc1"}}, Via: schema.StringList{"edge-1"}},

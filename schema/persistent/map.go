@@ -3,6 +3,7 @@
 package persistent
 
 import (
+	"encoding/json"
 	"hash/maphash"
 	"iter"
 	"maps"
@@ -60,8 +61,8 @@ func (m Map[K, V]) Has(k K) bool {
 	return ok
 }
 
-// IsZero says whether this is the zero Map, and not one that became empty.
-func (m Map[K, V]) IsZero() bool { return m.pieces == nil }
+// IsZero says whether the map is empty.
+func (m Map[K, V]) IsZero() bool { return m.size == 0 }
 
 // With gives a version that differs in one key.
 func (m Map[K, V]) With(k K, v V) Map[K, V] {
@@ -78,6 +79,15 @@ func (m Map[K, V]) Without(k K) Map[K, V] {
 	d := m.Draft()
 	d.Delete(k)
 	return d.Map()
+}
+
+// Taking gives a version in which a key is as in another map: under that
+// map's value, or not there.
+func (m Map[K, V]) Taking(k K, from Map[K, V]) Map[K, V] {
+	if v, ok := from.Find(k); ok {
+		return m.With(k, v)
+	}
+	return m.Without(k)
 }
 
 // Len is the number of keys.
@@ -141,6 +151,25 @@ func (m Map[K, V]) piece(i int) *piece[K, V] {
 		return nil
 	}
 	return m.pieces[i]
+}
+
+// MarshalJSON writes the map like any other.
+func (m Map[K, V]) MarshalJSON() ([]byte, error) {
+	return json.Marshal(maps.Collect(m.All()))
+}
+
+// UnmarshalJSON adds what is written to the map.
+func (m *Map[K, V]) UnmarshalJSON(b []byte) error {
+	var rows map[K]V
+	if err := json.Unmarshal(b, &rows); err != nil {
+		return err
+	}
+	d := m.Draft()
+	for k, v := range rows {
+		d.Set(k, v)
+	}
+	*m = d.Map()
+	return nil
 }
 
 // Draft is the next version of a Map in the making. It is for one goroutine.

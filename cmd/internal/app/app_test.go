@@ -73,7 +73,7 @@ func TestSimulatedFleetFollowsItsFolder(t *testing.T) {
 		t.Errorf("init into a folder with files: %v", err)
 	}
 	r, err := e.Render(t.Context(), folder, "")
-	if err != nil || schema.AnyDenied(r.Findings) || len(r.Fleet.Groups) == 0 || len(r.Layers) == 0 {
+	if err != nil || schema.AnyDenied(r.Findings) || r.Fleet.Groups.Len() == 0 || len(r.Layers) == 0 {
 		t.Fatalf("the starter fleet: %v, %v", err, r.Findings)
 	}
 	replace(t, filepath.Join(folder, "platform/fleet.cue"), `soak: "3s", bake: "3s"`, `soak: "100ms", bake: "100ms"`)

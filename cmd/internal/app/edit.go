@@ -101,14 +101,14 @@ func wholeRender(ctx context.Context, s *render.Session, files fstest.MapFS) (re
 
 // groupsIn gives an app's groups in a stage (empty: all), sorted.
 func groupsIn(r render.Result, app, stage string) []string {
-	return slices.DeleteFunc(slices.Clone(r.Fleet.Apps[app].Groups), func(g string) bool { return stage != "" && r.Fleet.Groups[g].Stage != stage })
+	return slices.DeleteFunc(slices.Clone(r.Fleet.Apps[app].Groups), func(g string) bool { return stage != "" && r.Fleet.Groups.Get(g).Stage != stage })
 }
 
 // releaseOf gives the release that all groups of an app in a stage have.
 func releaseOf(r render.Result, app, stage string) (string, error) {
 	release := ""
 	for _, g := range groupsIn(r, app, stage) {
-		switch now := r.Fleet.Groups[g].Release; {
+		switch now := r.Fleet.Groups.Get(g).Release; {
 		case release == "":
 			release = now
 		case release != now:
@@ -142,7 +142,7 @@ func written(r render.Result, edit cli.Edit) (leaf render.Leaf, groups []string,
 	if leaf.At.File == "" {
 		return leaf, nil, cli.Fail("locktide render --explain lists what is", "%s is not written anywhere for %s", edit.Field, edit)
 	}
-	for g := range r.Fleet.Groups {
+	for g := range r.Fleet.Groups.Keys() {
 		for _, l := range r.Provenance.Explain(schema.NewRef("groups", g)) {
 			if l.Path == edit.Field && l.At == leaf.At {
 				groups = append(groups, g)

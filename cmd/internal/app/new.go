@@ -159,7 +159,7 @@ func alike(r render.Result, n cli.NewApp) ([]byte, error) {
 	}
 	body := map[string]any{}
 	for _, name := range app.Groups {
-		g := r.Fleet.Groups[name]
+		g := r.Fleet.Groups.Get(name)
 		if len(g.Raw) > 0 {
 			return nil, cli.Fail("take after another app", "%s carries a raw job, which is written for it alone", n.Like)
 		}

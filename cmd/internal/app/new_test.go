@@ -85,7 +85,7 @@ func TestNewAppLikeAnother(t *testing.T) {
 			t.Errorf("%s: groups %v", like, f.Apps[name].Groups)
 		}
 		for _, g := range f.Apps[like].Groups {
-			was, is := f.Groups[g].Body, f.Groups[name+strings.TrimPrefix(g, like)].Body
+			was, is := f.Groups.Get(g).Body, f.Groups.Get(name+strings.TrimPrefix(g, like)).Body
 			was.Owner, is.Owner, was.Job = "", "", ""
 			for k, s := range was.Services {
 				s.Name = ""

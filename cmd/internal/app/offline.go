@@ -104,7 +104,7 @@ func refs(f *schema.Fleet) []schema.Ref {
 	add("hosts", names(f.Hosts))
 	add("pools", names(f.Pools))
 	add("apps", names(f.Apps))
-	add("groups", names(f.Groups))
+	add("groups", slices.Collect(f.Groups.Keys()))
 	add("routes", names(f.Routes))
 	sort.Slice(out, func(i, j int) bool { return out[i] < out[j] })
 	return out

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -97,7 +96,7 @@ func (p *placed) Inventory(context.Context) ([]drivers.Owned, error) { return p.
 func newPlaced(f *schema.Fleet, hosts int) *placed {
 	p := &placed{objects: map[schema.Key]schema.Object{}}
 	index := schema.NewIndex(f)
-	for i, name := range slices.Sorted(maps.Keys(f.Groups)) {
+	for i, name := range slices.Sorted(f.Groups.Keys()) {
 		objects, _ := p.Compile(index.View(), schema.NewRef("groups", name))
 		o := objects[0]
 		p.objects[o.Key] = o

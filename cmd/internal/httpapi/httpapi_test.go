@@ -14,6 +14,7 @@ import (
 
 	"locktide.dev/reconciler/relations"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 type fleet struct{ asked []schema.Command }
@@ -25,7 +26,7 @@ func (f *fleet) Recent() *schema.Report { return f.Report() }
 func (f *fleet) Relations() *relations.Index {
 	return relations.Of(&schema.Fleet{
 		Apps:      map[string]schema.App{"shop.web": {Owner: "shop", Groups: []string{"shop.web/prod.dc1"}}, "shop.api": {Uses: map[string]schema.Use{"shop.web": {}}}},
-		Groups:    map[string]schema.Group{"shop.web/prod.dc1": {App: "shop.web", Stage: "prod", Datacenter: "dc1"}},
+		Groups:    persistent.Of(map[string]schema.Group{"shop.web/prod.dc1": {App: "shop.web", Stage: "prod", Datacenter: "dc1"}}),
 		Routes:    map[string]schema.Route{"web": {Domains: []string{"shop.example"}, To: []schema.Target{{App: "shop.web"}}, Via: schema.StringList{"edge"}}},
 		Positions: map[schema.Ref]schema.Position{"apps/shop.web": {File: "shop.cue", Line: 3}},
 	}).With(f.Report().Groups)
