@@ -1,6 +1,7 @@
 package render_test
 
 import (
+	"bytes"
 	"maps"
 	"os"
 	"slices"
@@ -147,6 +148,10 @@ func TestOnlyWhatChangedIsEvaluated(t *testing.T) {
 		{"from nothing", func() {}, 23, nil},
 		{"nothing", func() {}, 0, []schema.Ref{}},
 		{"one app", func() { edit("apps/a3/a.cue", "count: 5", "count: 6") }, 1, []schema.Ref{"groups/shop.a3/prod.dc4"}},
+		{"two apps", func() {
+			edit("apps/a3/a.cue", "count: 6", "count: 7")
+			edit("apps/a4/a.cue", "count: 5", "count: 7")
+		}, 2, []schema.Ref{"groups/shop.a3/prod.dc4", "groups/shop.a4/prod.dc4"}},
 		{"a comment in a library", func() { edit("lib/lib.cue", "package lib", "package lib // shared") }, 21, []schema.Ref{}},
 		{"a Jsonnet library", func() { edit("lib/x.libsonnet", "j.x", "j.y") }, 1, []schema.Ref{"apps/j.x", "apps/j.y"}},
 		{"a file that nothing reads", func() { tree["README.md"] = &fstest.MapFile{Data: []byte("x")} }, 0, []schema.Ref{}},
@@ -165,6 +170,13 @@ func TestOnlyWhatChangedIsEvaluated(t *testing.T) {
 		}
 		if r.Evaluated != c.evaluated || c.changed != nil && !slices.Equal(r.Changed, c.changed) {
 			t.Errorf("%s: evaluated %d (want %d), changed %v (want %v)", c.what, r.Evaluated, c.evaluated, r.Changed, c.changed)
+		}
+		anew, err := render.Render(t.Context(), tree, render.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := schema.MustCanonical(r.Fleet), schema.MustCanonical(anew.Fleet); !bytes.Equal(got, want) {
+			t.Errorf("%s: the fleet is not that of a render from nothing:\ngot  %s\nwant %s", c.what, got, want)
 		}
 	}
 }
