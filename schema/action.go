@@ -43,6 +43,8 @@ type Charge struct {
 	Group      string `json:"group,omitempty"`
 	Datacenter string `json:"datacenter,omitempty"`
 	Members    int    `json:"members,omitempty"` // members in rotation that it takes
+	Of         int    `json:"of,omitempty"`      // members that the group is to have
+	Back       bool   `json:"back,omitempty"`    // it goes back to what was good
 	Deletes    bool   `json:"deletes,omitempty"` // counts against the deletion cap of its kind
 	Opens      bool   `json:"opens,omitempty"`   // opens a disruptive rollout (a slot of the fleet limit)
 }
@@ -97,6 +99,7 @@ const (
 	WaitSlowStart    = "SlowStart"
 	WaitCommitBrake  = "CommitBrake"
 	WaitCap          = "DeletionCap"
+	WaitRate         = "DisruptionRate" // as many members were taken as may be in an hour
 	WaitBatch        = "BatchStarting"
 	WaitSoak         = "Soak"
 	WaitSmoke        = "Smoking"

@@ -3,6 +3,7 @@ package ledger
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -47,6 +48,31 @@ func TestADeletionTriedAgainIsChargedOnce(t *testing.T) {
 	if granted, _, _ := Admit(l, []schema.Action{deletes(2)}, e, epoch.Add(5*time.Minute)); len(granted) > 0 {
 		t.Error("a second object was deleted within the hour")
 	}
+}
+
+// journaled is what a journal keeps of a ledger: its account and its tables.
+func journaled(l Ledger) (rows []string) {
+	for _, v := range []any{l, maps.Collect(l.Open.All()), maps.Collect(l.Groups.All()), maps.Collect(l.Commits.All())} {
+		raw, err := json.Marshal(v)
+		if err != nil {
+			panic(err)
+		}
+		rows = append(rows, string(raw))
+	}
+	return rows
+}
+
+// restarted is a ledger as a daemon finds it that starts.
+func restarted(l Ledger) Ledger {
+	var account Ledger
+	open, groups, commits := map[string]Slot{}, map[string]Taken{}, map[string]Commit{}
+	rows := journaled(l)
+	for i, into := range []any{&account, &open, &groups, &commits} {
+		if err := json.Unmarshal([]byte(rows[i]), into); err != nil {
+			panic(err)
+		}
+	}
+	return Restored(account, open, groups, commits)
 }
 
 func env(n int) Env {
@@ -177,12 +203,9 @@ func history(seed []int, g guards) string {
 		for i := range 1 + s%9 {
 			want = append(want, deletes(n*10+i), opens((n*7+i)%400))
 		}
-		before, err := json.Marshal(l)
-		if err != nil {
-			return err.Error()
-		}
+		before := journaled(l)
 		granted, refused, next := admit(l, want, e, now, g)
-		if after, err := json.Marshal(l); err != nil || string(before) != string(after) {
+		if !slices.Equal(before, journaled(l)) {
 			return "Admit changed its argument"
 		}
 		if len(granted)+len(refused) != len(want) {
@@ -207,14 +230,7 @@ func history(seed []int, g guards) string {
 		if len(open) > 5 {
 			return "P27: more than 5 open rollouts"
 		}
-		raw, err := json.Marshal(next)
-		if err != nil {
-			return err.Error()
-		}
-		l = Ledger{}
-		if err := json.Unmarshal(raw, &l); err != nil { // a restart
-			return err.Error()
-		}
+		l = restarted(next)
 		for r := range open {
 			if s%3 == 0 {
 				l.End(r, s%2 == 0, 0)
@@ -310,17 +326,17 @@ func TestStandingAndDroppedRollouts(t *testing.T) {
 	for range 3 {
 		l.Stand("a", 0)
 	}
-	if c := l.Commits["c"]; c.Failed != 1 || c.Ended != 1 || c.InWave != 0 || len(l.Open) != 1 {
-		t.Errorf("standing: %+v, %d open", c, len(l.Open))
+	if c := l.Commits.Get("c"); c.Failed != 1 || c.Ended != 1 || c.InWave != 0 || l.Open.Len() != 1 {
+		t.Errorf("standing: %+v, %d open", c, l.Open.Len())
 	}
-	if l.End("a", false, 0); l.Commits["c"].Failed != 1 || l.Commits["c"].Ended != 1 || len(l.Open) != 0 {
-		t.Errorf("a rollout that stood was judged again: %+v", l.Commits["c"])
+	if l.End("a", false, 0); l.Commits.Get("c").Failed != 1 || l.Commits.Get("c").Ended != 1 || l.Open.Len() != 0 {
+		t.Errorf("a rollout that stood was judged again: %+v", l.Commits.Get("c"))
 	}
 	l = Ledger{}
 	l.open("a", info, epoch)
 	l.Drop("a")
-	if c := l.Commits["c"]; c.Clean != 0 || c.Failed != 0 || c.Started != 0 || c.InWave != 0 || len(l.Open) != 0 {
-		t.Errorf("dropped: %+v, %d open", c, len(l.Open))
+	if c := l.Commits.Get("c"); c.Clean != 0 || c.Failed != 0 || c.Started != 0 || c.InWave != 0 || l.Open.Len() != 0 {
+		t.Errorf("dropped: %+v, %d open", c, l.Open.Len())
 	}
 }
 

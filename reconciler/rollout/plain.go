@@ -6,7 +6,7 @@ import "locktide.dev/schema"
 // write, done when the backend said so or when live is as wanted.
 func (t *turn) plain(it *Item) {
 	if it.To == (schema.Entry{}) {
-		t.remove(it, schema.Charge{})
+		t.remove(it, schema.Charge{Datacenter: t.s.Datacenters[it.Group]})
 		return
 	}
 	o, ok := t.live(it)
@@ -72,5 +72,5 @@ func (t *turn) stop(it *Item) {
 			n++
 		}
 	}
-	t.remove(it, schema.Charge{Group: it.Group, Datacenter: t.s.Datacenters[it.Group], Members: n})
+	t.remove(it, schema.Charge{Group: it.Group, Datacenter: t.s.Datacenters[it.Group], Members: n, Of: max(n, it.Paced.Count), Back: t.restores(it)})
 }
