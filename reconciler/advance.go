@@ -71,7 +71,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 		if v := step.Rollout.Verdict; v != nil && step.Rollout.Back && !v.TooLittle {
 			l.quarantine(step.Rollout)
 		}
-		if s, open := st.ledger.Open[step.Rollout.ID]; open && step.Rollout.Phase == rollout.PhaseBraked && step.Rollout.Verdict != nil && !s.Judged {
+		if s, open := st.ledger.Open.Find(step.Rollout.ID); open && step.Rollout.Phase == rollout.PhaseBraked && step.Rollout.Verdict != nil && !s.Judged {
 			st.ledger.Stand(step.Rollout.ID, l.cfg.Limits.SlowStart)
 			st.freed = true
 		}

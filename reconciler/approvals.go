@@ -87,7 +87,7 @@ func (l *Loop) useUpApprovals() {
 func (l *Loop) pending(item string, rolling map[end]bool) bool {
 	st := &l.st
 	if !strings.Contains(item, " ") {
-		_, known := st.ledger.Commits[item]
+		known := st.ledger.Commits.Has(item)
 		return known
 	}
 	k, to, ok := parseItem(item)

@@ -198,7 +198,7 @@ func (l *Loop) approve(c schema.Command) schema.Answer {
 			return l.assent(c, a.Rule, a.Items, plural(len(a.Items), "change")+" ("+a.Rule+")")
 		}
 	}
-	for id := range st.ledger.Commits { // not only the one in force: an older one may still spread
+	for id := range st.ledger.Commits.Keys() { // not only the one in force: an older one may still spread
 		if id == digest || (len(digest) >= 7 && strings.HasPrefix(id, digest)) {
 			return l.assent(c, "", []string{id}, "the rest of commit "+digest+" past its commit brake")
 		}

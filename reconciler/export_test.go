@@ -75,14 +75,18 @@ func (l *Loop) Unjournaled() []string {
 		for id, r := range st.rollouts {
 			put(tableRollouts, id, r)
 		}
-		for id, s := range st.ledger.Open {
+		for id, s := range st.ledger.Open.All() {
 			put(tableSlots, id, s)
 		}
-		for g, t := range st.ledger.Groups {
+		for g, t := range st.ledger.Groups.All() {
 			put(tableTaken, g, t)
 		}
+		for c, a := range st.ledger.Commits.All() {
+			put(tableCommits, c, a)
+		}
+		put(tableLedger, "ledger", st.ledger)
 		var wrong []string
-		for _, t := range []string{tableMeta, tableHead, tableTarget, tableReceipts, tableAuthors, tableGoods, tableRollouts, tableSlots, tableTaken} {
+		for _, t := range []string{tableMeta, tableHead, tableTarget, tableReceipts, tableAuthors, tableGoods, tableRollouts, tableSlots, tableTaken, tableCommits, tableLedger} {
 			keys := maps.Clone(now[t])
 			if keys == nil {
 				keys = map[string]json.RawMessage{}

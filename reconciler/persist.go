@@ -13,6 +13,7 @@ import (
 
 	"locktide.dev/reconciler/ledger"
 	"locktide.dev/schema"
+	"locktide.dev/schema/persistent"
 )
 
 // touched are the rows that may differ from what the journal holds, of the
@@ -114,7 +115,7 @@ func (l *Loop) persist(ctx context.Context) bool {
 	}
 	st.history = append(st.history, st.fresh...)
 	if st.dirty {
-		st.dirty, st.touched = false, newTouched()
+		st.dirty, st.touched, st.booked = false, newTouched(), st.ledger
 	}
 	st.fresh, st.appendErr = nil, ""
 	clear(st.unsaved)
@@ -128,13 +129,7 @@ func (l *Loop) persist(ctx context.Context) bool {
 func (l *Loop) stored(e Entry) {
 	value := e.Value
 	switch e.Table {
-	case tableHead, tableTarget, tableReceipts, tableAuthors, tableGoods:
-		return
-	case tableSlots:
-		markRow(l.st.ledger.Open, l.st.slots, e.Key, slotMarkOf)
-		return
-	case tableTaken:
-		markRow(l.st.ledger.Groups, l.st.taken, e.Key, takenMarkOf)
+	case tableHead, tableTarget, tableReceipts, tableAuthors, tableGoods, tableSlots, tableTaken, tableCommits:
 		return
 	case tableHistory:
 		value = json.RawMessage{} // written once
@@ -171,62 +166,24 @@ func (l *Loop) changes() (out []Entry) {
 	out = l.small(out, tablePins, anyMap(st.pins))
 	out = l.small(out, tableOverrides, anyMap(st.overrides))
 	out = l.small(out, tableRefused, anyMap(st.refused))
-	out = moved(out, tableSlots, st.ledger.Open, st.slots, slotMarkOf)
-	out = moved(out, tableTaken, st.ledger.Groups, st.taken, takenMarkOf)
+	out = since(out, tableSlots, st.ledger.Open, st.booked.Open, ledger.Slot.Same)
+	out = since(out, tableTaken, st.ledger.Groups, st.booked.Groups, ledger.Taken.Same)
+	out = since(out, tableCommits, st.ledger.Commits, st.booked.Commits, ledger.Commit.Same)
 	quarantine := map[string]any{}
 	for d, v := range st.quarantine {
 		quarantine[string(d)] = v
 	}
 	out = l.small(out, tableQuarantine, quarantine)
-	account := st.ledger
-	account.Open, account.Groups = nil, nil
-	return l.small(out, tableLedger, map[string]any{"ledger": account})
+	return l.small(out, tableLedger, map[string]any{"ledger": st.ledger})
 }
 
-// What tells two values of a slot, and two of a group's last action, apart.
-type (
-	slotMark struct {
-		at            int64
-		fleet, commit string
-		datacenters   int // they are only added to
-		judged        bool
+// since gives the entries of the rows that are not as in the journaled version.
+func since[V any](out []Entry, table string, now, journaled persistent.Map[string, V], same func(a, b V) bool) []Entry {
+	touched := map[string]bool{}
+	for k := range now.Since(journaled, same) {
+		touched[k] = true
 	}
-	takenMark struct {
-		id schema.Digest
-		at int64
-	}
-)
-
-func slotMarkOf(s ledger.Slot) slotMark {
-	return slotMark{s.At.UnixNano(), s.Fleet, s.Commit, len(s.Datacenters), s.Judged}
-}
-
-func takenMarkOf(t ledger.Taken) takenMark { return takenMark{t.ID, t.At.UnixNano()} }
-
-// moved gives the entries of the rows whose mark is not the saved one.
-func moved[V any, M comparable](out []Entry, table string, now map[string]V, saved map[string]M, mark func(V) M) []Entry {
-	before := len(out)
-	for k, v := range now {
-		if have, ok := saved[k]; !ok || have != mark(v) {
-			out = append(out, Entry{table, k, row(v)})
-		}
-	}
-	for k := range saved {
-		if _, ok := now[k]; !ok {
-			out = append(out, Entry{Table: table, Key: k})
-		}
-	}
-	slices.SortFunc(out[before:], func(a, b Entry) int { return strings.Compare(a.Key, b.Key) })
-	return out
-}
-
-// markRow keeps what the journal holds of a row by its mark.
-func markRow[V any, M comparable](now map[string]V, saved map[string]M, k string, mark func(V) M) {
-	if v, ok := now[k]; ok {
-		saved[k] = mark(v)
-	} else {
-		delete(saved, k)
-	}
+	return rows(out, table, touched, strings.Clone, func(k string) (any, bool) { v, ok := now.Find(k); return v, ok })
 }
 
 // known says whether the journal holds an entry already.

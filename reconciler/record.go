@@ -30,9 +30,10 @@ const (
 	tablePins       = "pins"       // app or group -> pin
 	tableQuarantine = "quarantine" // release digest -> verdict
 	tableRefused    = "refused"    // partition -> refused set
-	tableLedger     = "ledger"     // "ledger": ledger.Ledger, without what the next two hold
+	tableLedger     = "ledger"     // "ledger": ledger.Ledger, without what the next three hold
 	tableSlots      = "slots"      // rollout -> ledger.Slot
 	tableTaken      = "taken"      // group -> ledger.Taken
+	tableCommits    = "commits"    // commit -> ledger.Commit
 	tableHistory    = "history"    // time and number -> history entry
 )
 
@@ -199,9 +200,8 @@ type state struct {
 	released  map[string]map[string]schema.Bit // by partition: release bits, where there are any
 	bitsMoved bool                             // of hosts or by operators, since it was decided who serves
 
-	touched touched              // rows that the journal may not hold as they are, of tables with a row per object
-	slots   map[string]slotMark  // what it holds of the ledger's slots
-	taken   map[string]takenMark // and of the groups' last actions
+	touched touched       // rows that the journal may not hold as they are, of tables with a row per object
+	booked  ledger.Ledger // as the journal holds it
 }
 
 func newState() state {
@@ -214,7 +214,7 @@ func newState() state {
 		outcomes: map[schema.Digest]schema.Outcome{}, queues: map[string]*queue{}, gates: newGates(),
 		holders: newHolders(), alarms: alarms{at: map[string]time.Time{}}, eager: map[string]bool{}, waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
-		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]json.RawMessage{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, byGroup: map[string][]schema.Key{}, undecided: map[string]bool{}, unjudged: map[schema.Key]bool{}, unplanned: map[schema.Key]bool{}, differs: map[schema.Key]bool{}, confirms: alarms{at: map[string]time.Time{}}, well: map[string]wellness{}, slots: map[string]slotMark{}, taken: map[string]takenMark{}, planDue: true,
+		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]json.RawMessage{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, byGroup: map[string][]schema.Key{}, undecided: map[string]bool{}, unjudged: map[schema.Key]bool{}, unplanned: map[schema.Key]bool{}, differs: map[schema.Key]bool{}, confirms: alarms{at: map[string]time.Time{}}, well: map[string]wellness{}, planDue: true,
 		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
 }
 
@@ -236,19 +236,21 @@ func (l *Loop) load(ctx context.Context) error {
 // record makes the state that a journal keeps from its tables.
 func (l *Loop) record(ctx context.Context, tables Tables) error {
 	st := &l.st
-	st.ledger.Open, st.ledger.Groups = map[string]ledger.Slot{}, map[string]ledger.Taken{}
 	head, rollouts := schema.Snapshot{}, map[string]rollout.Rollout{}
+	slots, taken, commits := map[string]ledger.Slot{}, map[string]ledger.Taken{}, map[string]ledger.Commit{}
 	for _, err := range []error{
 		readOne(tables, tableMeta, "state", &st.meta), readOne(tables, tableLedger, "ledger", &st.ledger),
 		readKeys(tables, tableHead, head), readKeys(tables, tableTarget, st.target), readKeys(tables, tableReceipts, st.receipts), readKeys(tables, tableAuthors, st.authors),
 		readAll(tables, tableGoods, st.goods), readAll(tables, tableRollouts, rollouts), readAll(tables, tableHolds, st.operator),
 		readAll(tables, tablePins, st.pins), readAll(tables, tableOverrides, st.overrides), readAll(tables, tableRefused, st.refused),
-		readAll(tables, tableSlots, st.ledger.Open), readAll(tables, tableTaken, st.ledger.Groups),
+		readAll(tables, tableSlots, slots), readAll(tables, tableTaken, taken), readAll(tables, tableCommits, commits),
 	} {
 		if err != nil {
 			return err
 		}
 	}
+	st.ledger = ledger.Restored(st.ledger, slots, taken, commits)
+	st.booked = st.ledger
 	for d, raw := range tables[tableQuarantine] {
 		var v schema.Verdict
 		if err := json.Unmarshal(raw, &v); err != nil {

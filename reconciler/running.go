@@ -140,6 +140,10 @@ func (l *Loop) info(r rollout.Rollout) ledger.Info {
 	instances := slices.ContainsFunc(r.Items, func(it rollout.Item) bool { return it.Paced != nil })
 	for _, it := range r.Items {
 		info.Begun = info.Begun || !it.StagedAt.IsZero() || !instances && it.State == rollout.StateDone
+		if it.Paced != nil && it.Started && it.State != rollout.StateDone {
+			_, datacenter := l.locate(it.Group)
+			info.WorksIn = append(info.WorksIn, datacenter)
+		}
 	}
 	return info
 }

@@ -106,7 +106,7 @@ func commits(ctx context.Context, dir string, size fixtures.Synthetic, t *table)
 	back := memory.New(memory.Options{Name: "edge-dc1", Now: time.Now, Owner: "bench"})
 	way := &stages{commits: map[string]map[string]time.Duration{}}
 	e, err := startEngine(ctx, filepath.Join(dir, "engine"), back, reconciler.Config{Source: source, Renderer: sessions{session}, Observer: way, Poll: time.Hour,
-		Limits: ledger.Limits{Fleet: n, Datacenter: n, SlowStart: n, BrakeShare: 100}})
+		Limits: ledger.Limits{Fleet: n, Datacenter: n, SlowStart: n, BrakeShare: 100, DatacenterMembers: 1000 * n, KindMembers: 1000 * n}})
 	if err != nil {
 		return err
 	}

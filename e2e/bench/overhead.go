@@ -56,7 +56,7 @@ func overhead(ctx context.Context, dir string, n int, t *table) (err error) {
 		return memory.Behaviour{}
 	}})
 	git, g := &source{tree: definitions(n, "1")}, &gauge{}
-	e, err := startEngine(ctx, dir, back, reconciler.Config{Source: git, Observer: g, Limits: ledger.Limits{Fleet: n, Datacenter: n, SlowStart: n, BrakeShare: 100}})
+	e, err := startEngine(ctx, dir, back, reconciler.Config{Source: git, Observer: g, Limits: ledger.Limits{Fleet: n, Datacenter: n, SlowStart: n, BrakeShare: 100, DatacenterMembers: 1000 * n, KindMembers: 1000 * n}})
 	if err != nil {
 		return err
 	}

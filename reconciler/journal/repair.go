@@ -28,6 +28,8 @@ var decided = map[string]func() any{
 	"quarantine": func() any { return new(schema.Verdict) },
 	"history":    func() any { return new(schema.HistoryEntry) },
 	"ledger":     nil,
+	"commits":    nil,
+	"taken":      nil,
 }
 
 // Repair puts a journal in the place of a damaged one: what people decided is

@@ -20,6 +20,13 @@ type Commit struct {
 	WaveEnded int       `json:"wave_ended"` // ended at all in it
 }
 
+// Same says whether two accounts of one commit are the same.
+func (c Commit) Same(o Commit) bool {
+	at := c.At.Equal(o.At)
+	c.At = o.At
+	return at && c == o
+}
+
 // commit says whether a commit may start more: failures that ended count, and
 // those of rollouts that stand braked or go back just now, with or without a
 // slot of their own.

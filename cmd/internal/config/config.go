@@ -150,6 +150,11 @@ type Limits struct {
 	DeletionsPercent    int `yaml:"deletions_percent"`       // of a kind's objects
 	CommitBrakeFailures int `yaml:"commit_brake_failures"`   // partitions that may fail
 	CommitBrakePercent  int `yaml:"commit_brake_percent"`    //
+
+	DatacenterDeletions int `yaml:"datacenter_deletions_per_hour"` // of all kinds
+	Turnovers           int `yaml:"turnovers_per_hour"`            // of a group: members taken, as a multiple of its own
+	DatacenterMembers   int `yaml:"datacenter_members_per_hour"`   // taken in a datacenter
+	KindMembers         int `yaml:"kind_members_per_hour"`         // taken of a kind's objects
 }
 
 // Duration is a time span such as 30s.
@@ -329,7 +334,9 @@ func (c *Config) journal() error {
 func (c *Config) limits() error {
 	for field, n := range map[string]int{"rollouts": c.Limits.Rollouts, "rollouts_per_datacenter": c.Limits.PerDatacenter,
 		"slow_start": c.Limits.SlowStart, "deletions_per_hour": c.Limits.DeletionsPerHour, "commit_brake_failures": c.Limits.CommitBrakeFailures,
-		"deletions_percent": c.Limits.DeletionsPercent, "commit_brake_percent": c.Limits.CommitBrakePercent} {
+		"deletions_percent": c.Limits.DeletionsPercent, "commit_brake_percent": c.Limits.CommitBrakePercent,
+		"datacenter_deletions_per_hour": c.Limits.DatacenterDeletions, "turnovers_per_hour": c.Limits.Turnovers,
+		"datacenter_members_per_hour": c.Limits.DatacenterMembers, "kind_members_per_hour": c.Limits.KindMembers} {
 		if n < 0 || strings.HasSuffix(field, "percent") && n > 100 {
 			return fmt.Errorf("limits.%s: %d is out of range", field, n)
 		}

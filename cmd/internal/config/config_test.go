@@ -63,6 +63,7 @@ func TestErrorsNameTheField(t *testing.T) {
 		{"mode", good + "mode: quiet\n", "mode"},
 		{"listen", good + "listen: here\n", "listen"},
 		{"limit", good + "limits: {deletions_percent: 101}\n", "limits.deletions_percent"},
+		{"rate", good + "limits: {turnovers_per_hour: -1}\n", "limits.turnovers_per_hour"},
 		{"severity", good + "policy: {severity: {x: fatal}}\n", "policy.severity.x"},
 		{"agents' port", good + "consul: {a: {address: \"http://c:8500\", datacenters: [dc1], agents: {port: 99999}}}\n", "consul.a.agents.port"},
 		{"agents' address", good + "consul: {a: {address: \"http://c:8500\", datacenters: [dc1], agents: {addresses: {n1: n1}}}}\n", "consul.a.agents.addresses.n1"},
