@@ -43,7 +43,7 @@ type Charge struct {
 	Group      string `json:"group,omitempty"`
 	Datacenter string `json:"datacenter,omitempty"`
 	Members    int    `json:"members,omitempty"` // members in rotation that it takes
-	Of         int    `json:"of,omitempty"`      // members that the group is to have
+	Of         int    `json:"of,omitempty"`      // members that the group has, or is to have if that is more
 	Back       bool   `json:"back,omitempty"`    // it goes back to what was good
 	Deletes    bool   `json:"deletes,omitempty"` // counts against the deletion cap of its kind
 	Opens      bool   `json:"opens,omitempty"`   // opens a disruptive rollout (a slot of the fleet limit)

@@ -121,12 +121,13 @@ type Taken struct {
 	Rollout string        `json:"rollout"`
 	Members int           `json:"members"`
 	At      time.Time     `json:"at"`
-	Hour    Rate          `json:"hour,omitempty"`
+	Hour    Rate          `json:"hour,omitzero"`
+	Of      int           `json:"of,omitempty"` // members that the group had, at most, while that was taken
 }
 
 // Same says whether two accounts of one group are the same.
 func (t Taken) Same(o Taken) bool {
-	return t.ID == o.ID && t.Rollout == o.Rollout && t.Members == o.Members && t.At.Equal(o.At) && t.Hour.Same(o.Hour)
+	return t.ID == o.ID && t.Rollout == o.Rollout && t.Members == o.Members && t.At.Equal(o.At) && t.Hour.Same(o.Hour) && t.Of == o.Of
 }
 
 // Refusal is an action that was not admitted, and why.

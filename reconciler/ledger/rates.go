@@ -88,7 +88,7 @@ func placeOf(a schema.Action) string { return cmp.Or(a.Charge.Datacenter, a.Key.
 // A rollout begins only where its whole group may still be replaced, so that it
 // does not stop half-way for it.
 func (l *Ledger) rate(a schema.Action, info Info, lim Limits, now time.Time) (schema.Reason, bool) {
-	n, whole := a.Charge.Members, a.Charge.Members
+	n, whole, group := a.Charge.Members, a.Charge.Members, l.Groups.Get(a.Charge.Group)
 	if a.Charge.Opens && !l.Open.Has(a.Rollout) {
 		whole = max(n, a.Charge.Of)
 	}
@@ -97,7 +97,7 @@ func (l *Ledger) rate(a schema.Action, info Info, lim Limits, now time.Time) (sc
 		rate         Rate
 		limit, takes int
 	}{
-		{"group " + a.Charge.Group, "turnovers_per_hour", l.Groups.Get(a.Charge.Group).Hour, lim.Turnovers * max(a.Charge.Of, n), whole},
+		{"group " + a.Charge.Group, "turnovers_per_hour", group.Hour, lim.Turnovers * max(a.Charge.Of, n, group.Of), whole},
 		{"datacenter " + a.Charge.Datacenter, "datacenter_members_per_hour", l.Rates[datacenterRate(a.Charge.Datacenter)], lim.DatacenterMembers, n},
 		{"kind " + string(a.Key.Kind), "kind_members_per_hour", l.Rates[kindRate(a.Key.Kind)], lim.KindMembers, n},
 	} {
@@ -118,7 +118,7 @@ func (l *Ledger) take(a schema.Action, now time.Time) {
 	if n == 0 || a.Charge.Group == "" || was.ID == a.ID {
 		return
 	}
-	l.Groups = l.Groups.With(a.Charge.Group, Taken{ID: a.ID, Rollout: a.Rollout, Members: n, At: now, Hour: was.Hour.with(n, now)})
+	l.Groups = l.Groups.With(a.Charge.Group, Taken{ID: a.ID, Rollout: a.Rollout, Members: n, At: now, Hour: was.Hour.with(n, now), Of: max(was.Of, a.Charge.Of)})
 	for _, name := range []string{datacenterRate(a.Charge.Datacenter), kindRate(a.Key.Kind)} {
 		l.Rates[name] = l.Rates[name].with(n, now)
 	}

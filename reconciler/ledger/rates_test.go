@@ -137,7 +137,7 @@ func hourly(turns []int, lim Limits, g guards) string {
 	l, now, e := Ledger{}, epoch, Env{Limits: lim, Rollouts: map[string]Info{}}
 	for i, x := range turns {
 		now = now.Add(time.Duration(x%600) * time.Second)
-		of := 1 + x/600%4*3
+		of := []int{1, 4, 7, 10}[x/600%4]
 		a := takes(fmt.Sprint("r", i), fmt.Sprint("g", of, x/7%2), fmt.Sprint("dc", x/7%2), i, min(of, 1+x/50%5), of)
 		a.Charge.Back = x%11 == 0
 		granted, refused, next := admit(l, []schema.Action{a}, e, now, g)
