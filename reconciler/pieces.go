@@ -112,7 +112,7 @@ func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
 	}
 	w := whole{Remove: f.Remove, Units: map[schema.Ref]string{}, Pieces: l.st.fleetPieces.update(f.Versions, func(a, b uint64) bool { return a == b }, app, encode, l.st.unsaved)}
 	for ref, unit := range f.Units {
-		if !f.Versions.Has(ref) {
+		if kind, _ := ref.Split(); kind == "defaults" {
 			w.Units[ref] = unit
 		}
 	}
