@@ -81,11 +81,12 @@ func (s *Session) scan(fsys fs.FS, next *state, remembered func() *memory) ([]Ta
 		return nil, err
 	}
 	changed := listing.Since(s.state.listing)
-	*next = state{memory: remembered(), keep: next.keep, listing: listing, packages: maps.Clone(s.state.packages), units: maps.Clone(s.state.units)}
+	*next = state{memory: remembered(), keep: next.keep, listing: listing, packages: s.state.packages, units: maps.Clone(s.state.units)}
 	if next.units == nil {
 		next.packages, next.units = map[string]string{}, map[string]*unit{}
 	}
 	folders, touched := map[string]bool{}, map[string]bool{}
+	own := false // next's packages are not those of before
 	for _, name := range changed {
 		for _, reader := range s.state.readers[name] {
 			touched[reader] = true
@@ -96,11 +97,14 @@ func (s *Session) scan(fsys fs.FS, next *state, remembered func() *memory) ([]Ta
 			now, exists := "", listing.Hash(name) != ""
 			if exists {
 				now = next.packageOf(fsys, name)
-				next.packages[name] = now
-			} else {
-				delete(next.packages, name)
 			}
 			if known != exists || now != before {
+				if !own {
+					next.packages, own = maps.Clone(next.packages), true
+				}
+				if next.packages[name] = now; !exists {
+					delete(next.packages, name)
+				}
 				for _, reader := range s.state.readers[path.Join(dir, "*.cue")] {
 					touched[reader] = true
 				}
