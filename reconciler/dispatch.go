@@ -18,9 +18,15 @@ type queue struct {
 	driver  drivers.Driver
 	window  time.Duration       // the longest of its kinds
 	most    map[schema.Kind]int // actions per Apply; 0: no limit
-	waiting []schema.Action
+	waiting []pending
 	since   time.Time
 	running int
+}
+
+// pending is an action in line, and since when.
+type pending struct {
+	schema.Action
+	at time.Time
 }
 
 func newQueue(d drivers.Driver) *queue {
@@ -176,22 +182,21 @@ func (l *Loop) enqueue(a schema.Action, partition string, now time.Time) {
 	if len(q.waiting) == 0 {
 		q.since = now
 	}
-	q.waiting = append(q.waiting, a)
+	q.waiting = append(q.waiting, pending{a, now})
 }
 
 // recall takes back what waits in line and may not be sent any more, because
-// the lease or a brake came in between: it is decided anew.
+// the lease or a brake came in between, or what it disrupts was judged too long
+// ago: it is decided anew.
 func (l *Loop) recall(now time.Time) {
 	st := &l.st
 	braked, may := l.braked() != "", l.mayWrite(now)
 	for _, name := range sortedKeys(st.queues) {
 		q := st.queues[name]
-		if may && !braked && len(st.ledger.Brakes) == 0 {
-			continue
-		}
-		q.waiting = slices.DeleteFunc(q.waiting, func(a schema.Action) bool {
-			_, stopped := st.ledger.Braked(st.holders.infos[a.Rollout], a)
-			if may && !(ledger.Disruptive(a) && (stopped || braked)) {
+		q.waiting = slices.DeleteFunc(q.waiting, func(a pending) bool {
+			_, stopped := st.ledger.Braked(st.holders.infos[a.Rollout], a.Action)
+			old := now.Sub(a.at) > l.cfg.Staleness/2 && !l.off.noBlind
+			if may && !(ledger.Disruptive(a.Action) && (stopped || braked || old)) {
 				return false
 			}
 			st.news[st.owners[a.ID]] = true
@@ -228,7 +233,7 @@ func (l *Loop) flush(ctx context.Context, name string, now time.Time) {
 // batch takes what one Apply may get of what waits.
 func (q *queue) batch() []schema.Action {
 	taken := map[schema.Kind]int{}
-	n := slices.IndexFunc(q.waiting, func(a schema.Action) bool {
+	n := slices.IndexFunc(q.waiting, func(a pending) bool {
 		taken[a.Key.Kind]++
 		most := q.most[a.Key.Kind]
 		return most > 0 && taken[a.Key.Kind] > most
@@ -236,7 +241,10 @@ func (q *queue) batch() []schema.Action {
 	if n < 0 {
 		n = len(q.waiting)
 	}
-	out := q.waiting[:n:n]
+	out := make([]schema.Action, n)
+	for i, a := range q.waiting[:n] {
+		out[i] = a.Action
+	}
 	q.waiting = q.waiting[n:]
 	return out
 }

@@ -204,3 +204,37 @@ func TestHoldsInHasteLeaveOneServing(t *testing.T) {
 		}
 	})
 }
+
+// What disrupts and waits in line is judged anew before it is old: whoever went
+// out meanwhile counts.
+func TestWhatWaitsInLineIsJudgedAnew(t *testing.T) {
+	queued(t, func(w *world, d slow) {
+		four := func(release string) schema.Fleet {
+			f := groups(12, "1")
+			g := f.Groups["shop.a00/prod.dc1"]
+			g.Release, g.Count.Number = release, 4
+			f.Groups["shop.a00/prod.dc1"] = g
+			return f
+		}
+		w.git.commit(four("1"))
+		w.until(10*time.Minute, "four members", w.onCommit("c2"))
+		d.takes.Store(int64(9 * time.Second))
+		w.back.Remove(schema.Key{Kind: memory.KindConfig, Instance: "m", Name: configOf(w, 11)})
+		w.pass(time.Second)
+		n := len(w.back.Writes())
+		w.git.commit(four("2"))
+		w.loop.Fetch()
+		w.pass(2 * time.Second)
+		if contains(w.verbs(n), "stage") {
+			t.Fatalf("nothing waits in line: %s", w.verbs(n))
+		}
+		w.back.Kill(w.back.Standing()["shop.a00/prod.dc1"].Members[3].ID) // and it is not replaced
+		d.takes.Store(0)
+		w.until(10*time.Minute, "it is sent", func() bool { return contains(w.verbs(n), "stage") })
+		for _, x := range w.since(n) {
+			if x.Verb == schema.VerbStage && x.Serving-x.Taken < 3 {
+				t.Errorf("%s took %d of %d serving members, of four one may be out", x.Verb, x.Taken, x.Serving)
+			}
+		}
+	})
+}
