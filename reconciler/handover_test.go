@@ -211,9 +211,9 @@ func TestWhatWaitsInLineIsJudgedAnew(t *testing.T) {
 	queued(t, func(w *world, d slow) {
 		four := func(release string) schema.Fleet {
 			f := groups(12, "1")
-			g := f.Groups["shop.a00/prod.dc1"]
+			g := f.Groups.Get("shop.a00/prod.dc1")
 			g.Release, g.Count.Number = release, 4
-			f.Groups["shop.a00/prod.dc1"] = g
+			f.Groups = f.Groups.With("shop.a00/prod.dc1", g)
 			return f
 		}
 		w.git.commit(four("1"))
