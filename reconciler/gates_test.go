@@ -102,6 +102,36 @@ func TestTooLittleDataIsNoFailure(t *testing.T) {
 	})
 }
 
+// One continue past too little data holds for the batches that follow; a gate
+// that fails in one of them ends the rollout all the same.
+func TestOneContinueGoesPastTooLittleData(t *testing.T) {
+	for _, later := range []schema.GateResult{schema.GateTooLittle, schema.GateFail, schema.GateUnknown} {
+		t.Run(string(later), func(t *testing.T) {
+			asks := schema.Gate{Kind: schema.GateAccessLog, BakeLimit: schema.Duration(time.Minute), TooLittle: "operator"}
+			gated(t, schema.GateTooLittle, 30*time.Second, asks, func(w *world, o *oracle) {
+				w.pass(time.Hour)
+				if w.released() {
+					t.Fatal("it went on unasked")
+				}
+				w.says("shop.api", schema.WaitFailed, "too little data")
+				w.do(schema.Command{Verb: "continue", Target: "shop.api", Reason: "few use it"})
+				w.until(time.Minute, "it goes on", w.released)
+				switch o.says.Store(later); later {
+				case schema.GateTooLittle:
+					w.until(20*time.Minute, "one continue is enough", w.onCommit("c2"))
+				case schema.GateFail:
+					w.until(20*time.Minute, "it goes back", func() bool { return w.ended("failed") })
+				default:
+					w.pass(time.Hour)
+					if w.onCommit("c2")() {
+						t.Fatal("it went on although nobody could be asked")
+					}
+				}
+			})
+		})
+	}
+}
+
 // P36: break-glass sets the gate aside, and nothing else: a brake stands.
 func TestBreakGlassSetsGatesAside(t *testing.T) {
 	gated(t, schema.GateTooLittle, 30*time.Second, schema.Gate{Kind: schema.GateCompare}, func(w *world, _ *oracle) {

@@ -113,3 +113,16 @@ func TestAManualAppIsRepaired(t *testing.T) {
 		w.until(time.Hour, "repaired", func() bool { return w.back.Passing(apiGroup) == 4 })
 	})
 }
+
+// A commit that takes the mode away starts what awaited its start: that is what
+// the definition says now. One that changes something else does not.
+func TestACommitThatTakesManualAwayStarts(t *testing.T) {
+	manually(t, func(w *world) {
+		w.git.commit(byHand("2", "1"))
+		w.untouched(time.Hour, "unasked")
+		w.git.commit(byHand("2", "2"))
+		w.untouched(time.Hour, "a commit of something else")
+		w.git.commit(fleet(map[string]string{"shop.api": "2", "shop.web": "2"}, 4))
+		w.until(20*time.Minute, "it starts", w.onCommit("c4"))
+	})
+}

@@ -42,7 +42,7 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 		switch {
 		case answered && j.Result == schema.GateFail && !j.From.Before(since):
 			return &schema.Verdict{Group: it.Group, Gate: name, Why: j.Why, At: t.now, Commit: t.r.Commit, Members: q.Members}, false
-		case answered && j.Lets(q, until):
+		case answered && (j.Lets(q, until) || t.r.Unmeasured && j.Result == schema.GateTooLittle && !j.To.Before(until)):
 			continue
 		case answered && j.Result == schema.GateTooLittle && !j.To.Before(late):
 			t.hold = orElse(gate.TooLittle, "hold")

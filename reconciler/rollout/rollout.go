@@ -49,6 +49,7 @@ type Rollout struct {
 	BrakedAt   time.Time       `json:"braked_at,omitzero"`    // since when it stands
 	BrakeLimit time.Duration   `json:"brake_limit,omitempty"` // nanoseconds; 0: none
 	Override   bool            `json:"override,omitempty"`    // retry: quarantine is set aside
+	Unmeasured bool            `json:"unmeasured,omitempty"`  // continue: too little data to judge by stops it no more
 	Origin     []Item          `json:"origin,omitempty"`      // of a rollout that went back: what it was to do
 }
 

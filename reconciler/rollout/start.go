@@ -248,6 +248,7 @@ func Command(r Rollout, verb string, now time.Time) (Rollout, error) {
 	case verb == "resume" && r.Phase == PhaseBraked:
 		return r, fmt.Errorf("could not resume %s: it braked because %s; use continue, retry or abort", r.Partition, r.Verdict.Why)
 	case verb == "continue" && r.Phase == PhaseBraked:
+		r.Unmeasured = r.Unmeasured || r.Verdict != nil && r.Verdict.TooLittle && !r.Back
 		r = r.released()
 		for i := range r.Items {
 			r.Items[i].Accept = !r.Back
@@ -289,7 +290,7 @@ func (r Rollout) retried() Rollout {
 	if r.Phase == PhaseBraked || r.Phase == PhaseIncomplete {
 		r = r.released()
 	}
-	r.Override = true
+	r.Override, r.Unmeasured = true, false
 	for i := range r.Items {
 		it := &r.Items[i]
 		if it.State == StateFailed {
@@ -316,7 +317,7 @@ func (r Rollout) retried() Rollout {
 // again starts a rollout that went back once more, past its quarantine.
 func (r Rollout) again() Rollout {
 	back := r.Items
-	r.Items, r.Origin, r.Back, r.Verdict, r.Override, r.Phase = r.Origin, nil, false, nil, true, PhaseRolling
+	r.Items, r.Origin, r.Back, r.Verdict, r.Override, r.Unmeasured, r.Phase = r.Origin, nil, false, nil, true, false, PhaseRolling
 	for i := range r.Items {
 		o := r.Items[i]
 		it := Item{Item: o.Item, Paced: o.Paced, Was: o.Was, State: StateWaiting, Serial: o.Serial + 1}
