@@ -151,3 +151,29 @@ func TestWhatAPlanWithholdsIsExplained(t *testing.T) {
 		}
 	})
 }
+
+// Where members that are held use up what may be out, explain names them; once
+// they are let go the rollout goes on by itself.
+func TestARolloutThatHeldMembersStopNamesThem(t *testing.T) {
+	running(t, one("1"), 8, func(w *world) {
+		var held []string
+		for _, m := range w.inRotation(apiGroup)[6:] {
+			held = append(held, m)
+			w.do(schema.Command{Verb: "hold", Target: "member:" + m, Reason: "a dump"})
+		}
+		f, none := fleet(one("2"), 8), 0
+		g := f.Groups.Get(apiGroup)
+		g.Rollout.Surge = &none
+		f.Groups = f.Groups.With(apiGroup, g)
+		w.git.commit(f)
+		w.pass(30 * time.Minute)
+		for _, id := range held {
+			w.says("shop.api", schema.WaitCapacity, id)
+		}
+		w.says("shop.api", schema.WaitCapacity, "locktide unhold")
+		for _, id := range held {
+			w.do(schema.Command{Verb: "unhold", Target: "member:" + id})
+		}
+		w.until(time.Hour, "let go", w.onCommit("c2"))
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"locktide.dev/schema"
@@ -301,8 +302,13 @@ func (t *turn) full(it *Item, g group, n int) {
 	}
 	b := g.budget
 	t.read(it)
-	t.why(it, schema.WaitCapacity, fmt.Sprintf("%d desired, %d serving, cap %d: %d more would exceed it", b.N, b.Serving, b.Cap, n),
-		"members that come back, locktide unhold, more capacity, or what was good: locktide rollback "+t.r.Partition+" --fast")
+	message, next := fmt.Sprintf("%d desired, %d serving, cap %d: %d more would exceed it", b.N, b.Serving, b.Cap, n), "members that come back, locktide unhold"
+	held := slices.DeleteFunc(slices.Clone(b.members), func(m schema.Member) bool { return !IsHeld(t.s.Held, m) || t.s.Heirs[m.ID] })
+	if len(held) > 0 {
+		message += fmt.Sprintf("; held out of rotation: %s", strings.Join(ids(held), ", "))
+		next = "locktide unhold of what holds them (locktide out lists it), members that come back"
+	}
+	t.why(it, schema.WaitCapacity, message, next+", more capacity, or what was good: locktide rollback "+t.r.Partition+" --fast")
 }
 
 func (b Budget) touchesAny(ids []string) bool {
