@@ -146,8 +146,16 @@ type Exporter interface {
 	Export(ctx context.Context) ([]Exported, error)
 }
 
+// KeyExporter is a driver that can write down raw keys of a store that others
+// fill too: only those that somebody asks for.
+type KeyExporter interface {
+	// ExportKeys lists the keys that fit one of the patterns, in which * stands
+	// for any characters, and that are not this fleet's, sorted.
+	ExportKeys(ctx context.Context, patterns []string) ([]Exported, error)
+}
+
 // Exported is one live object as a definition says it, or why none can. One
-// of Group, Host, Route and Config is set, unless Why is, or Ours.
+// of Group, Host, Route, Consul and Config is set, unless Why is, or Ours.
 type Exported struct {
 	Key     schema.Key
 	Name    string // as the backend has it
@@ -156,6 +164,7 @@ type Exported struct {
 	Typed   *schema.Group // the same job in fields; nil: Untyped says why not
 	Untyped string
 	Host    *schema.Host
+	Consul  *schema.Consul    // one key, or one config entry, as it is
 	Config  map[string]string // live configuration
 	Of      string            // the group that reads Config, whether or not it is defined
 	Route   *schema.Route     // without targets: Servers say whom it is sent to
@@ -163,6 +172,7 @@ type Exported struct {
 	Secrets []string // fields whose values look like secrets
 	Notes   []string // what a human should know of it
 	Why     string   // it is not to be defined
+	Asked   bool     // somebody asked for it by name
 	Ours    bool     // it is this fleet's already; named for its members only
 	// Who runs of it, and the names in Consul under which they are found, each
 	// with its port label.

@@ -6,12 +6,16 @@ import (
 	"io/fs"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 
 	"locktide.dev/schema"
 )
@@ -215,4 +219,126 @@ func TestImportOfFifty(t *testing.T) {
 			t.Errorf("%s was written: %s, before %s", path, now, version)
 		}
 	}
+}
+
+// TestImportOfRawConsul: keys and config entries of no app, as varied as they
+// come, are imported, plan to nothing, and are adopted without a write to them;
+// then a commit changes one of each and takes one away.
+func TestImportOfRawConsul(t *testing.T) {
+	f := newFleet(t, "raw")
+	folder, service := f.owner+"-vendor/", f.owner+"-svc"
+	values := map[string]string{"text": "a: b\n\tc\n", "empty": "", "dir/": "", "deep/a b/\u00fc": "1", "bin": "\x00\xfe\xff", "number": "007", "yes": "yes"}
+	at := func(name string) string { return "/v1/kv/" + (&url.URL{Path: folder + name}).EscapedPath() }
+	for name, value := range values {
+		f.consul.put(t, http.MethodPut, at(name)+"?flags=42", value)
+	}
+	entries := []string{"service-defaults", "service-resolver", "service-router", "service-intentions"}
+	for i, body := range []string{
+		`"Protocol": "http", "Meta": {"team": "web"}`,
+		`"ConnectTimeout": "90s", "Subsets": {"v1": {"Filter": "Service.Meta.v == 1"}}`,
+		`"Routes": [{"Match": {"HTTP": {"PathPrefix": "/a"}}, "Destination": {"ServiceSubset": "v1", "NumRetries": 2}}]`,
+		`"Sources": [{"Name": "z", "Action": "allow"}, {"Name": "*", "Action": "deny"}]`,
+	} {
+		f.consul.put(t, http.MethodPut, "/v1/config", `{"Kind": "`+entries[i]+`", "Name": "`+service+`", `+body+`}`)
+	}
+	t.Cleanup(func() {
+		f.stop(syscall.SIGTERM) // it would repair the loss
+		for _, kind := range slices.Backward(entries) {
+			f.consul.put(t, http.MethodDelete, "/v1/config/"+kind+"/"+service, nil)
+		}
+		f.consul.put(t, http.MethodDelete, "/v1/kv/"+folder+"?recurse", nil)
+	})
+	type written struct{ ModifyIndex int }
+	indexes := func() map[string]string {
+		t.Helper()
+		out := map[string]string{}
+		for name := range values {
+			out[name] = fmt.Sprint(get[[]written](t, f.consul, at(name)))
+		}
+		for _, kind := range entries {
+			out[kind] = fmt.Sprint(get[written](t, f.consul, "/v1/config/"+kind+"/"+service))
+		}
+		return out
+	}
+	kept := func(name string) string {
+		t.Helper()
+		return string(get[[]struct{ Value []byte }](t, f.consul, at(name))[0].Value)
+	}
+	before := indexes()
+	definitions := f.file("definitions")
+	out, err := f.locktide("import", definitions, "--config", f.config, "--only", f.owner+"-*", "--keys", folder+"*")
+	if want := fmt.Sprintf("%d defined, 0 not", len(values)+len(entries)); err != nil || !strings.Contains(out, want) {
+		t.Fatalf("the import does not say %q: %v\n%s", want, err, out)
+	}
+	if out, err := f.locktide("plan", definitions, "--config", f.config); err != nil || !strings.Contains(out, "nothing to do") {
+		t.Fatalf("the plan of what was imported: %v\n%s", err, out)
+	}
+	files := filesOf(t, definitions)
+	commit := f.git.push("what is in Consul", files)
+	f.begin()
+	f.await("the commit in force, and nothing of it ours", func() error {
+		r, err := f.report()
+		if err == nil && (r.InForce != commit || len(r.Objects) != len(before)) {
+			err = fmt.Errorf("%.8s in force, %d objects", r.InForce, len(r.Objects))
+		}
+		for _, o := range r.Objects {
+			if err == nil && o.State != schema.StateForeign {
+				err = fmt.Errorf("%s is %s", o.Key, o.State)
+			}
+		}
+		return err
+	})
+	f.do("adopt", "--all")
+	f.converged(commit)
+	if now := indexes(); !maps.Equal(now, before) {
+		t.Errorf("the import or the adoption wrote: %v, before %v", now, before)
+	}
+
+	// One key and one entry change, one of each goes; the rest is left alone.
+	keys, mesh := "consul/main/keys-"+f.owner+"-vendor.yaml", "consul/main/entries-"+service+".yaml"
+	edit := func(file, old, new string) {
+		t.Helper()
+		if !strings.Contains(files[file], old) {
+			t.Fatalf("%s does not hold %q:\n%s", file, old, files[file])
+		}
+		files[file] = strings.Replace(files[file], old, new, 1)
+	}
+	edit(keys, `"007"`, `"008"`)
+	edit(mesh, "ConnectTimeout: 1m30s", "ConnectTimeout: 80s")
+	f.git.push("changed", files)
+	f.converged(f.git.head())
+	now := indexes()
+	for what, index := range before {
+		if changed := what == "number" || what == "service-resolver"; (now[what] != index) != changed {
+			t.Errorf("%s is at %s, was at %s", what, now[what], index)
+		}
+	}
+	if value := kept("number"); value != "008" {
+		t.Errorf("the changed key holds %q", value)
+	}
+	var all map[string]map[string]map[string]any
+	must(t, yaml.Unmarshal([]byte(files[keys]), &all))
+	for _, def := range all["consul"] {
+		delete(def["keys"].(map[string]any), folder+"bin")
+	}
+	text, err := yaml.Marshal(all)
+	must(t, err)
+	files[keys] = string(text)
+	f.git.push("one key less", files)
+	f.await("the key gone, the others there", func() error {
+		left := get[[]string](t, f.consul, "/v1/kv/"+folder+"?keys")
+		if slices.Contains(left, folder+"bin") || len(left) != len(values)-1 {
+			return fmt.Errorf("there are %v", left)
+		}
+		return nil
+	})
+	f.converged(f.git.head())
+	// A foreign write is drift, and is repaired.
+	f.consul.put(t, http.MethodPut, at("yes"), "no")
+	f.await("the foreign write repaired", func() error {
+		if value := kept("yes"); value != "yes" {
+			return fmt.Errorf("the key holds %q", value)
+		}
+		return nil
+	})
 }

@@ -84,6 +84,7 @@ func table(cfg Config) []*rule {
 		{code: "storage-replicas", kind: groups, key: stores, check: storageReplicas},
 		{code: "team-contact", kind: "teams", advice: true, check: one(teamContact)},
 		{code: "team-namespace", kind: groups, teams: true, check: each(teamNamespace)},
+		{code: "team-ownership", kind: "consul", teams: true, check: one(ownConsul)},
 		{code: "team-ownership", kind: "apps", teams: true, check: one(ownApps)},
 		{code: "team-ownership", kind: groups, teams: true, check: each(ownGroups)},
 		{code: "team-ownership", kind: routes, teams: true, check: one(ownRoutes)},

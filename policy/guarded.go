@@ -82,14 +82,17 @@ func teamPool(v *view, g *group, report report) {
 }
 
 // teamService keeps a team from answering under another team's name.
-func teamService(v *view, g *group, report report) {
-	names := func(t schema.Team) []string {
-		out := slices.Clone(t.Services)
-		for _, app := range t.Apps {
-			out = append(out, strings.ReplaceAll(app, ".", "--"))
-		}
-		return out
+// servicesOf gives the patterns of names in Consul that a team has.
+func servicesOf(t schema.Team) []string {
+	out := slices.Clone(t.Services)
+	for _, app := range t.Apps {
+		out = append(out, strings.ReplaceAll(app, ".", "--"))
 	}
+	return out
+}
+
+func teamService(v *view, g *group, report report) {
+	names := servicesOf
 	if g.team == "" {
 		return
 	}

@@ -143,6 +143,26 @@ func ownRoutes(v *view, name string, report report) {
 	}
 }
 
+// fleetWide are config entries that concern every service.
+var fleetWide = []string{"proxy-defaults", "mesh"}
+
+func ownConsul(v *view, name string, report report) {
+	ref, def := schema.NewRef("consul", name), v.Fleet.Consul[name]
+	for _, key := range sortedKeys(def.Keys) {
+		v.own("consul", name, "keys", key, func(t schema.Team) []string { return t.Keys }, report)
+	}
+	team := schema.TeamOf(v.Fleet.Positions[ref].File, v.teams)
+	for _, at := range sortedKeys(def.Entries) {
+		kind, service, _ := strings.Cut(at, "/")
+		if team != "" && (slices.Contains(fleetWide, kind) || service == "*") {
+			report(schema.Finding{Severity: schema.Deny, Ref: ref, Field: "entries",
+				Message: fmt.Sprintf("team %s may not define %s: it concerns every service", team, at), Next: "have the platform define it"})
+			continue
+		}
+		v.own("consul", name, "entries", service, servicesOf, report)
+	}
+}
+
 // platformOnly keeps to the platform what concerns everybody: a team defines
 // such kinds only where its kinds name them.
 func platformOnly(kind string) func(*view, string, report) {

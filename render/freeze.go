@@ -92,7 +92,7 @@ func (r Result) Without(refs []schema.Ref, prev *Result) (out Result, ok bool) {
 	}
 	out = r
 	out.Fleet.Hosts, out.Fleet.Pools, out.Fleet.Apps = maps.Clone(r.Fleet.Hosts), maps.Clone(r.Fleet.Pools), maps.Clone(r.Fleet.Apps)
-	out.Fleet.Routes = maps.Clone(r.Fleet.Routes)
+	out.Fleet.Routes, out.Fleet.Consul = maps.Clone(r.Fleet.Routes), maps.Clone(r.Fleet.Consul)
 	out.Fleet.Stages, out.Fleet.Teams, out.Fleet.Exceptions = maps.Clone(r.Fleet.Stages), maps.Clone(r.Fleet.Teams), maps.Clone(r.Fleet.Exceptions)
 	out.Fleet.Positions = maps.Clone(r.Fleet.Positions)
 	out.Fleet.Units = maps.Clone(r.Fleet.Units)

@@ -13,11 +13,11 @@ import (
 	"locktide.dev/schema/tree"
 )
 
-var topLevel = []string{"hosts", "pools", "apps", "groups", "routes", "stages", "teams", "defaults", "remove", "exceptions"}
+var topLevel = []string{"hosts", "pools", "apps", "groups", "routes", "consul", "stages", "teams", "defaults", "remove", "exceptions"}
 
 // kinds maps the top-level maps by name to their definitions in the schema.
 var kinds = map[string]string{
-	"hosts": "Host", "pools": "Pool", "apps": "App", "groups": "Group", "routes": "Route",
+	"hosts": "Host", "pools": "Pool", "apps": "App", "groups": "Group", "routes": "Route", "consul": "Consul",
 	"stages": "Stage", "teams": "Team", "exceptions": "Exception",
 }
 

@@ -154,7 +154,7 @@ func recollect(k Kept) *memory {
 // vocabulary is what definitions are decoded to, by kind; groups are their bodies.
 var vocabulary = map[string]reflect.Type{
 	"hosts": reflect.TypeFor[schema.Host](), "pools": reflect.TypeFor[schema.Pool](), "apps": reflect.TypeFor[schema.App](), "groups": reflect.TypeFor[schema.Body](),
-	"routes": reflect.TypeFor[schema.Route](), "stages": reflect.TypeFor[schema.Stage](), "teams": reflect.TypeFor[schema.Team](), "exceptions": reflect.TypeFor[schema.Exception](),
+	"routes": reflect.TypeFor[schema.Route](), "consul": reflect.TypeFor[schema.Consul](), "stages": reflect.TypeFor[schema.Stage](), "teams": reflect.TypeFor[schema.Team](), "exceptions": reflect.TypeFor[schema.Exception](),
 }
 
 // outputs decodes what is kept of a definition; nothing if it cannot be read.

@@ -77,6 +77,7 @@ func (r *resolver) edit(edited map[schema.Ref]*resolved, defs map[schema.Ref]def
 	own(&f.Pools, kinds["pools"])
 	own(&f.Apps, kinds["apps"])
 	own(&f.Routes, kinds["routes"])
+	own(&f.Consul, kinds["consul"])
 	own(&f.Exceptions, kinds["exceptions"])
 	own(&f.Positions, moved)
 	for ref, got := range edited {

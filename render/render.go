@@ -53,7 +53,7 @@ func Recalled(f schema.Fleet) *Result {
 // Usable says whether Fleet may become the target: everything rendered, or
 // what failed is frozen.
 func (r Result) Usable(o OnError) bool {
-	return r.Complete || o == Freeze && len(r.Fleet.Apps)+len(r.Fleet.Routes)+len(r.Fleet.Hosts)+len(r.Fleet.Pools) > 0
+	return r.Complete || o == Freeze && len(r.Fleet.Apps)+len(r.Fleet.Routes)+len(r.Fleet.Hosts)+len(r.Fleet.Pools)+len(r.Fleet.Consul) > 0
 }
 
 // CodeEmpty is the code of the finding about a repository that defines nothing.

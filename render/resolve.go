@@ -49,6 +49,8 @@ func (r *resolver) define(o output) {
 		r.groups.Set(name, v)
 	case schema.Route:
 		f.Routes[name] = v
+	case schema.Consul:
+		f.Consul[name] = v
 	case schema.Stage:
 		f.Stages[name] = v
 	case schema.Team:
@@ -120,7 +122,7 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 	r.out = Result{
 		Fleet: schema.Fleet{
 			Hosts: make(map[string]schema.Host, len(byKind["hosts"])), Pools: map[string]schema.Pool{}, Apps: make(map[string]schema.App, len(byKind["apps"])),
-			Routes: make(map[string]schema.Route, len(byKind["routes"])), Stages: map[string]schema.Stage{},
+			Routes: make(map[string]schema.Route, len(byKind["routes"])), Consul: map[string]schema.Consul{}, Stages: map[string]schema.Stage{},
 			Teams: map[string]schema.Team{}, Exceptions: map[string]schema.Exception{}, Positions: make(map[schema.Ref]schema.Position, size),
 			Units: make(map[schema.Ref]string, size),
 		},
@@ -129,7 +131,7 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 		ref := schema.NewRef("defaults", name)
 		r.out.Fleet.Units[ref], r.out.Fleet.Positions[ref] = name, at
 	}
-	for _, kind := range []string{"stages", "teams", "hosts", "pools", "exceptions", "routes"} {
+	for _, kind := range []string{"stages", "teams", "hosts", "pools", "exceptions", "routes", "consul"} {
 		for _, ref := range byKind[kind] {
 			r.use(g.defs[ref])
 		}

@@ -18,6 +18,7 @@ type Fleet struct {
 	Apps       map[string]App                `json:"apps,omitempty"`
 	Groups     persistent.Map[string, Group] `json:"groups,omitzero"`
 	Routes     map[string]Route              `json:"routes,omitempty"`
+	Consul     map[string]Consul             `json:"consul,omitempty"`
 	Stages     map[string]Stage              `json:"stages,omitempty"`
 	Teams      map[string]Team               `json:"teams,omitempty"`
 	Remove     []Ref                         `json:"remove,omitempty"`     // tombstones: definitions meant to be gone
@@ -126,8 +127,9 @@ type Team struct {
 	Namespaces []string `json:"namespaces,omitempty"` // Nomad namespaces its groups may use
 	Pools      []string `json:"pools,omitempty"`      // patterns of Nomad node pools
 	Services   []string `json:"service_names,omitempty"`
-	Reads      []string `json:"reads,omitempty"` // patterns of paths that its templates and secrets may read
-	May        []string `json:"may,omitempty"`   // grants: raw_exec, nomad, job, host_network, privileged ...
+	Keys       []string `json:"consul_keys,omitempty"` // patterns of keys that its Consul definitions may hold
+	Reads      []string `json:"reads,omitempty"`       // patterns of paths that its templates and secrets may read
+	May        []string `json:"may,omitempty"`         // grants: raw_exec, nomad, job, host_network, privileged ...
 	Contact    string   `json:"contact,omitempty"`
 	Approvers  int      `json:"approvers,omitempty"`
 	ApproveOwn bool     `json:"approve_own,omitempty"` // its people may approve what they wrote

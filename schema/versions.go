@@ -41,7 +41,7 @@ func (f *Fleet) Defines(ref Ref) bool {
 }
 
 // Definition gives what a reference names: a Host, Pool, App, Group, Route,
-// Stage, Team or Exception.
+// Consul, Stage, Team or Exception.
 func (f *Fleet) Definition(ref Ref) (value any, ok bool) {
 	kind, name := ref.Split()
 	switch kind {
@@ -55,6 +55,8 @@ func (f *Fleet) Definition(ref Ref) (value any, ok bool) {
 		value, ok = f.Groups.Find(name)
 	case "routes":
 		value, ok = f.Routes[name]
+	case "consul":
+		value, ok = f.Consul[name]
 	case "stages":
 		value, ok = f.Stages[name]
 	case "teams":
@@ -80,6 +82,8 @@ func (f *Fleet) Take(ref Ref, from *Fleet) {
 		f.Groups = f.Groups.Taking(name, from.Groups)
 	case "routes":
 		take(&f.Routes, from.Routes, name)
+	case "consul":
+		take(&f.Consul, from.Consul, name)
 	case "stages":
 		take(&f.Stages, from.Stages, name)
 	case "teams":
@@ -116,7 +120,7 @@ func (f *Fleet) Number() {
 // refs yields every definition by name.
 func (f *Fleet) refs(yield func(Ref) bool) {
 	_ = refs("hosts", f.Hosts, yield) && refs("pools", f.Pools, yield) && refs("apps", f.Apps, yield) && names("groups", f.Groups.Keys(), yield) &&
-		refs("routes", f.Routes, yield) && refs("stages", f.Stages, yield) && refs("teams", f.Teams, yield) && refs("exceptions", f.Exceptions, yield)
+		refs("routes", f.Routes, yield) && refs("consul", f.Consul, yield) && refs("stages", f.Stages, yield) && refs("teams", f.Teams, yield) && refs("exceptions", f.Exceptions, yield)
 }
 
 func refs[V any](kind string, m map[string]V, yield func(Ref) bool) bool {

@@ -169,6 +169,11 @@ func (v *View) Route(name string) (Route, bool) {
 	return read(v, "routes", v.index.fleet.Routes, name)
 }
 
+// Consul gives what somebody keeps in Consul as it is.
+func (v *View) Consul(name string) (Consul, bool) {
+	return read(v, "consul", v.index.fleet.Consul, name)
+}
+
 // Stage gives a stage.
 func (v *View) Stage(name string) (Stage, bool) {
 	return read(v, "stages", v.index.fleet.Stages, name)

@@ -67,6 +67,8 @@ func (d *Driver) carry(ctx context.Context, a schema.Action) (*schema.Receipt, e
 	switch {
 	case isKV(a.Key.Kind):
 		return d.applyKV(ctx, a)
+	case a.Key.Kind == KindKey:
+		return d.applyKey(ctx, a)
 	case a.Key.Kind == KindNode:
 		return d.applyNode(ctx, a)
 	case consulKind(a.Key.Kind) != "":

@@ -11,7 +11,8 @@ import (
 // Compile implements drivers.Driver. A group gives its configuration and, in
 // the mesh (its service has the meta "protocol"), service-defaults and a
 // resolver; an app gives intentions for what it uses; a route via this
-// instance gives a splitter or a router; an external host gives a node.
+// instance gives a splitter or a router; an external host gives a node; a consul
+// definition gives keys and entries as they are.
 func (d *Driver) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []schema.Finding) {
 	kind, name := ref.Split()
 	switch kind {
@@ -26,6 +27,10 @@ func (d *Driver) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []sch
 	case "routes":
 		if r, ok := v.Route(name); ok && slices.Contains(r.Via, d.config.Name) {
 			return d.compileRoute(v, name, r, ref)
+		}
+	case "consul":
+		if c, ok := v.Consul(name); ok && (len(c.Via) == 0 || slices.Contains(c.Via, d.config.Name)) {
+			return d.compileRaw(v, c, ref)
 		}
 	case "hosts":
 		if h, ok := v.Host(name); ok && h.External && d.serves(h.Datacenter) {

@@ -31,10 +31,22 @@ const (
 	KindSplitter  schema.Kind = "consul.splitter"   // service-splitter
 	KindRouter    schema.Kind = "consul.router"     // service-router
 	KindIntention schema.Kind = "consul.intentions" // service-intentions, additive
+
+	// Of consul definitions alone; they also give the entries above.
+	KindKey         schema.Kind = "consul.key"                 // one key, exact
+	KindWhole       schema.Kind = "consul.service-intentions"  // all sources of service-intentions
+	KindProxy       schema.Kind = "consul.proxy-defaults"      // proxy-defaults
+	KindMesh        schema.Kind = "consul.mesh"                // mesh
+	KindIngress     schema.Kind = "consul.ingress-gateway"     // ingress-gateway
+	KindTerminating schema.Kind = "consul.terminating-gateway" // terminating-gateway
 )
 
-// ownerMeta is the meta key that marks config entries and nodes as ours.
-const ownerMeta = "locktide-owner"
+// Meta keys that mark config entries and nodes as ours. Entries of intentions
+// that are ours as a whole have their own: in others only sources are.
+const (
+	ownerMeta = "locktide-owner"
+	wholeMeta = "locktide-owns-all"
+)
 
 // Config says how to reach one Consul datacenter and what it serves.
 type Config struct {
@@ -131,11 +143,17 @@ func (d *Driver) Kinds() []drivers.KindSpec {
 		spec(KindNode, schema.LayerConfig, 0, drivers.PruneTombstone),
 		spec(KindKV, schema.LayerConfig, 0, drivers.PruneFree),
 		spec(KindLive, schema.LayerConfig, 0, drivers.PruneCapped),
+		spec(KindKey, schema.LayerConfig, 0, drivers.PruneCapped),
+		spec(KindProxy, schema.LayerConfig, 0, drivers.PruneCapped),
+		spec(KindMesh, schema.LayerConfig, 0, drivers.PruneCapped),
 		spec(KindDefaults, schema.LayerConfig, 1, drivers.PruneCapped),
 		spec(KindIntention, schema.LayerConfig, 2, drivers.PruneCapped),
+		spec(KindWhole, schema.LayerConfig, 2, drivers.PruneCapped),
+		spec(KindTerminating, schema.LayerConfig, 2, drivers.PruneCapped),
 		spec(KindResolver, schema.LayerConfig, 2, drivers.PruneCapped),
 		spec(KindSplitter, schema.LayerRoute, 3, drivers.PruneCapped),
 		spec(KindRouter, schema.LayerRoute, 4, drivers.PruneCapped),
+		spec(KindIngress, schema.LayerRoute, 5, drivers.PruneCapped),
 	}
 }
 

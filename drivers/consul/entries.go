@@ -7,28 +7,54 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 
 	"locktide.dev/schema"
 )
 
-// consulKinds maps our kinds of config entries to Consul's.
+// entryKinds are our kinds of config entries, with Consul's. Two share
+// service-intentions: one owns single sources, the other whole entries.
+var entryKinds = []struct {
+	kind schema.Kind
+	of   string
+}{
+	{KindDefaults, api.ServiceDefaults}, {KindResolver, api.ServiceResolver}, {KindSplitter, api.ServiceSplitter}, {KindRouter, api.ServiceRouter},
+	{KindIntention, api.ServiceIntentions}, {KindWhole, api.ServiceIntentions}, {KindProxy, api.ProxyDefaults}, {KindMesh, api.MeshConfig},
+	{KindIngress, api.IngressGateway}, {KindTerminating, api.TerminatingGateway},
+}
+
+// consulKind gives Consul's name for a kind of config entry, or "".
 func consulKind(k schema.Kind) string {
-	switch k {
-	case KindDefaults:
-		return api.ServiceDefaults
-	case KindResolver:
-		return api.ServiceResolver
-	case KindSplitter:
-		return api.ServiceSplitter
-	case KindRouter:
-		return api.ServiceRouter
-	case KindIntention:
-		return api.ServiceIntentions
+	for _, e := range entryKinds {
+		if e.kind == k {
+			return e.of
+		}
 	}
 	return ""
+}
+
+// rawKind gives the kind that owns whole entries of one of Consul's, or "".
+func rawKind(of string) schema.Kind {
+	for _, e := range entryKinds {
+		if e.of == of && e.kind != KindIntention {
+			return e.kind
+		}
+	}
+	return ""
+}
+
+// rawKinds lists Consul's kinds of which a whole entry can be defined, sorted.
+func rawKinds() []string {
+	var out []string
+	for _, e := range entryKinds {
+		out = append(out, e.of)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // entry is a config entry as plain JSON fields.
@@ -58,15 +84,24 @@ func (e entry) version() schema.Version {
 	return schema.Version(strconv.FormatUint(e.index(), 10))
 }
 
-func (e entry) owner() string {
-	meta, ok := e["Meta"].(map[string]any)
-	if !ok {
-		return ""
+// created is the index of the write that made the entry.
+func (e entry) created() uint64 {
+	f, _ := e["CreateIndex"].(float64)
+	return uint64(f)
+}
+
+// markOf names the meta that marks entries of a kind as ours.
+func markOf(k schema.Kind) string {
+	if k == KindWhole {
+		return wholeMeta
 	}
-	s, ok := meta[ownerMeta].(string)
-	if !ok {
-		return ""
-	}
+	return ownerMeta
+}
+
+// owner gives whom the entry's mark names, or "".
+func (e entry) owner(k schema.Kind) string {
+	meta, _ := e["Meta"].(map[string]any)
+	s, _ := meta[markOf(k)].(string)
 	return s
 }
 
@@ -103,6 +138,9 @@ func (d *Driver) entry(ctx context.Context, k schema.Key) (entry, error) {
 // that we do not set differs when it holds anything but a zero value; what
 // the server fills in by itself is left out.
 func changes(path string, want, live any) []schema.Change {
+	if zero(want) && zero(live) {
+		return nil
+	}
 	switch w := want.(type) {
 	case map[string]any:
 		l, ok := live.(map[string]any)
@@ -130,7 +168,7 @@ func changes(path string, want, live any) []schema.Change {
 		}
 		return out
 	}
-	if reflect.DeepEqual(want, live) || zero(want) && zero(live) {
+	if reflect.DeepEqual(want, live) {
 		return nil
 	}
 	return []schema.Change{{Field: path, Was: text(want), Is: text(live)}}
@@ -175,7 +213,7 @@ func zero(v any) bool {
 	return reflect.ValueOf(v).IsZero()
 }
 
-func (d *Driver) compareEntry(live entry, w want) schema.LiveObject {
+func (d *Driver) compareEntry(live entry, by adoption, w want) schema.LiveObject {
 	o := schema.LiveObject{Key: w.Object.Key, Version: live.version()}
 	var spec entry
 	if err := json.Unmarshal(w.Object.Spec, &spec); err != nil {
@@ -185,15 +223,16 @@ func (d *Driver) compareEntry(live entry, w want) schema.LiveObject {
 	if w.Object.Key.Kind == KindIntention {
 		return d.compareIntention(live, spec, o, w)
 	}
+	owner := live.ownedBy(w.Object.Key.Kind, by)
 	switch {
 	case live == nil:
 		o.State = schema.StateAbsent
 		return o
-	case live.owner() != d.config.Owner:
+	case owner != d.config.Owner:
 		o.Reason = "mark lost"
 	}
-	o.Diff = changes("", map[string]any(spec), map[string]any(live))
-	if d.others(live.owner(), w.Last) {
+	o.Diff = entryChanges(w.Object.Key.Kind, spec, live)
+	if d.others(owner, w.Last) {
 		return notOurs(o, "the entry is there without our mark")
 	}
 	return settle(o, w.Object.Digest)
@@ -227,24 +266,93 @@ func (d *Driver) applyEntry(ctx context.Context, a schema.Action) (*schema.Recei
 	if live.version() != a.If {
 		return nil, conflict("%s changed since it was read", a.Key)
 	}
-	if live != nil && d.others(live.owner(), a.Last) && a.Verb != schema.VerbAdopt {
+	by := adoption{}
+	if live != nil && live.owner(a.Key.Kind) == "" {
+		if by, err = d.adoption(ctx, a.Key); err != nil {
+			return nil, unread{err}
+		}
+	}
+	owner := live.ownedBy(a.Key.Kind, by)
+	if live != nil && d.others(owner, a.Last) && a.Verb != schema.VerbAdopt {
 		return nil, foreign(a.Key)
 	}
 	if a.Verb == schema.VerbDelete {
-		return &schema.Receipt{}, d.dropEntry(ctx, a.Key, live)
+		if err = d.dropEntry(ctx, a.Key, live); err == nil && by.Owner != "" {
+			d.unadopt(ctx, a.Key)
+		}
+		return &schema.Receipt{}, err
 	}
 	var spec entry
 	if err := json.Unmarshal(a.Object.Spec, &spec); err != nil {
 		return nil, &refusal{kind: schema.FailInvalid, message: fmt.Sprintf("%s: its spec is no config entry: %v", a.Key, err)}
 	}
 	if a.Verb == schema.VerbAdopt {
-		if diff := changes("", map[string]any(spec), map[string]any(live)); len(diff) > 0 {
-			return nil, &refusal{kind: schema.FailInvalid, message: fmt.Sprintf("%s differs in %s: only an equal entry can be adopted", a.Key, diff[0].Field)}
+		if diff := entryChanges(a.Key.Kind, spec, live); live == nil || len(diff) > 0 {
+			return nil, &refusal{kind: schema.FailInvalid, message: fmt.Sprintf("%s differs in %v: only an equal entry can be adopted", a.Key, diff)}
+		}
+		if live.owner(a.Key.Kind) == "" { // else the mark of another fleet has to go
+			return &schema.Receipt{Version: live.version(), Digest: a.To.Digest}, d.adopt(ctx, a.Key, live)
 		}
 	}
-	spec = maps.Clone(spec)
-	spec["Meta"] = map[string]any{ownerMeta: d.config.Owner}
-	return d.putEntry(ctx, a, spec, live)
+	meta, _ := spec["Meta"].(map[string]any)
+	spec, meta = maps.Clone(spec), maps.Clone(meta)
+	if meta == nil {
+		meta = map[string]any{}
+	}
+	meta[markOf(a.Key.Kind)] = d.config.Owner
+	spec["Meta"] = meta
+	receipt, err := d.putEntry(ctx, a, spec, live)
+	if err == nil && by.Owner != "" {
+		d.unadopt(ctx, a.Key)
+	}
+	return receipt, err
+}
+
+// entryChanges says in which fields a live entry is not as wanted.
+func entryChanges(k schema.Kind, want, live entry) []schema.Change {
+	return changes("", map[string]any(want), map[string]any(stored(k, live)))
+}
+
+// stored gives what is defined of an entry: the fields that are set, without
+// what the server filled in and without our mark.
+func stored(k schema.Kind, e entry) entry {
+	out := entry{}
+	for field, v := range e {
+		if !serverFills(field) && !zero(v) {
+			out[field] = v
+		}
+	}
+	if meta, _ := e["Meta"].(map[string]any); len(meta) > 0 {
+		meta = maps.Clone(meta)
+		delete(meta, ownerMeta)
+		delete(meta, wholeMeta)
+		if len(meta) > 0 {
+			out["Meta"] = meta
+		}
+	}
+	if k == KindWhole {
+		out["Sources"] = storedSources(e)
+	}
+	return out
+}
+
+// storedSources gives an entry's sources in one order, without what Consul
+// works out by itself: precedence, by which it sorts them, and type.
+func storedSources(e entry) []any {
+	out := []any{}
+	for _, s := range sourcesOf(e) {
+		s = maps.Clone(s)
+		for _, field := range []string{"Precedence", "LegacyID", "LegacyMeta", "LegacyCreateTime", "LegacyUpdateTime"} {
+			delete(s, field)
+		}
+		if s["Type"] == "consul" {
+			delete(s, "Type")
+		}
+		maps.DeleteFunc(s, func(_ string, v any) bool { return zero(v) })
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b any) int { return strings.Compare(text(a), text(b)) })
+	return out
 }
 
 func (d *Driver) dropEntry(ctx context.Context, k schema.Key, live entry) error {

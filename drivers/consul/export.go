@@ -2,8 +2,10 @@ package consul
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/consul/api"
@@ -13,12 +15,14 @@ import (
 )
 
 // Export implements drivers.Exporter: external nodes as hosts, keys that lie
-// where a group's live configuration does as that. Entries of the mesh follow
-// from groups and routes, so that none is defined by itself; of intentions
-// those of others stay anyway.
+// where a group's live configuration does as that, config entries as they are.
+// Intentions of an entry of which sources are this fleet's stay as they are.
 func (d *Driver) Export(ctx context.Context) ([]drivers.Exported, error) {
-	kinds := []schema.Kind{KindKV, KindNode, KindDefaults, KindResolver, KindSplitter, KindRouter}
-	r := d.load(ctx, kinds)
+	kinds := []schema.Kind{KindKV, KindNode}
+	for _, of := range rawKinds() {
+		kinds = append(kinds, rawKind(of))
+	}
+	r := d.load(ctx, kinds, nil)
 	for _, k := range kinds {
 		if err := r.failed[k]; err != nil {
 			return nil, fmt.Errorf("consul %s: %w", d.config.Name, explained(err))
@@ -37,16 +41,87 @@ func (d *Driver) Export(ctx context.Context) ([]drivers.Exported, error) {
 	}
 	for _, k := range kinds[2:] {
 		for _, name := range sortedKeys(r.entries[k]) {
-			if owner := r.entries[k][name].owner(); owner != d.config.Owner {
-				x := drivers.Exported{Key: d.key(k, name), Name: name, Why: "it follows from a service with the meta protocol, or from a route via " + d.config.Name + ", and stays as it is until one defines it"}
-				if owner != "" {
-					x.Why = belongs(owner)
-				}
-				out = append(out, x)
+			ours, _ := d.split(r.entries[k][name])
+			if owner := r.owner(k, name); owner != d.config.Owner && (k != KindWhole || len(ours) == 0) {
+				out = append(out, d.exportEntry(k, name, r.entries[k][name], owner))
 			}
 		}
 	}
 	return out, nil
+}
+
+func (d *Driver) exportEntry(k schema.Kind, name string, e entry, owner string) drivers.Exported {
+	x := drivers.Exported{Key: d.key(k, name), Name: name}
+	at := consulKind(k) + "/" + name
+	body := schema.MustCanonical(stored(k, e))
+	_, _, same, bad := d.rawEntry(schema.NewView(&schema.Fleet{}), at, body)
+	switch source := e.writer(); {
+	case owner != "":
+		x.Why = belongs(owner)
+	case source != "":
+		x.Why = source + " keeps it, as its Meta says"
+	case bad != "":
+		x.Why = bad
+	case len(entryChanges(k, same, e)) > 0:
+		x.Why = fmt.Sprintf("it is not the same once it is written down: %v", entryChanges(k, same, e)[0].Field)
+	default:
+		x.Consul = &schema.Consul{Via: schema.StringList{d.config.Name}, Entries: map[string]json.RawMessage{at: body}}
+	}
+	return x
+}
+
+// Numbers that Consul's own clients keep with the keys of locks and semaphores.
+var lockFlags = []uint64{api.LockFlagValue, api.SemaphoreFlagValue}
+
+// maxFlags is the largest number that a definition can say.
+const maxFlags = 999_999_999_999
+
+// ExportKeys implements drivers.KeyExporter.
+func (d *Driver) ExportKeys(ctx context.Context, patterns []string) ([]drivers.Exported, error) {
+	found := map[string]*api.KVPair{}
+	for _, pattern := range patterns {
+		folder, _, _ := strings.Cut(pattern, "*")
+		pairs, meta, err := d.client.KV().List(folder, d.read(ctx))
+		if err = led(meta, err); err != nil {
+			return nil, fmt.Errorf("consul %s: cannot list keys under %q: %w", d.config.Name, folder, explained(err))
+		}
+		for _, p := range pairs {
+			if schema.Match(pattern, p.Key) {
+				found[p.Key] = p
+			}
+		}
+	}
+	marked, err := d.rawKeys(ctx, sortedKeys(found), false)
+	if err != nil {
+		return nil, fmt.Errorf("consul %s: %w", d.config.Name, explained(err))
+	}
+	var out []drivers.Exported
+	for _, key := range sortedKeys(found) {
+		if owner := marked[key].owner(); owner != d.config.Owner {
+			out = append(out, d.exportKey(found[key], owner))
+		}
+	}
+	return out, nil
+}
+
+func (d *Driver) exportKey(p *api.KVPair, owner string) drivers.Exported {
+	x := drivers.Exported{Key: d.key(KindKey, p.Key), Name: p.Key, Asked: true}
+	switch bad := d.badKey(p.Key); {
+	case owner != "":
+		x.Why = belongs(owner)
+	case bad != "":
+		x.Why = bad
+	case p.Session != "" || slices.Contains(lockFlags, p.Flags):
+		x.Why = "it is a lock: whoever holds it writes it"
+	case p.Flags > maxFlags:
+		x.Why = fmt.Sprintf("its flags are %d: a definition can say numbers up to %d", p.Flags, maxFlags)
+	case len(p.Value) > maxBytes:
+		x.Why = fmt.Sprintf("%d bytes are more than the %d that Consul takes at once", len(p.Value), maxBytes)
+	default:
+		x.Consul = &schema.Consul{Via: schema.StringList{d.config.Name}, Keys: map[string]schema.ConsulKey{p.Key: schema.NewConsulKey(p.Value, int64(p.Flags))}}
+		x.Notes = []string{"the values of its keys stand in the file as they are"}
+	}
+	return x
 }
 
 func belongs(owner string) string { return fmt.Sprintf("it belongs to the Locktide fleet %q", owner) }
@@ -103,4 +178,7 @@ func (d *Driver) exportNode(n *api.Node) drivers.Exported {
 	return x
 }
 
-var _ drivers.Exporter = (*Driver)(nil)
+var (
+	_ drivers.Exporter    = (*Driver)(nil)
+	_ drivers.KeyExporter = (*Driver)(nil)
+)

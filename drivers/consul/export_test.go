@@ -48,6 +48,11 @@ func TestExport(t *testing.T) {
 		out := map[string]string{}
 		for _, x := range all {
 			out[string(x.Key.Kind)+" "+x.Key.Name] = fmt.Sprint(x.Why, x.Of, x.Config)
+			if x.Consul != nil {
+				for at, body := range x.Consul.Entries {
+					out[string(x.Key.Kind)+" "+x.Key.Name] += at + ":" + string(body)
+				}
+			}
 			if x.Host != nil {
 				out[string(x.Key.Kind)+" "+x.Key.Name] += fmt.Sprint(*x.Host)
 			}
@@ -57,7 +62,7 @@ func TestExport(t *testing.T) {
 	got := export()
 	for what, want := range map[string]string{
 		"consul.node exp-db": "10.7.0.1", "consul.node exp-probed": "no host can say its meta external-probe", "consul.node exp-theirs": `fleet "another"`,
-		"consul.live shop.cart/live.prod.dc1": "shop.cart/prod.dc1map[a/b:1 db:pg]", "consul.kv shop.cart/0123": "no group tells", "consul.defaults exp-web": "follows from a service",
+		"consul.live shop.cart/live.prod.dc1": "shop.cart/prod.dc1map[a/b:1 db:pg]", "consul.kv shop.cart/0123": "no group tells", "consul.defaults exp-web": `service-defaults/exp-web:{"Protocol":"http"}`,
 	} {
 		if !strings.Contains(got[what], want) {
 			t.Errorf("%s: %q, want %q", what, got[what], want)

@@ -120,7 +120,7 @@ func (d *Driver) applyIntention(ctx context.Context, a schema.Action, live entry
 		sources = append(sources, map[string]any{"Name": name, "Action": wanted[name], "Description": d.sourceMark()})
 	}
 	if len(sources) == 0 {
-		if live != nil && !strings.EqualFold(live.owner(), d.config.Owner) && len(ours) == 0 {
+		if live != nil && !strings.EqualFold(live.owner(a.Key.Kind), d.config.Owner) && len(ours) == 0 {
 			return &schema.Receipt{}, nil
 		}
 		return &schema.Receipt{}, d.dropEntry(ctx, a.Key, live)

@@ -20,16 +20,23 @@ type reading struct {
 	folders map[string]folder
 	entries map[schema.Kind]map[string]entry
 	nodes   map[string]*api.Node
+	keys    map[string]rawKey
+	adopted map[string]adoption // by Consul's kind and name
 	failed  map[schema.Kind]error
 }
 
 func isKV(k schema.Kind) bool { return k == KindKV || k == KindLive }
 
 // load reads the kinds, one list call each, all at once.
-func (d *Driver) load(ctx context.Context, kinds []schema.Kind) reading {
+// Of raw keys those named are read; with none, all that have a mark.
+func (d *Driver) load(ctx context.Context, kinds []schema.Kind, keys []string) reading {
 	r := reading{entries: map[schema.Kind]map[string]entry{}, failed: map[schema.Kind]error{}}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
+	var unadopted error
+	if slices.ContainsFunc(kinds, func(k schema.Kind) bool { return consulKind(k) != "" && k != KindIntention }) {
+		wg.Go(func() { r.adopted, unadopted = d.adoptions(ctx) })
+	}
 	for _, k := range kinds {
 		if k == KindLive && slices.Contains(kinds, KindKV) {
 			continue
@@ -39,11 +46,14 @@ func (d *Driver) load(ctx context.Context, kinds []schema.Kind) reading {
 			var folders map[string]folder
 			var nodes map[string]*api.Node
 			var entries map[string]entry
+			var raw map[string]rawKey
 			switch {
 			case isKV(k):
 				folders, err = d.folders(ctx, "")
 			case k == KindNode:
 				nodes, err = d.nodes(ctx)
+			case k == KindKey:
+				raw, err = d.rawKeys(ctx, keys, keys == nil)
 			default:
 				entries, err = d.entries(ctx, k)
 			}
@@ -56,12 +66,19 @@ func (d *Driver) load(ctx context.Context, kinds []schema.Kind) reading {
 				r.folders = folders
 			case k == KindNode:
 				r.nodes = nodes
+			case k == KindKey:
+				r.keys = raw
 			default:
 				r.entries[k] = entries
 			}
 		})
 	}
 	wg.Wait()
+	for k := range r.entries {
+		if unadopted != nil && k != KindIntention {
+			r.failed[k] = unadopted
+		}
+	}
 	if slices.Contains(kinds, KindKV) && r.failed[KindKV] != nil {
 		r.failed[KindLive] = r.failed[KindKV]
 	}
@@ -81,7 +98,13 @@ func (d *Driver) Observe(ctx context.Context, q drivers.Query) (schema.Live, err
 			kinds = append(kinds, s.Kind)
 		}
 	}
-	r := d.load(ctx, kinds)
+	var keys []string
+	for _, w := range q.Want {
+		if w.Object.Key.Kind == KindKey {
+			keys = append(keys, w.Object.Key.Name)
+		}
+	}
+	r := d.load(ctx, kinds, keys)
 	var errs []error
 	for _, k := range kinds {
 		if err := r.failed[k]; err != nil {
@@ -120,12 +143,19 @@ func (d *Driver) compare(r reading, w want) schema.LiveObject {
 		o = d.compareKV(r.folders[k.Name], w)
 	case k.Kind == KindNode:
 		o = d.compareNode(r.nodes[k.Name], w)
+	case k.Kind == KindKey:
+		o = d.compareKey(r.keys[k.Name], w)
 	case consulKind(k.Kind) != "":
-		o = d.compareEntry(r.entries[k.Kind][k.Name], w)
+		o = d.compareEntry(r.entries[k.Kind][k.Name], r.adopted[consulKind(k.Kind)+"/"+k.Name], w)
 	default:
 		return schema.LiveObject{Key: k, State: schema.StateUnknown, Reason: "the Consul driver has no kind " + string(k.Kind)}
 	}
 	return o
+}
+
+// owner gives who owns a config entry, or "".
+func (r reading) owner(k schema.Kind, name string) string {
+	return r.entries[k][name].ownedBy(k, r.adopted[consulKind(k)+"/"+name])
 }
 
 // present lists everything that carries our mark.
@@ -148,11 +178,16 @@ func (d *Driver) present(r reading) []schema.LiveObject {
 			add(KindNode, name, nodeVersion(n))
 		}
 	}
+	for _, name := range sortedKeys(r.keys) {
+		if k := r.keys[name]; k.owner() == d.config.Owner {
+			add(KindKey, name, k.version())
+		}
+	}
 	for _, s := range d.Kinds() {
 		for _, name := range sortedKeys(r.entries[s.Kind]) {
 			e := r.entries[s.Kind][name]
 			ours, _ := d.split(e)
-			if s.Kind == KindIntention && len(ours) > 0 || s.Kind != KindIntention && e.owner() == d.config.Owner {
+			if s.Kind == KindIntention && len(ours) > 0 || s.Kind != KindIntention && r.owner(s.Kind, name) == d.config.Owner {
 				add(s.Kind, name, e.version())
 			}
 		}
@@ -167,7 +202,7 @@ func (d *Driver) Inventory(ctx context.Context) ([]drivers.Owned, error) {
 	for _, s := range d.Kinds() {
 		kinds = append(kinds, s.Kind)
 	}
-	r := d.load(ctx, kinds)
+	r := d.load(ctx, kinds, nil)
 	for _, k := range kinds {
 		if err := r.failed[k]; err != nil {
 			return nil, err
@@ -189,6 +224,16 @@ func (d *Driver) Inventory(ctx context.Context) ([]drivers.Owned, error) {
 				keys[key] = string(pair.Value)
 			}
 			o.Spec = schema.MustCanonical(keys)
+		case k.Kind == KindKey:
+			var m marker
+			key := r.keys[k.Name]
+			if err := json.Unmarshal(key.mark.Value, &m); err != nil {
+				continue
+			}
+			o, o.Spec = m.Object, schema.MustCanonical(keySpec{})
+			if key.pair != nil {
+				o.Spec = schema.MustCanonical(keySpec{k.Name: schema.NewConsulKey(key.pair.Value, int64(key.pair.Flags))})
+			}
 		case k.Kind == KindNode:
 			n := r.nodes[k.Name]
 			spec := nodeSpec{Address: n.Address, Meta: map[string]string{}}
@@ -218,11 +263,5 @@ func (d *Driver) storedSpec(k schema.Kind, e entry) entry {
 		}
 		return entry{"Sources": sources}
 	}
-	out := entry{}
-	for key, v := range e {
-		if !serverFills(key) && !zero(v) {
-			out[key] = v
-		}
-	}
-	return out
+	return stored(k, e)
 }

@@ -13,21 +13,30 @@ import (
 // blockFor bounds one blocking query; the server adds up to 1/16 of it.
 const blockFor = 5 * time.Minute
 
+// pollKeys is how often raw keys are read: they may lie anywhere in KV, where a
+// blocking query would wake with every write of anybody.
+const pollKeys = 2 * time.Second
+
+// briefly keeps a query that should block and does not from spinning.
+const briefly = 200 * time.Millisecond
+
 // source is one blocking query: it gives a picture, and which keys moved
 // between two pictures (nil with true: anything).
 type source struct {
-	name string
-	read func(opts *api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error)
+	name  string
+	read  func(opts *api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error)
+	pause time.Duration // between readings that do not block
 }
 
-// Watch implements drivers.Watcher with eight blocking queries, however large
-// the fleet: KV below the prefix, all health, nodes, and each kind of entry.
+// Watch implements drivers.Watcher with twelve blocking queries, however large
+// the fleet: KV below the prefix, all health, nodes, and each kind of entry. Raw
+// keys are read every two seconds, at the cost of those that are ours.
 func (d *Driver) Watch(ctx context.Context, ring func(keys []schema.Key)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sources := []source{{"health", d.watchHealth}, {"KV", d.watchKV}, {"nodes", d.watchNodes}}
-	for _, k := range []schema.Kind{KindDefaults, KindResolver, KindSplitter, KindRouter, KindIntention} {
-		sources = append(sources, source{string(k), d.watchEntries(k)})
+	sources := []source{{"health", d.watchHealth, briefly}, {"KV", d.watchKV, briefly}, {"nodes", d.watchNodes, briefly}, {"keys", d.watchKeys, pollKeys}}
+	for _, of := range rawKinds() {
+		sources = append(sources, source{of, d.watchEntries(of), briefly})
 	}
 	ended := make(chan error, len(sources))
 	for _, s := range sources {
@@ -63,7 +72,7 @@ func (d *Driver) follow(ctx context.Context, s source, ring func([]schema.Key)) 
 		switch {
 		case meta.LastIndex < index, meta.LastIndex == 0:
 			index = 0
-			if err := pause(ctx); err != nil {
+			if err := pause(ctx, s.pause); err != nil {
 				return err
 			}
 		default:
@@ -72,12 +81,11 @@ func (d *Driver) follow(ctx context.Context, s source, ring func([]schema.Key)) 
 	}
 }
 
-// pause keeps a query that does not block from spinning.
-func pause(ctx context.Context) error {
+func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(200 * time.Millisecond):
+	case <-time.After(d):
 		return nil
 	}
 }
@@ -141,12 +149,26 @@ func (d *Driver) watchNodes(opts *api.QueryOptions) (map[schema.Key]string, *api
 	return out, meta, err
 }
 
-func (d *Driver) watchEntries(k schema.Kind) func(*api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
+// watchKeys does not block: it comes after a pause.
+func (d *Driver) watchKeys(opts *api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
+	keys, err := d.rawKeys(opts.Context(), nil, true)
+	out := map[schema.Key]string{}
+	for name, k := range keys {
+		out[d.key(KindKey, name)] = string(k.version())
+	}
+	return out, &api.QueryMeta{KnownLeader: true}, err
+}
+
+func (d *Driver) watchEntries(of string) func(*api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
 	return func(opts *api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
-		list, meta, err := d.client.ConfigEntries().List(consulKind(k), opts)
+		list, meta, err := d.client.ConfigEntries().List(of, opts)
 		out := map[schema.Key]string{}
 		for _, e := range list {
-			out[d.key(k, e.GetName())] = fmt.Sprint(e.GetModifyIndex())
+			for _, k := range entryKinds {
+				if k.of == of {
+					out[d.key(k.kind, e.GetName())] = fmt.Sprint(e.GetModifyIndex())
+				}
+			}
 		}
 		return out, meta, err
 	}

@@ -129,7 +129,7 @@ func meant(d drivers.Driver, v *schema.View, ref schema.Ref) (objects []schema.O
 }
 
 // rank is the order of the kinds that drivers compile.
-var rank = map[string]int{"hosts": 1, "pools": 2, "apps": 3, "groups": 4, "routes": 5}
+var rank = map[string]int{"hosts": 1, "pools": 2, "apps": 3, "groups": 4, "routes": 5, "consul": 6}
 
 func kind(ref schema.Ref) string {
 	k, _ := ref.Split()

@@ -59,12 +59,23 @@ func (s *state) join() {
 	}
 }
 
-// names are the apps of c, of its old and new body; "kind:instance" if none.
+// names are the apps of c, of its old and new body; if none, "consul:NAME" of the
+// consul definition that it is of, else "kind:instance".
 func (c *change) names() []string {
 	var names []string
 	for _, o := range []*schema.Object{c.head, c.old} {
 		if o != nil {
 			names = append(names, o.Apps...)
+		}
+	}
+	for _, o := range []*schema.Object{c.head, c.old} {
+		if o == nil || len(names) > 0 {
+			continue
+		}
+		for _, ref := range o.From {
+			if kind, name := ref.Split(); kind == "consul" {
+				return []string{kind + ":" + name}
+			}
 		}
 	}
 	if len(names) == 0 {

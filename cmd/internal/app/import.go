@@ -126,6 +126,12 @@ func (e *engine) export(ctx context.Context, o cli.ImportOptions) ([]drivers.Exp
 			return nil, err
 		}
 		out = append(out, found...)
+		if keys, ok := d.(drivers.KeyExporter); ok && len(o.Keys) > 0 {
+			if found, err = keys.ExportKeys(ctx, o.Keys); err != nil {
+				return nil, err
+			}
+			out = append(out, found...)
+		}
 	}
 	return out, nil
 }
@@ -160,6 +166,9 @@ func (e *engine) copyOf(ctx context.Context, o cli.ImportOptions, trial string) 
 	}
 	for name := range have.Fleet.Hosts {
 		out.Taken[schema.NewRef("hosts", name)] = true
+	}
+	for name := range have.Fleet.Consul {
+		out.Taken[schema.NewRef("consul", name)] = true
 	}
 	for name, def := range have.Fleet.Routes {
 		out.Taken[schema.NewRef("routes", name)] = true

@@ -106,6 +106,7 @@ func refs(f *schema.Fleet) []schema.Ref {
 	add("apps", names(f.Apps))
 	add("groups", slices.Collect(f.Groups.Keys()))
 	add("routes", names(f.Routes))
+	add("consul", names(f.Consul))
 	sort.Slice(out, func(i, j int) bool { return out[i] < out[j] })
 	return out
 }

@@ -75,7 +75,7 @@ func adoptable(r schema.Report, names []string, all bool) ([]schema.ObjectReport
 	of := func(o schema.ObjectReport, name string) bool {
 		kind, rest, _ := strings.Cut(name, "/")
 		switch kind {
-		case "routes", "hosts":
+		case "routes", "hosts", "consul":
 			return slices.Contains(o.From, schema.Ref(name))
 		case "groups", "apps":
 			name = rest

@@ -14,6 +14,7 @@ type ImportOptions struct {
 	Folder    string
 	Config    string
 	Only      []string // patterns of names; none: everything
+	Keys      []string // patterns of Consul keys; none: no key as it is
 	Stage     string
 	Expires   time.Duration // of the baseline of exceptions, from today
 	Overwrite bool
@@ -48,7 +49,8 @@ func (s *shared) importCommand() *cobra.Command {
 		Short: "Write definitions of what runs already, so that it can be adopted",
 		Long: "Write definitions of what runs already, so that it can be adopted: each Nomad job that is not this\n" +
 			"fleet's becomes a raw job under its exact name, each path of a proxy that an instance adopts a route to the\n" +
-			"groups whose members stand behind it. What policies would deny gets a baseline of exceptions\n" +
+			"groups whose members stand behind it. Config entries of Consul are defined as they are, and so are the\n" +
+			"keys that --keys names. What policies would deny gets a baseline of exceptions\n" +
 			"that expire. Nothing is written before the definitions render and plan to no change; existing files stay.\n" +
 			"What cannot be defined is listed, and the exit code is 1 then; the rest is written. Values that look like\n" +
 			"secrets are written as they are and listed: move them to Vault or Nomad variables before you push.",
@@ -80,6 +82,7 @@ func (s *shared) importCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&o.Config, "config", "", "the daemon's configuration: which backends to read")
 	f.StringSliceVar(&o.Only, "only", nil, "names to import, with wildcards; may be given several times")
+	f.StringSliceVar(&o.Keys, "keys", nil, "keys of Consul KV to import as they are, with * for any characters: 'vendor/*'; may be given several times")
 	f.StringVar(&o.Stage, "stage", "prod", "stage of the groups")
 	f.IntVar(&days, "expires-days", 90, "days until the baseline of exceptions expires")
 	f.BoolVar(&o.Typed, "typed", false, "write a job as fields of a group where that compiles to the same job, digest and all")

@@ -15,10 +15,12 @@ type Options struct {
 	Typed    bool                  // write jobs as fields where they come to the same
 	Raw      map[schema.Ref]string // groups that are written as raw jobs all the same, and why
 	Stages   map[string]schema.Stage
-	Taken    map[schema.Ref]bool   // apps, hosts and routes that are defined already
+	Taken    map[schema.Ref]bool   // apps, hosts, routes and consul definitions that are defined already
 	Objects  map[schema.Key]string // that are defined already, with the group of each that has one
 	Places   map[Place]bool        // that routes serve already
 }
+
+func (o Options) selected(x drivers.Exported) bool { return x.Asked || o.Selected(x.Name) }
 
 func (o Options) defines(k schema.Key) bool {
 	_, ok := o.Objects[k]
@@ -51,6 +53,7 @@ func Define(exported []drivers.Exported, o Options) Result {
 	out.jobs(exported, o)
 	out.hosts(exported, o)
 	out.stray(exported, o)
+	out.consul(exported, o)
 	out.routes(exported, o)
 	return out
 }

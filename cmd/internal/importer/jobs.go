@@ -16,7 +16,7 @@ import (
 // the job's namespace.
 func (r *Result) jobs(all []drivers.Exported, o Options) {
 	exported := slices.DeleteFunc(slices.Clone(all), func(x drivers.Exported) bool {
-		return x.Route != nil || x.Group == nil && x.Why == "" || x.Ours || o.defines(x.Key) || !o.Selected(x.Name)
+		return x.Route != nil || x.Group == nil && x.Why == "" || x.Ours || o.defines(x.Key) || !o.selected(x)
 	})
 	apps := map[string]map[string]schema.Group{} // app -> cell -> group
 	named := names(exported)

@@ -1,0 +1,64 @@
+package schema
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+)
+
+// Consul is what a team keeps in Consul as it is, for no app of the fleet: keys
+// of the KV store and config entries of the mesh, under their exact names.
+type Consul struct {
+	Via     StringList                 `json:"via,omitempty"`     // Consul instances; none: every one
+	Keys    map[string]ConsulKey       `json:"keys,omitempty"`    // by key
+	Entries map[string]json.RawMessage `json:"entries,omitempty"` // bodies by "kind/name": service-router/web
+}
+
+// ConsulKey is the value of one key; JSON text if it has no flags and is text.
+type ConsulKey struct {
+	Value  string `json:"value,omitempty"`
+	Base64 string `json:"base64,omitempty"` // the value, if it is no text
+	Flags  int64  `json:"flags,omitempty"`  // a number that Consul keeps for whoever uses the key
+}
+
+// NewConsulKey gives the definition of a value, the same for the same value.
+func NewConsulKey(value []byte, flags int64) ConsulKey {
+	if utf8.Valid(value) {
+		return ConsulKey{Value: string(value), Flags: flags}
+	}
+	return ConsulKey{Base64: base64.StdEncoding.EncodeToString(value), Flags: flags}
+}
+
+// Bytes gives the value.
+func (k ConsulKey) Bytes() ([]byte, error) {
+	if k.Base64 == "" {
+		return []byte(k.Value), nil
+	}
+	if k.Value != "" {
+		return nil, fmt.Errorf("it has a value and base64: want one of them")
+	}
+	value, err := base64.StdEncoding.DecodeString(k.Base64)
+	if err != nil {
+		return nil, fmt.Errorf("base64: %w", err)
+	}
+	return value, nil
+}
+
+// UnmarshalJSON reads a text or an object.
+func (k *ConsulKey) UnmarshalJSON(b []byte) error {
+	if json.Unmarshal(b, &k.Value) == nil {
+		return nil
+	}
+	type plain ConsulKey
+	return json.Unmarshal(b, (*plain)(k))
+}
+
+// MarshalJSON writes a text where that says it all.
+func (k ConsulKey) MarshalJSON() ([]byte, error) {
+	if k.Base64 == "" && k.Flags == 0 {
+		return json.Marshal(k.Value)
+	}
+	type plain ConsulKey
+	return json.Marshal(plain(k))
+}
