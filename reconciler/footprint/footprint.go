@@ -14,17 +14,26 @@ import (
 // garbage is not worth its time.
 const small = 384 << 20
 
-// Bound holds the process, until ctx ends, at half as much again as lives in
-// its heap. Whoever sets GOGC or GOMEMLIMIT decides instead.
+// most is how much garbage may gather, in percent of what lives, where that is
+// less than small.
+const most = 400
+
+// least is the same where more lives. Collecting costs the more the less
+// garbage may gather.
+const least = 25
+
+// Bound holds what lives in the process's heap and garbage, until ctx ends, at
+// a quarter more than what lives, or at 384 MiB if that is more. Whoever sets
+// GOGC or GOMEMLIMIT decides instead.
 func Bound(ctx context.Context) {
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		bound(ctx, small, time.Second)
 	}
 }
 
-func bound(ctx context.Context, least int64, every time.Duration) {
-	debug.SetGCPercent(400) // what bounds is the limit
-	limit := least
+func bound(ctx context.Context, small int64, every time.Duration) {
+	percent, limit := int64(most), small
+	debug.SetGCPercent(most)
 	debug.SetMemoryLimit(limit)
 	go func() {
 		tick := time.NewTicker(every)
@@ -36,14 +45,24 @@ func bound(ctx context.Context, least int64, every time.Duration) {
 			case <-tick.C:
 			}
 			live, beside := used()
-			want := max(least, live+live/2+beside)
-			if want > limit+limit/32 || want < limit-limit/32 { // setting it stops the world for a moment
+			// The limit is for a heap that grows faster than this looks. It
+			// counts the gaps between what lives, so that it must be high: near
+			// to it, whoever allocates has to collect.
+			if want := max(small, 2*live+beside); apart(want, limit) {
 				limit = want
 				debug.SetMemoryLimit(limit)
+			}
+			if want := min(most, max(least, 100*(small-live)/max(1, live))); apart(want, percent) {
+				percent = want
+				debug.SetGCPercent(int(percent))
 			}
 		}
 	}()
 }
+
+// apart says whether setting one in the place of the other is worth stopping
+// the world for a moment.
+func apart(a, b int64) bool { return a > b+b/32 || a < b-b/32 }
 
 // used gives what lived in the heap when garbage was last collected, and what
 // the process takes beside its heap.

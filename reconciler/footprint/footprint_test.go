@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// However much garbage is made, a process comes down to half as much again as
+// However much garbage is made, a process comes down to little more than what
 // lives in it, and goes on so.
 func TestGarbageIsBounded(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(100))
