@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// small is what a process may take whatever lives in it: below it, collecting
+// small is what may live and gather in any process: below it, collecting
 // garbage is not worth its time.
-const small = 384 << 20
+const small = 128 << 20
 
 // most is how much garbage may gather, in percent of what lives, where that is
 // less than small.
@@ -23,8 +23,9 @@ const most = 400
 const least = 25
 
 // Bound holds what lives in the process's heap and garbage, until ctx ends, at
-// a quarter more than what lives, or at 384 MiB if that is more. Whoever sets
-// GOGC or GOMEMLIMIT decides instead.
+// a quarter more than what lives, or at small if that is more; in its first
+// second, while it reads what it kept, at three times small. Whoever sets GOGC
+// or GOMEMLIMIT decides instead.
 func Bound(ctx context.Context) {
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		bound(ctx, small, time.Second)
@@ -32,7 +33,7 @@ func Bound(ctx context.Context) {
 }
 
 func bound(ctx context.Context, small int64, every time.Duration) {
-	percent, limit := int64(most), small
+	percent, limit := int64(most), 3*small
 	debug.SetGCPercent(most)
 	debug.SetMemoryLimit(limit)
 	go func() {
@@ -48,7 +49,7 @@ func bound(ctx context.Context, small int64, every time.Duration) {
 			// The limit is for a heap that grows faster than this looks. It
 			// counts the gaps between what lives, so that it must be high: near
 			// to it, whoever allocates has to collect.
-			if want := max(small, 2*live+beside); apart(want, limit) {
+			if want := max(3*small, 2*live+beside); apart(want, limit) {
 				limit = want
 				debug.SetMemoryLimit(limit)
 			}
