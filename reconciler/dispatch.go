@@ -145,6 +145,9 @@ func (l *Loop) takenDeletions(now time.Time) map[schema.Kind]int {
 func (l *Loop) env(wants []schema.Action, now time.Time) ledger.Env {
 	st := &l.st
 	env := ledger.Env{Limits: l.cfg.Limits, Rollouts: st.holders.infos, Approved: map[string]bool{}}
+	if l.off.noSpacing {
+		env.Limits.GroupHold = 1
+	}
 	if slices.ContainsFunc(wants, func(a schema.Action) bool { return a.Charge.Deletes }) {
 		env.Owned = l.owned(now)
 	}

@@ -16,4 +16,6 @@ type guards struct {
 	noQuarantine bool // what failed is tried again
 	noCrowd      bool // any number of releases in one group
 	noSnapshot   bool // a rollout brings what Git says by now
+	noFailures   bool // members that fail are taken for well
+	noSpacing    bool // rollouts take members of one group right after each other
 }

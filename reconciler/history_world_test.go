@@ -235,13 +235,14 @@ func (w wire) Apply(ctx context.Context, batch []schema.Action) []schema.Outcome
 		}
 		return out
 	}
+	sent := time.Now()
 	if err := w.p.travel(ctx, "send "+id); err != nil {
 		return fail(schema.FailUnclear, err.Error())
 	}
 	if w.p.c.lost.Add(-1) >= 0 {
 		return fail(schema.FailUnclear, "the request was lost")
 	}
-	w.p.c.written(w.p.name, batch)
+	w.p.c.written(w.p.name, batch, sent)
 	out := w.tell(batch, func() []schema.Outcome { return w.Driver.Apply(ctx, batch) })
 	if err := w.p.travel(ctx, "answer "+id); err != nil {
 		return fail(schema.FailUnclear, err.Error())
@@ -350,7 +351,7 @@ const (
 func newChronicle(t *testing.T, h history, without string) *chronicle {
 	c := &chronicle{t: t, h: h, without: without, git: newGit(), store: journal.NewMemory(), lease: &memory.LeaseServer{}, daemons: map[string]*process{},
 		crashed: make(chan *process, 8), fates: map[string]string{}, defs: map[string]historyDef{}, drained: map[string]bool{}}
-	c.record = record{releases: map[schema.Digest]string{}, undone: map[string][]time.Time{}}
+	c.record = record{releases: map[schema.Digest]string{}, undone: map[string][]time.Time{}, sent: map[arrival]time.Time{}}
 	c.back = memory.New(memory.Options{Name: "m", Now: time.Now, Behave: c.behave})
 	return c
 }
@@ -428,10 +429,14 @@ func (c *chronicle) abdicate(name string) {
 	}
 }
 
-// written notes writes of whoever does not hold the lease.
-func (c *chronicle) written(name string, batch []schema.Action) {
+// written notes when what arrives was sent, and writes of whoever does not hold
+// the lease.
+func (c *chronicle) written(name string, batch []schema.Action, sent time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, a := range batch {
+		c.record.sent[arrival{a.ID, time.Now()}] = sent
+	}
 	if c.holder != name || time.Now().After(c.reigns) {
 		c.record.fenced = append(c.record.fenced, fmt.Sprintf("at %s %s wrote %s %s while %q holds the lease", since(time.Now()), name, batch[0].Verb, batch[0].Key, c.holder))
 	}

@@ -27,7 +27,17 @@ func (r *record) disturbed(app string, at time.Time) bool {
 const (
 	staleness = 12 * time.Second // of a reading, with its way
 	resting   = 20 * time.Second // of one while nothing is rolled out
+	groupHold = 5 * time.Second  // between two rollouts that take members of one group
 )
+
+// takes says whether a write stopped members that served: where a route names
+// the group, who is out of rotation may be taken.
+func takes(w memory.Write) bool {
+	if w.Routed {
+		return w.Parted > 0
+	}
+	return w.Taken > 0
+}
 
 // holding says whether people hold somebody out: where no route names the
 // group, the backend does not know who is in rotation then.
@@ -276,6 +286,46 @@ func bastionsFirst(r *record) string {
 		if old[it] > max(1, w.Pacing.Bastions) && (!served || w.At.Sub(began) < w.Pacing.Bake.Std()) {
 			return about(w) + fmt.Sprintf("gives up %d members before a bastion served for %s", old[it], w.Pacing.Bake.Std())
 		}
+	}
+	return ""
+}
+
+// failuresStayOut: nobody comes into rotation who fails, and no member of another
+// release gives way to one of which a member fails; unless people accepted that,
+// or it goes back.
+func failuresStayOut(r *record) string {
+	for _, t := range r.turnouts {
+		if !t.Sick.IsZero() && t.At.Sub(t.Sick) > staleness {
+			return fmt.Sprintf("at %s somebody of %s comes into rotation who fails since %s", since(t.At), t.Group, since(t.Sick))
+		}
+	}
+	for _, w := range r.writes {
+		if w.Old == 0 || !takes(w) || w.Verb == schema.VerbDelete || w.Reason == schema.ReasonRollback || w.Failing.IsZero() || w.At.Sub(w.Failing) <= staleness {
+			continue
+		}
+		if !r.accepted(appOf(w.Group), w.At) {
+			return about(w) + fmt.Sprintf("goes on, and a member fails since %s", since(w.Failing))
+		}
+	}
+	return ""
+}
+
+// spaced: no two rollouts take members of one group right after each other.
+func spaced(r *record) string {
+	type taking struct {
+		rollout string
+		at      time.Time
+	}
+	last := map[string]taking{}
+	for _, w := range r.writes {
+		if !takes(w) || w.Rollout == "" {
+			continue
+		}
+		at := r.sent[arrival{w.ID, w.At}]
+		if was, ok := last[w.Group]; ok && was.rollout != w.Rollout && at.Sub(was.at) < groupHold {
+			return about(w) + fmt.Sprintf("is sent %s after another rollout's", at.Sub(was.at))
+		}
+		last[w.Group] = taking{w.Rollout, at}
 	}
 	return ""
 }

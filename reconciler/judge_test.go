@@ -29,6 +29,13 @@ type record struct {
 	problems    []string
 	fates       map[string]string
 	undone      map[string][]time.Time // apps that a commit created which was taken back then
+	sent        map[arrival]time.Time  // when it left its daemon
+}
+
+// arrival is a write that reached the backend.
+type arrival struct {
+	id schema.Digest
+	at time.Time
 }
 
 // order is a command that somebody gave, and who served right before.
@@ -83,6 +90,7 @@ var properties = []property{
 	{"P6 brake", brakesHeld},
 	{"P7 bastions first", bastionsFirst},
 	{"P9 holds", holdsHeld},
+	{"P10 failures stay out", failuresStayOut},
 	{"P13 journal first", func(r *record) string { return strings.Join(r.unkept, "\n") }},
 	{"P14 fencing", fenced},
 	{"P15 no lost update", conditional},
@@ -92,6 +100,7 @@ var properties = []property{
 	{"P24 deletions", deletionsCapped},
 	{"P25 incomplete", nothingLost},
 	{"P26 only ours", onlyOurs},
+	{"P27 rate", spaced},
 	{"P28 routes", routesLead},
 	{"P30 two versions", twoVersions},
 	{"P35 explained", func(r *record) string { return strings.Join(r.unexplained, "\n") }},

@@ -157,6 +157,9 @@ func (p painter) picture(m *members, g string) {
 					m.maintained[g] = true
 				}
 			}
+			if p.l.off.noFailures {
+				x.Running, x.Failed, x.Restarts, x.Passing = true, false, 0, new(true)
+			}
 			if !fit(x) {
 				delete(st.well, x.ID)
 			} else {

@@ -9,7 +9,7 @@ import (
 
 // before describes a write that is about to take effect: who is there, who is up.
 func (d *Driver) before(a schema.Action, now time.Time) (w Write, was, up []*alloc) {
-	w = Write{At: now, Verb: a.Verb, Key: a.Key, Members: slices.Clone(a.Victims), Reason: a.Reason.Code, Stale: d.versionOf(a.Key) != a.If}
+	w = Write{At: now, ID: a.ID, Verb: a.Verb, Key: a.Key, Members: slices.Clone(a.Victims), Reason: a.Reason.Code, Stale: d.versionOf(a.Key) != a.If}
 	j := d.jobs[a.Key]
 	if j != nil {
 		w.Group, w.Count, w.From, w.To = j.object.Group, j.count, j.object.Release, j.object.Release
@@ -37,6 +37,9 @@ func (d *Driver) before(a schema.Action, now time.Time) (w Write, was, up []*all
 		died := d.diedAt(m, now)
 		if died.After(w.Fallen) {
 			w.Fallen = died
+		}
+		if m.release == w.To {
+			w.Failing = earlier(w.Failing, d.failsSince(m, now))
 		}
 		_, passing, _ := d.state(m, now)
 		if at := d.enteredAt(m, routed); m.release == w.To && (passing || died.After(at)) && !at.IsZero() && (w.Since.IsZero() || at.Before(w.Since)) {
@@ -71,6 +74,25 @@ func (d *Driver) diedAt(m *alloc, now time.Time) time.Time {
 		return end
 	}
 	return m.died
+}
+
+// failsSince is since when a member fails; zero: it passes, or still starts.
+func (d *Driver) failsSince(m *alloc, now time.Time) time.Time {
+	if died := d.diedAt(m, now); !died.IsZero() {
+		return died
+	}
+	if ready := m.ready(d.opt.StartDelay); (m.behave.Crash || m.behave.Fail) && !now.Before(ready) {
+		return ready
+	}
+	return time.Time{}
+}
+
+// earlier of two times; a zero one is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // note keeps a write that took effect, with what it did to those who were there.
@@ -147,6 +169,9 @@ func (d *Driver) turnout(group string, was, is schema.Serving) {
 		for _, m := range j.allocs {
 			if i := slices.Index(t.In, m.id); i >= 0 {
 				t.Nodes[i] = m.node
+				if !slices.ContainsFunc(was.Members, func(e schema.Endpoint) bool { return e.ID == m.id }) {
+					t.Sick = earlier(t.Sick, d.failsSince(m, now))
+				}
 			}
 			_, passing, _ := d.state(m, now)
 			switch {

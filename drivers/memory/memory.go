@@ -81,6 +81,7 @@ type plain struct {
 // says of members is of right before the write, but for Taken.
 type Write struct {
 	At       time.Time
+	ID       schema.Digest // of the action
 	Verb     schema.Verb
 	Key      schema.Key
 	Group    string
@@ -98,6 +99,7 @@ type Write struct {
 	Parted   int            // of the rotating ones, likewise
 	Old      int            // of the stopped ones, those on another release than To
 	Fallen   time.Time      // when the last of the members died that had passed
+	Failing  time.Time      // since when a member on To fails, the longest one; zero: none does
 	Routed   bool           // a route names the group
 	Stale    bool           // its condition names a version that is not the live one
 	Pacing   *schema.Pacing // of the object that the write brings or belongs to
@@ -110,11 +112,12 @@ type Write struct {
 type Turnout struct {
 	At    time.Time
 	Group string
-	In    []string // member ids, now
-	Nodes []string // theirs, in the same order; "" of one that is gone
-	Out   []string // who left
-	Left  int      // of those who stay, how many pass
-	Lost  int      // of those who left, how many still run and pass
+	In    []string  // member ids, now
+	Nodes []string  // theirs, in the same order; "" of one that is gone
+	Out   []string  // who left
+	Left  int       // of those who stay, how many pass
+	Lost  int       // of those who left, how many still run and pass
+	Sick  time.Time // since when one of those who came in fails, the longest one; zero: none does
 }
 
 // Life is the start or the end of one member, as the backend's own log keeps
