@@ -300,7 +300,7 @@ func failuresStayOut(r *record) string {
 		}
 	}
 	for _, w := range r.writes {
-		if w.Old == 0 || !takes(w) || w.Verb == schema.VerbDelete || w.Reason == schema.ReasonRollback || w.Failing.IsZero() || w.At.Sub(w.Failing) <= staleness {
+		if w.Old == w.Surged || !takes(w) || w.Verb == schema.VerbDelete || w.Reason == schema.ReasonRollback || w.Failing.IsZero() || w.At.Sub(w.Failing) <= staleness {
 			continue
 		}
 		if !r.accepted(appOf(w.Group), w.At) {

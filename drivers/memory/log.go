@@ -119,6 +119,9 @@ func (d *Driver) note(w Write, was, up []*alloc) {
 			}
 			if m.release != w.To {
 				w.Old++
+				if m.canary {
+					w.Surged++
+				}
 			}
 		}
 	}

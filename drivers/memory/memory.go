@@ -97,7 +97,8 @@ type Write struct {
 	Stopped  int            // members that the write stopped at once
 	Taken    int            // of those that passed, likewise
 	Parted   int            // of the rotating ones, likewise
-	Old      int            // of the stopped ones, those on another release than To
+	Old      int            // of the taken ones, those on another release than To
+	Surged   int            // of those, canaries that were never promoted
 	Fallen   time.Time      // when the last of the members died that had passed
 	Failing  time.Time      // since when a member on To fails, the longest one; zero: none does
 	Routed   bool           // a route names the group

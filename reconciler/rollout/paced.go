@@ -127,8 +127,7 @@ func (t *turn) paced(it *Item) *schema.Verdict {
 		return t.begin(it, g)
 	}
 	if o.State != schema.StateSame {
-		t.overwritten(it, g)
-		return nil
+		return t.overwritten(it, g)
 	}
 	it.DriftAt = time.Time{}
 	return t.watch(it, g)
@@ -152,8 +151,37 @@ func (t *turn) begin(it *Item, g group) *schema.Verdict {
 		t.why(it, schema.WaitQuarantine, fmt.Sprintf("release %s failed before", it.To.Release.Short()), "a new release, or locktide retry "+t.r.Partition)
 		return nil
 	}
+	if v, waits := t.unwell(it, g); waits {
+		return v
+	}
 	t.stage(it, g)
 	return nil
+}
+
+// unwell: nobody gives way to a release of which a member stands that fails or
+// still starts, such as one that an older commit brought. What the write itself
+// stops is no such member.
+func (t *turn) unwell(it *Item, g group) (*schema.Verdict, bool) {
+	if t.restores(it) || !it.fresh() || it.Accept || len(t.moving(it, g.off)) == 0 {
+		return nil, false
+	}
+	i := slices.IndexFunc(g.on, func(m schema.Member) bool {
+		return !m.Canary && !good(*it.Paced, m) && !slices.Contains(it.Accepted, m.ID)
+	})
+	if i < 0 || t.g.noVerdict {
+		return nil, false
+	}
+	if it.Move && t.retryMembers(it, g) {
+		return nil, true
+	}
+	m := g.on[i]
+	t.read(it)
+	t.wake(t.ref(it, m).Add(startTimeout(*it.Paced)))
+	t.why(it, schema.WaitBatch, fmt.Sprintf("member %s runs the release already and does not pass (%s); it comes first", m.ID, orElse(m.Why, "starting")), "")
+	if t.r.Phase != PhaseRolling {
+		return nil, true
+	}
+	return t.judge(it, g), true
 }
 
 // takeOver goes on with what an older rollout staged: the same object, whose
@@ -196,23 +224,23 @@ func (t *turn) skippable(it *Item, g group) bool {
 }
 
 // overwritten: somebody wrote to the object in the middle of its rollout.
-func (t *turn) overwritten(it *Item, g group) {
+func (t *turn) overwritten(it *Item, g group) *schema.Verdict {
 	if it.DriftAt.IsZero() {
 		it.DriftAt = t.now
 	}
 	due := it.DriftAt.Add(duration(it.Paced.Pacing.RepairAfter, defaultRepairAfter))
 	if it.Paced.Pacing.Mode == "observe" && !t.r.Back {
 		t.why(it, schema.WaitObserve, "somebody else wrote to it during the rollout, and its mode is observe", "locktide retry "+t.r.Partition)
-		return
+		return nil
 	}
 	if !t.r.Back && t.now.Before(due) {
 		t.read(it)
 		t.wake(due)
 		t.why(it, schema.WaitRepair, fmt.Sprintf("%s wrote to it during the rollout; repaired at %s", orElse(g.live.Writer, "somebody else"), due.UTC().Format(time.TimeOnly)), "locktide retry "+t.r.Partition)
-		return
+		return nil
 	}
 	it.State, it.DriftAt, it.Ask, it.Serial = StateWaiting, time.Time{}, nil, it.Serial+1
-	t.stage(it, g)
+	return t.begin(it, g)
 }
 
 // inFlight waits until the backend took the victims that it was given, or
@@ -357,7 +385,7 @@ func (t *turn) sight(it *Item) {
 		return
 	}
 	it.Sighted = nil
-	if it.Paced == nil || it.StagedAt.IsZero() {
+	if it.Paced == nil || it.StagedAt.IsZero() && !it.fresh() {
 		return
 	}
 	for _, m := range t.members(it) {

@@ -255,8 +255,8 @@ func (t *turn) charge(it *Item, g group, a *schema.Action, victims []schema.Memb
 		a.Victims = append(a.Victims, m.ID)
 	}
 	n := 0
-	for _, m := range victims { // who is held serves until its proxy let it go
-		if m.Serving && m.Running {
+	for _, m := range victims { // who is held serves until its proxy let it go, and who comes up may when this arrives
+		if m.Serving && m.Running || g.budget.coming[m.ID] {
 			n++
 		}
 	}

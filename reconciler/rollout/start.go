@@ -92,10 +92,11 @@ func (it *Item) replaces(o Item, back bool, now time.Time) {
 		}
 	}
 	it.Started = o.Started
+	it.inherit(o, now)
 	if it.To.Release == o.To.Release && !back {
 		it.Restores = max(it.Restores, o.Restores)
+		it.Known, it.Sighted = o.Known, o.Sighted // its members are judged as before
 	}
-	it.inherit(o, now)
 }
 
 // Good is what comes back when a newer end of the item fails; back says whether
