@@ -75,6 +75,10 @@ func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Tim
 		}
 		return
 	}
+	if sent := time.Now(); sent.Sub(now) > slowAppend {
+		st.ledger.Sent(granted, sent)
+		st.dirty = true
+	}
 	for _, a := range granted {
 		l.enqueue(a, ids[a.Rollout], now)
 	}
@@ -82,6 +86,10 @@ func (l *Loop) dispatch(ctx context.Context, wants []schema.Action, now time.Tim
 		l.flush(ctx, name, now)
 	}
 }
+
+// slowAppend is how long a decision may wait for the journal without that what
+// it takes counts as taken later.
+const slowAppend = time.Second
 
 // owned counts the objects that the deletion cap is a share of: what is
 // targeted, what running rollouts have yet to delete, and what the last hour

@@ -32,8 +32,8 @@ var breaks = map[string]struct {
 	"quarantine": {"plain", 4, []historyStep{{Do: "edit", Fate: "crash", Wait: 2 * time.Minute}, {Do: "edit", Fate: "good", Wait: 2 * time.Minute},
 		{Do: "again", N: 1, Wait: 2 * time.Minute}}, []string{"P23"}},
 	"snapshot": {"queue", 12, []historyStep{{Do: "edit", Fate: "good", Wait: 8 * time.Second}, {Do: "edit", Fate: "good", Wait: time.Minute}}, []string{"P16"}},
-	"failures": {"plain", 8, []historyStep{{Do: "edit", Fate: "one", Wait: time.Minute}}, []string{"P10"}},
-	"spacing":  {"plain", 8, []historyStep{{Do: "edit", Fate: "good", Wait: 300 * time.Millisecond}, {Do: "edit", Fate: "good", Wait: time.Minute}}, []string{"P27"}},
+	"failures": {"plain", 8, []historyStep{{Do: "nogit", Wait: 10 * time.Second}, {Do: "edit", Fate: "one", Wait: time.Minute}}, []string{"P10"}},
+	"spacing":  {"plain", 8, []historyStep{{Do: "nogit", Wait: 10 * time.Second}, {Do: "edit", Fate: "good", Wait: 2 * time.Second}, {Do: "edit", Fate: "good", Wait: time.Minute}}, []string{"P27"}},
 	"crowd": {"plain", 17, []historyStep{{Do: "again", N: 13835, Wait: 13149 * time.Millisecond}, {Do: "edit", Fate: "good", Wait: 1221 * time.Millisecond},
 		{Do: "kill", N: 36701, Wait: 11296 * time.Millisecond}, {Do: "hold", N: 59649, Wait: 11630 * time.Millisecond}, {Do: "edit", Fate: "good", Wait: 7176 * time.Millisecond}}, []string{"P30"}},
 }

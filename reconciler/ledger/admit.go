@@ -137,6 +137,17 @@ func (l *Ledger) admit(a schema.Action, env *admission) (schema.Reason, bool) {
 	return schema.Reason{}, true
 }
 
+// Sent notes that what was granted is sent only at a later time than it was
+// decided on: other rollouts keep their distance from then on.
+func (l *Ledger) Sent(granted []schema.Action, at time.Time) {
+	for _, a := range granted {
+		if t, ok := l.Groups.Find(a.Charge.Group); ok && t.ID == a.ID {
+			t.At = at
+			l.Groups = l.Groups.With(a.Charge.Group, t)
+		}
+	}
+}
+
 // Braked gives the first brake, by scope, that covers the action or rollout
 // (an action of zero value: the rollout as a whole).
 func (l Ledger) Braked(info Info, a schema.Action) (schema.Brake, bool) {
