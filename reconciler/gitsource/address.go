@@ -122,11 +122,19 @@ func checkAddress(address string) error {
 		return bad("its host begins like an option")
 	}
 	if u, err := url.Parse(address); isURL && err == nil {
-		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && (ip.Unmap().IsLinkLocalUnicast() || ip == metadata6) {
-			return bad("no Git server has a link-local address, but a cloud's metadata service, which gives credentials")
+		if ip, err := netip.ParseAddr(u.Hostname()); err == nil && metadata(ip) {
+			return bad(noGitServer)
 		}
 	}
 	return nil
+}
+
+const noGitServer = "no Git server has a link-local address, but a cloud's metadata service, which gives credentials"
+
+// metadata says whether an address may be that of a cloud's metadata service.
+func metadata(ip netip.Addr) bool {
+	ip = ip.Unmap().WithZone("")
+	return ip.IsLinkLocalUnicast() || ip == metadata6
 }
 
 // metadata6 is where AWS serves a machine's metadata over IPv6.

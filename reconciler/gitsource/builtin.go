@@ -5,7 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
+	"net/netip"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/packfile"
@@ -14,6 +19,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	gitclient "github.com/go-git/go-git/v5/plumbing/transport/client"
+	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
 	"github.com/go-git/go-git/v5/storage/memory"
 )
 
@@ -179,6 +185,23 @@ type connection struct {
 	refs *packp.AdvRefs
 }
 
+// speaker speaks an address's protocol. Over HTTP it connects to no address that
+// git.url may not name, wherever a name or a redirect leads.
+func speaker(at *transport.Endpoint) (transport.Transport, error) {
+	if at.Protocol != "http" && at.Protocol != "https" {
+		return gitclient.NewClient(at)
+	}
+	dialer := &net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+		if to, err := netip.ParseAddrPort(address); err == nil && metadata(to.Addr()) {
+			return fmt.Errorf("%s is refused, to which git.url led: %s", to.Addr(), noGitServer)
+		}
+		return nil
+	}}
+	way := http.DefaultTransport.(*http.Transport).Clone()
+	way.DialContext, way.DisableKeepAlives = dialer.DialContext, true
+	return githttp.NewClient(&http.Client{Transport: way}), nil
+}
+
 func (b *builtin) connect(ctx context.Context) (*connection, error) {
 	auth, err := b.cfg.auth()
 	if err != nil {
@@ -188,7 +211,7 @@ func (b *builtin) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := gitclient.NewClient(at)
+	t, err := speaker(at)
 	if err != nil {
 		return nil, err
 	}

@@ -162,3 +162,18 @@ func TestCredentialsAreOnNoCommandLine(t *testing.T) {
 		t.Errorf("command lines:\n%s", lines)
 	}
 }
+
+// A server's redirect does not lead where git.url itself may not: the built-in
+// client connects to no such address, the git command follows no redirect.
+func TestNoRedirectToMetadata(t *testing.T) {
+	each(t, func(t *testing.T, cfg gitsource.Config) {
+		for _, to := range []string{"169.254.169.254", "[fd00:ec2::254]", "[fe80::1]"} {
+			server := httptest.NewServer(http.RedirectHandler("http://"+to+"/x.git/info/refs?service=git-upload-pack", http.StatusFound))
+			_, err := open(t, with(cfg, gitsource.Config{URL: server.URL + "/x.git"})).Latest(t.Context())
+			server.Close()
+			if err == nil || !strings.Contains(err.Error(), "no Git server has a link-local address") && !strings.Contains(err.Error(), "error: 302") {
+				t.Errorf("led to %s: %v", to, err)
+			}
+		}
+	})
+}

@@ -95,7 +95,7 @@ func (g git) settings() (config, env []string, err error) {
 	}
 	env = append(env, "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+global, "GIT_ATTR_NOSYSTEM=1",
 		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=true", "SSH_ASKPASS=true", "GIT_OPTIONAL_LOCKS=0")
-	config = []string{"protocol.allow=never", "protocol." + g.cfg.scheme() + ".allow=always", "core.hooksPath=" + os.DevNull,
+	config = []string{"http.followRedirects=false", "protocol.allow=never", "protocol." + g.cfg.scheme() + ".allow=always", "core.hooksPath=" + os.DevNull,
 		"core.fsmonitor=false", "gc.autoDetach=false", "maintenance.autoDetach=false", "fetch.recurseSubmodules=false",
 		"transfer.bundleURI=false", "http.lowSpeedLimit=100", "http.lowSpeedTime=30"}
 	switch g.cfg.scheme() {
