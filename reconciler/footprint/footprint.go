@@ -46,10 +46,9 @@ func bound(ctx context.Context, small int64, every time.Duration) {
 			case <-tick.C:
 			}
 			live, beside := used()
-			// The limit is for a heap that grows faster than this looks. It
-			// counts the gaps between what lives, so that it must be high: near
-			// to it, whoever allocates has to collect.
-			if want := max(3*small, 2*live+beside); apart(want, limit) {
+			// The limit counts the gaps between what lives, and holds the
+			// process where they are wide.
+			if want := max(3*small, live+live/2+beside); apart(want, limit) {
 				limit = want
 				debug.SetMemoryLimit(limit)
 			}
