@@ -115,7 +115,12 @@ func (l *Ledger) rate(a schema.Action, info Info, lim Limits, now time.Time) (sc
 // take books the members that an action takes, once per decision.
 func (l *Ledger) take(a schema.Action, now time.Time) {
 	was, n := l.Groups.Get(a.Charge.Group), a.Charge.Members
-	if n == 0 || a.Charge.Group == "" || was.ID == a.ID {
+	if n == 0 || a.Charge.Group == "" {
+		return
+	}
+	if was.ID == a.ID { // sent again, after a crash
+		was.At = now
+		l.Groups = l.Groups.With(a.Charge.Group, was)
 		return
 	}
 	l.Groups = l.Groups.With(a.Charge.Group, Taken{ID: a.ID, Rollout: a.Rollout, Members: n, At: now, Hour: was.Hour.with(n, now), Of: max(was.Of, a.Charge.Of)})
