@@ -171,7 +171,7 @@ func TestNoRedirectToMetadata(t *testing.T) {
 			server := httptest.NewServer(http.RedirectHandler("http://"+to+"/x.git/info/refs?service=git-upload-pack", http.StatusFound))
 			_, err := open(t, with(cfg, gitsource.Config{URL: server.URL + "/x.git"})).Latest(t.Context())
 			server.Close()
-			if err == nil || !strings.Contains(err.Error(), "no Git server has a link-local address") && !strings.Contains(err.Error(), "error: 302") {
+			if err == nil || !strings.Contains(err.Error(), "no Git server has a link-local address") && !strings.Contains(err.Error(), "put that one in git.url") {
 				t.Errorf("led to %s: %v", to, err)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -36,12 +37,18 @@ func (g git) run(ctx context.Context, args ...string) (string, error) {
 		return "", fmt.Errorf("git %s did not end in time: %w", verb(args), ctx.Err())
 	case err != nil:
 		why := strings.Join(strings.FieldsFunc(string(said.kept), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+		if redirected.MatchString(why) {
+			why += "; the server sends to another address, which is not followed: put that one in git.url"
+		}
 		return "", fmt.Errorf("git %s: %w: %s", verb(args), err, why)
 	case out.cut:
 		return "", fmt.Errorf("git %s printed more than %d bytes", verb(args), maxOutput)
 	}
 	return strings.TrimSuffix(string(out.kept), "\n"), nil
 }
+
+// redirected is what git says of an answer that leads elsewhere.
+var redirected = regexp.MustCompile(`\berror: 30[1278]\b`)
 
 // verb gives the name of the command among its arguments.
 func verb(args []string) string {
