@@ -26,6 +26,7 @@ func (r *record) disturbed(app string, at time.Time) bool {
 
 const (
 	staleness = 12 * time.Second // of a reading, with its way
+	atRest    = 17 * time.Second // the same while nothing rolls: it is read every 15 s
 	resting   = 20 * time.Second // of one while nothing is rolled out
 	groupHold = 5 * time.Second  // between two rollouts that take members of one group
 )
@@ -295,7 +296,7 @@ func bastionsFirst(r *record) string {
 // or it goes back.
 func failuresStayOut(r *record) string {
 	for _, t := range r.turnouts {
-		if !t.Sick.IsZero() && t.At.Sub(t.Sick) > staleness {
+		if !t.Sick.IsZero() && t.At.Sub(t.Sick) > atRest {
 			return fmt.Sprintf("at %s somebody of %s comes into rotation who fails since %s", since(t.At), t.Group, since(t.Sick))
 		}
 	}

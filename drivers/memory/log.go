@@ -38,7 +38,7 @@ func (d *Driver) before(a schema.Action, now time.Time) (w Write, was, up []*all
 		if died.After(w.Fallen) {
 			w.Fallen = died
 		}
-		if m.release == w.To {
+		if stops := a.Verb == schema.VerbStage && m.canary && !j.promoted; m.release == w.To && !stops {
 			w.Failing = earlier(w.Failing, d.failsSince(m, now))
 		}
 		_, passing, _ := d.state(m, now)

@@ -100,7 +100,7 @@ type Write struct {
 	Old      int            // of the taken ones, those on another release than To
 	Surged   int            // of those, canaries that were never promoted
 	Fallen   time.Time      // when the last of the members died that had passed
-	Failing  time.Time      // since when a member on To fails, the longest one; zero: none does
+	Failing  time.Time      // since when a member on To fails that the write does not stop, the longest one; zero: none does
 	Routed   bool           // a route names the group
 	Stale    bool           // its condition names a version that is not the live one
 	Pacing   *schema.Pacing // of the object that the write brings or belongs to
