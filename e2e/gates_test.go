@@ -12,9 +12,12 @@ import (
 	"locktide.dev/schema"
 )
 
-// prometheus is a stand-in for one replica of a pair: it answers every query
-// with one number, as a vector.
-func prometheus(t *testing.T, number *atomic.Int64) string {
+// failures is a query that the stand-in for Prometheus knows.
+const failures = `sum(rate(failed{alloc=~"$members"}[$range]))`
+
+// prometheus is a stand-in for one replica: it answers the query failures with
+// one number, as a vector, until it is stopped.
+func prometheus(t *testing.T, number *atomic.Int64) (url string, stop func()) {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/api/v1/query" || r.ParseForm() != nil || !strings.HasPrefix(r.Form.Get("query"), "sum(rate(failed{alloc=~") {
@@ -24,7 +27,7 @@ func prometheus(t *testing.T, number *atomic.Int64) string {
 		fmt.Fprintf(w, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[1.5,"%d"]}]}}`, number.Load())
 	}))
 	t.Cleanup(s.Close)
-	return s.URL
+	return s.URL, s.Close
 }
 
 // A system job, one member on each host, rolls through gates of every kind that
@@ -35,7 +38,9 @@ func TestGates(t *testing.T) {
 	f := newFleet(t, "gat")
 	f.places = []string{"dc4"}
 	var one, other atomic.Int64
-	f.configure("nginx:\n", fmt.Sprintf("prometheus:\n  main: {replicas: [%q, %q]}\nnginx:\n", prometheus(t, &one), prometheus(t, &other)))
+	main, _ := prometheus(t, &one)
+	spare, _ := prometheus(t, &other)
+	f.configure("nginx:\n", fmt.Sprintf("prometheus:\n  main: {replicas: [%q, %q]}\nnginx:\n", main, spare))
 	files := func(version string) map[string]string {
 		return map[string]string{"platform/fleet.yaml": f.files()["platform/fleet.yaml"], "apps/web.yaml": fmt.Sprintf(`
 apps:
@@ -61,11 +66,11 @@ apps:
         inside: {kind: script}
         says: {kind: http, path: /, body: 'version v[0-9]'}
         same: {kind: diff, requests: [/healthz], ignore: [body, "header:*"]}
-        failed: {kind: prometheus, query: 'sum(rate(failed{alloc=~"$members"}[$range]))', at_most: 1}
+        failed: {kind: prometheus, query: '%[6]s', at_most: 1}
     stages: {prod: {groups: {dc4: {}}}}
 routes:
   %[4]s: {domains: [%[5]s], to: [{app: %[1]s}], via: edge}
-`, f.app("web"), version, world.binary, f.owner, f.domain())}
+`, f.app("web"), version, world.binary, f.owner, f.domain(), failures)}
 	}
 	job := f.job("web", "dc4")
 	f.git.push("v1", files("v1"))

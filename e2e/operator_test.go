@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -10,15 +11,21 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 )
 
+// A rollback needs neither Git nor metrics: by a command, and by a revert that
+// was pulled, then without the API either.
 func TestRollbackWithoutGit(t *testing.T) {
 	f := newFleet(t, "rbk")
+	metrics, stopMetrics := prometheus(t, &atomic.Int64{})
+	f.configure("nginx:\n", fmt.Sprintf("prometheus:\n  main: {replicas: [%q]}\nnginx:\n", metrics))
 	web := func(version string) map[string]string {
-		return f.files(app{label: "web", version: version, count: 2})
+		return f.files(app{label: "web", version: version, count: 2,
+			body: "rollout: {gates: {failed: {kind: prometheus, query: '" + failures + "', at_most: 1}}}"})
 	}
 	f.git.push("v1", web("v1"))
 	f.begin()
@@ -28,6 +35,8 @@ func TestRollbackWithoutGit(t *testing.T) {
 	f.answers("v2")
 
 	load := f.load()
+	stopMetrics()
+	must(t, os.Rename(f.file("fleet.git"), f.file("away.git")))
 	f.do("rollback", f.app("web"), "--reason", "v2 is wrong")
 	f.answers("v1")
 	out, err := f.locktide("status")
@@ -36,9 +45,29 @@ func TestRollbackWithoutGit(t *testing.T) {
 		t.Errorf("status does not show the pin and its reason:\n%s", out)
 	}
 	f.do("unpin", f.app("web"), "--reason", "v2 was right")
-	f.answers("v2")
+	f.answers("v2") // it was good: no gate is asked
+	must(t, os.Rename(f.file("away.git"), f.file("fleet.git")))
 	f.converged(second)
+
+	// The same by a revert, while nobody can reach the API: Git is gone as soon as
+	// the first member is replaced.
+	f.stop(os.Interrupt)
+	f.configure("listen: "+f.api, "listen: 127.0.0.1:0")
+	f.start()
+	update := f.updating(f.job("web", "dc1"))
+	f.git.revert()
+	f.await("the revert pulled", func() error {
+		if len(update.created()) == 0 {
+			return errors.New("no member is replaced")
+		}
+		return nil
+	})
+	must(t, os.Rename(f.file("fleet.git"), f.file("away.git")))
+	f.answers("v1")
 	load.end()
+	if _, err := f.report(); err == nil {
+		t.Error("the API answers at its old address")
+	}
 }
 
 // inNginx waits until nginx has so many members.
