@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -37,15 +38,21 @@ func TestKillNine(t *testing.T) {
 	floors, load := f.floors(13), f.load()
 	t.Logf("%d kills, seed %d", kills, killSeed)
 	points := rand.New(rand.NewPCG(killSeed, 0))
-	killed := 0
+	killed, amid := 0, 0                                       // amid: while at least twelve groups rolled
 	for i, version := range []string{"v2", "v3", "v4", "v1"} { // ends as it was before anybody was killed
 		updates, began, before := f.updatingAll(), time.Now(), killed
 		web.version = version
 		f.inForce(f.git.push(version, f.files(web, two))) // a rollout of its own for each
 		two.version = version
 		commit := f.git.push(version, f.files(web, two))
-		for killed < (i+1)*kills/4 && f.killedBefore(commit, points) {
-			killed++
+		for killed < (i+1)*kills/4 {
+			died, rolling := f.killedBefore(commit, points)
+			if !died {
+				break
+			}
+			if killed++; rolling >= 12 {
+				amid++
+			}
 		}
 		f.converged(commit)
 		f.answers(version)
@@ -56,6 +63,9 @@ func TestKillNine(t *testing.T) {
 	}
 	if killed < kills {
 		t.Errorf("%d kills came in a rollout, want %d", killed, kills)
+	}
+	if t.Logf("%d of %d kills came while at least 12 groups rolled", amid, killed); amid < kills/2 {
+		t.Errorf("%d kills came while at least 12 groups rolled, want %d", amid, kills/2)
 	}
 	load.end()
 	floors.want(2)
@@ -81,10 +91,11 @@ func (f *fleet) inForce(commit string) {
 	})
 }
 
-// killedBefore kills the daemon at a random point and starts it again; false:
-// the commit was carried out first. A point is a time, or a moment after one of
-// the next writes to the journal.
-func (f *fleet) killedBefore(commit string, points *rand.Rand) bool {
+// killedBefore kills the daemon at a random point and starts it again, and gives
+// how many groups rolled by Nomad's deployments; false: the commit was carried
+// out first. A point is a time, or a moment after one of the next writes to the
+// journal.
+func (f *fleet) killedBefore(commit string, points *rand.Rand) (killed bool, rolling int) {
 	f.t.Helper()
 	after := time.Duration(points.Int64N(int64(2 * time.Second)))
 	writes, moment := 0, time.Duration(points.Int64N(int64(5*time.Millisecond)))
@@ -101,14 +112,26 @@ func (f *fleet) killedBefore(commit string, points *rand.Rand) bool {
 		}
 		if time.Since(asked) > 200*time.Millisecond {
 			if asked = time.Now(); f.isConverged(commit) == nil {
-				return false
+				return false, 0
 			}
 		}
 		time.Sleep(time.Millisecond)
 	}
 	f.stop(os.Kill)
+	rolling = f.rolling()
 	f.start()
-	return true
+	return true, rolling
+}
+
+// rolling counts the fleet's jobs that have a deployment under way.
+func (f *fleet) rolling() (n int) {
+	f.t.Helper()
+	for _, d := range get[[]struct{ JobID, Status string }](f.t, f.nomad, "/v1/deployments") {
+		if strings.HasPrefix(d.JobID, f.owner+"--") && d.Status == "running" {
+			n++
+		}
+	}
+	return n
 }
 
 func (f *fleet) journaled() time.Time {
