@@ -206,7 +206,7 @@ func (l *Loop) recall(now time.Time) {
 		q := st.queues[name]
 		q.waiting = slices.DeleteFunc(q.waiting, func(a pending) bool {
 			_, stopped := st.ledger.Braked(st.holders.infos[a.Rollout], a.Action)
-			old := now.Sub(a.at) > l.cfg.Staleness/2 && !l.off.noBlind
+			old := now.Sub(a.at) > q.window+l.cfg.Staleness/2 && !l.off.noBlind
 			if may && !(ledger.Disruptive(a.Action) && (stopped || braked || old)) {
 				return false
 			}

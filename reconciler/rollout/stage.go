@@ -262,7 +262,7 @@ func (t *turn) charge(it *Item, g group, a *schema.Action, victims []schema.Memb
 	}
 	if n > 0 || a.Charge.Opens {
 		a.Charge.Group, a.Charge.Datacenter, a.Charge.Members = it.Group, t.s.Datacenters[it.Group], n
-		a.Charge.Of, a.Charge.Back = max(g.budget.N, len(g.budget.members)), t.restores(it)
+		a.Charge.Of, a.Charge.Back = max(g.budget.N, len(g.budget.members)-canaries(g.budget.members)), t.restores(it)
 	}
 }
 
