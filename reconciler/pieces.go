@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"locktide.dev/schema"
 	"locktide.dev/schema/persistent"
@@ -40,8 +43,9 @@ type pieces[K comparable, V any] struct {
 	digests [maxPieces]schema.Digest
 }
 
-// update brings the pieces up to a record; encode gives a piece's body, which
-// goes into unsaved if the piece is another one than before.
+// update brings the pieces up to a record. Encode gives a piece's body, in
+// several goroutines at once; it goes into unsaved if the piece is another one
+// than before.
 func (p *pieces[K, V]) update(now persistent.Map[K, V], same func(a, b V) bool, place func(K) string, encode func(keys []K) []byte, unsaved map[schema.Digest][]byte) []schema.Digest {
 	touched := map[int]bool{}
 	for k := range now.Since(p.last, same) {
@@ -56,11 +60,18 @@ func (p *pieces[K, V]) update(now persistent.Map[K, V], same func(a, b V) bool, 
 		}
 	}
 	p.last = now
-	for i := range touched {
+	list := slices.Collect(maps.Keys(touched))
+	bodies := make([][]byte, len(list))
+	split(len(list), func(n int) {
+		i := list[n]
 		if p.digests[i] = ""; len(p.keys[i]) > 0 {
-			body := encode(slices.Collect(maps.Keys(p.keys[i])))
-			p.digests[i] = schema.DigestOf(body)
-			unsaved[p.digests[i]] = body
+			bodies[n] = encode(slices.Collect(maps.Keys(p.keys[i])))
+			p.digests[i] = schema.DigestOf(bodies[n])
+		}
+	})
+	for n, i := range list {
+		if bodies[n] != nil {
+			unsaved[p.digests[i]] = bodies[n]
 		}
 	}
 	var out []schema.Digest
@@ -70,6 +81,21 @@ func (p *pieces[K, V]) update(now persistent.Map[K, V], same func(a, b V) bool, 
 		}
 	}
 	return out
+}
+
+// split does n things on all processors: the first commit after a start stores
+// every piece.
+func split(n int, do func(i int)) {
+	var workers sync.WaitGroup
+	var next atomic.Int64
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		workers.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				do(int(i))
+			}
+		})
+	}
+	workers.Wait()
 }
 
 // forget makes the next update store every piece that is not kept any more.
