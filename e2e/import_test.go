@@ -316,19 +316,31 @@ func TestImportOfRawConsul(t *testing.T) {
 	if value := kept("number"); value != "008" {
 		t.Errorf("the changed key holds %q", value)
 	}
-	var all map[string]map[string]map[string]any
-	must(t, yaml.Unmarshal([]byte(files[keys]), &all))
-	for _, def := range all["consul"] {
-		delete(def["keys"].(map[string]any), folder+"bin")
+	drop := func(file, of, name string) {
+		t.Helper()
+		var all map[string]map[string]map[string]any
+		must(t, yaml.Unmarshal([]byte(files[file]), &all))
+		for _, def := range all["consul"] {
+			delete(def[of].(map[string]any), name)
+		}
+		text, err := yaml.Marshal(all)
+		must(t, err)
+		files[file] = string(text)
 	}
-	text, err := yaml.Marshal(all)
-	must(t, err)
-	files[keys] = string(text)
-	f.git.push("one key less", files)
-	f.await("the key gone, the others there", func() error {
+	drop(keys, "keys", folder+"bin")
+	drop(mesh, "entries", "service-intentions/"+service)
+	f.git.push("one key and one entry less", files)
+	f.await("both gone, the others there", func() error {
 		left := get[[]string](t, f.consul, "/v1/kv/"+folder+"?keys")
 		if slices.Contains(left, folder+"bin") || len(left) != len(values)-1 {
 			return fmt.Errorf("there are %v", left)
+		}
+		for _, kind := range entries {
+			names := get[[]struct{ Name string }](t, f.consul, "/v1/config/"+kind)
+			there := slices.Contains(names, struct{ Name string }{service})
+			if there != (kind != "service-intentions") {
+				return fmt.Errorf("%s: %v", kind, names)
+			}
 		}
 		return nil
 	})
