@@ -96,7 +96,7 @@ func TestPartialAnswersAreUnknown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wants := []drivers.Want{{Object: config("shop.cart/d1", map[string]string{"a": "1"})}, {Object: schema.Object{Key: schema.Key{Kind: consul.KindDefaults, Instance: "east", Name: "x"}, Spec: []byte("{}")}}}
+		wants := []drivers.Want{{Object: config("shop.cart/d1", map[string]string{"a": "1"})}, {Object: schema.Object{Key: schema.Key{Kind: consul.KindNode, Instance: "east", Name: "x"}, Spec: []byte("{}")}}}
 		live, err := d.Observe(t.Context(), drivers.Query{Want: wants})
 		if err != nil || live.Complete || live.Objects[0].State != schema.StateUnknown || live.Objects[0].Reason == "" || live.Objects[1].State != schema.StateAbsent {
 			t.Errorf("%s: %+v, error %v", name, live, err)
