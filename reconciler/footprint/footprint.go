@@ -10,22 +10,20 @@ import (
 	"time"
 )
 
-// small is what may live and gather in any process: below it, collecting
-// garbage is not worth its time.
-const small = 128 << 20
+// small is how much garbage may gather in any process: collecting costs the more
+// the less that is.
+const small = 80 << 20
 
-// most is how much garbage may gather, in percent of what lives, where that is
-// less than small.
-const most = 400
+// Garbage is at most so many percent of what lives, and may be at least so many.
+const (
+	most  = 400
+	least = 25
+)
 
-// least is the same where more lives. Collecting costs the more the less
-// garbage may gather.
-const least = 25
-
-// Bound holds what lives in the process's heap and garbage, until ctx ends, at
-// a quarter more than what lives, or at small if that is more; in its first
-// second, while it reads what it kept, at three times small. Whoever sets GOGC
-// or GOMEMLIMIT decides instead.
+// Bound has garbage collected, until ctx ends, when small of it gathered, or a
+// quarter of what lives if that is more, and holds the process at four times
+// small or half as much again as lives. Whoever sets GOGC or GOMEMLIMIT decides
+// instead.
 func Bound(ctx context.Context) {
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		bound(ctx, small, time.Second)
@@ -33,7 +31,7 @@ func Bound(ctx context.Context) {
 }
 
 func bound(ctx context.Context, small int64, every time.Duration) {
-	percent, limit := int64(most), 3*small
+	percent, limit := int64(most), 4*small
 	debug.SetGCPercent(most)
 	debug.SetMemoryLimit(limit)
 	go func() {
@@ -48,11 +46,11 @@ func bound(ctx context.Context, small int64, every time.Duration) {
 			live, beside := used()
 			// The limit counts the gaps between what lives, and holds the
 			// process where they are wide.
-			if want := max(3*small, live+live/2+beside); apart(want, limit) {
+			if want := max(4*small, live+live/2+beside); apart(want, limit) {
 				limit = want
 				debug.SetMemoryLimit(limit)
 			}
-			if want := min(most, max(least, 100*(small-live)/max(1, live))); apart(want, percent) {
+			if want := min(most, max(least, 100*small/max(1, live))); apart(want, percent) {
 				percent = want
 				debug.SetGCPercent(int(percent))
 			}
