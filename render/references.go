@@ -84,8 +84,3 @@ func comesAfter(fleet *schema.Fleet, from, to string) []string {
 	}
 	return walk(from)
 }
-
-func has[V any](m map[string]V, name string) bool {
-	_, ok := m[name]
-	return ok
-}

@@ -103,7 +103,7 @@ func (d *Driver) activate(ctx context.Context, s state) error {
 			back = d.reload(ctx, before)
 		}
 		if errors.Is(back, errInvalid) { // s is not to blame
-			return errors.Join(fmt.Errorf("nginx refuses generation %d, which was in force, as it does generation %d: %v", before, s.Generation, err), d.store.Drop(s.Generation))
+			return errors.Join(fmt.Errorf("nginx refuses generation %d, which was in force, as it does generation %d: %s", before, s.Generation, err.Error()), d.store.Drop(s.Generation))
 		}
 		return errors.Join(fmt.Errorf("generation %d did not come into force, generation %d was put back: %w", s.Generation, before, err), back, d.store.Drop(s.Generation))
 	}

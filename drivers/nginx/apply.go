@@ -250,7 +250,7 @@ func (d *Driver) broken(ctx context.Context) error {
 	case err == nil:
 		return d.store.Drop(candidate.Generation)
 	case errors.Is(err, errInvalid):
-		return fmt.Errorf("nginx refuses what is in force, too: %v", err)
+		return fmt.Errorf("nginx refuses what is in force, too: %s", err.Error())
 	}
 	return err
 }

@@ -99,13 +99,13 @@ func main() {
 
 // profiled runs f and writes profiles of its CPU time and of what it allocates
 // to the files that are named.
-func profiled(processor, allocations string, f func() error) error {
+func profiled(processor, allocations string, f func() error) (err error) {
 	if processor != "" {
 		file, err := os.Create(processor)
 		if err != nil {
 			return err
 		}
-		defer file.Close()
+		defer func() { err = errors.Join(err, file.Close()) }()
 		if err := pprof.StartCPUProfile(file); err != nil {
 			return err
 		}
