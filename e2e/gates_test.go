@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-
-	"locktide.dev/schema"
 )
 
 // failures is a query that the stand-in for Prometheus knows.
@@ -101,14 +99,7 @@ routes:
 		other.Store(bad.says)
 		update, load = f.updating(job), f.load()
 		commit := f.git.push(bad.version, files(bad.version))
-		var verdict schema.Verdict
-		f.await(bad.version+" given up and v2 whole again", func() (err error) {
-			if verdict, err = f.verdict(commit); err == nil {
-				err = f.wentBack(commit, 0)
-			}
-			return err
-		})
-		f.answers("v2")
+		verdict := f.givenUp(commit, "v2", 0)
 		load.end()
 		if verdict.Gate != bad.gate {
 			t.Errorf("%s: gate %q failed: %s; want %q", bad.version, verdict.Gate, verdict.Why, bad.gate)

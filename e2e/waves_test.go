@@ -54,14 +54,7 @@ func TestWaves(t *testing.T) {
 		floors, load := f.floors(1), f.load()
 		web.version, web.shell = bad.version, bad.shell
 		commit := f.git.push(bad.version, f.files(web))
-		var verdict schema.Verdict
-		f.await(bad.version+" given up and v1 whole again", func() (err error) {
-			if verdict, err = f.verdict(commit); err == nil {
-				err = f.wentBack(commit, 1)
-			}
-			return err
-		})
-		f.answers("v1")
+		verdict := f.givenUp(commit, "v1", 1)
 		load.close()
 		load.blames(bad.version, float64(bad.members)/11, verdict.At)
 		load.without(held)
@@ -119,6 +112,20 @@ func (f *fleet) rolled(commit string) error {
 		err = fmt.Errorf("%.8s in force, %s %v", r.InForce, r.Health, r.Because)
 	}
 	return err
+}
+
+// givenUp waits until a commit's release is given up and the one before serves
+// again, but for held members, and gives why.
+func (f *fleet) givenUp(commit, before string, held int) (v schema.Verdict) {
+	f.t.Helper()
+	f.await("commit "+commit[:8]+" given up and "+before+" whole again", func() (err error) {
+		if v, err = f.verdict(commit); err == nil {
+			err = f.wentBack(commit, held)
+		}
+		return err
+	})
+	f.answers(before)
+	return v
 }
 
 // verdict is why a commit's release was given up.
