@@ -127,6 +127,47 @@ func TestDeletionsGoByTheDeclaredLimits(t *testing.T) {
 	}
 }
 
+// A commit that calls a deletion or a shrink off creates nothing: taking that
+// commit back is what it was before, and awaits its approval.
+func TestWhatWasCalledOffIsChargedWhenItComesBack(t *testing.T) {
+	few := func(f schema.Fleet) schema.Fleet {
+		for name, g := range f.Groups.All() {
+			g.Count.Number = 1
+			f.Groups = f.Groups.With(name, g)
+		}
+		return f
+	}
+	for name, less := range map[string]func(schema.Fleet) schema.Fleet{
+		"deletions": func(f schema.Fleet) schema.Fleet { return without(f, 6) }, "shrinks": few,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				all := groups(8, "1")
+				for name, g := range all.Groups.All() {
+					g.Count.Number = 4
+					all.Groups = all.Groups.With(name, g)
+				}
+				w.startFleet(all)
+				n := len(w.back.Writes())
+				waits := func() bool { _, ok := awaited(w, "deletions"); return ok }
+				w.git.commit(less(all))
+				w.until(15*time.Minute, "it awaits approval", waits)
+				w.git.commit(all)
+				w.until(15*time.Minute, "it is called off", w.onCommit("c3"))
+				w.stop()
+				w.start()
+				w.pass(time.Minute)
+				w.git.commit(less(all))
+				w.until(15*time.Minute, "it awaits approval again", waits)
+				w.pass(3 * time.Hour)
+				if more := w.since(n); len(more) > 0 {
+					t.Fatalf("%d writes without approval, the first is %s %s", len(more), more[0].Verb, more[0].Key)
+				}
+			})
+		})
+	}
+}
+
 func TestTombstonedDeletionsNeedNobody(t *testing.T) {
 	inBubble(t, func(w *world) {
 		first := groups(10, "1")

@@ -189,12 +189,14 @@ func (l *Loop) enforce(fleet *schema.Fleet, head schema.Head, rev Revision) {
 		// before the commit that it takes back. One that changed nothing is none.
 		if d := l.keepSnapshot(st.head); d != st.meta.Previous {
 			st.meta.Before, st.meta.Previous = st.meta.Previous, d
+			st.meta.CalledOff = st.meta.CallsOff
 		}
 	}
 	l.awaitHolds(ruled, fleet)
 	l.enforceFleet(fleet)
 	moved := l.setHead(head)
 	if !same {
+		st.meta.CallsOff = l.calledOff(moved, before)
 		l.authored(moved, rev.Author)
 	}
 	if !same && ruled != nil {
@@ -206,6 +208,35 @@ func (l *Loop) enforce(fleet *schema.Fleet, head schema.Head, rev Revision) {
 	if rebuilt {
 		st.meta.Recompiled = l.changedSince(before, st.meta.Recompiled)
 	}
+}
+
+// calledOff names those of moved keys of which head calls off what the head
+// before wanted: their objects still stand, and were to go or to shrink, or are
+// left as they are now. It created none of them.
+func (l *Loop) calledOff(moved []schema.Key, before schema.Head) map[schema.Key]bool {
+	var out map[schema.Key]bool
+	for _, k := range moved {
+		stands, ok := l.st.target[k]
+		now, defined := l.st.head.Find(k)
+		if !ok || !defined {
+			continue
+		}
+		was, known := before.Find(k)
+		if known && now.Entry.Digest != stands.Digest && !l.shrinks(stands, was.Object) {
+			continue
+		}
+		if out == nil {
+			out = map[schema.Key]bool{}
+		}
+		out[k] = true
+	}
+	return out
+}
+
+// shrinks says whether an object has fewer members than what stands.
+func (l *Loop) shrinks(stands schema.Entry, to schema.Object) bool {
+	o, ok := l.body(stands.Body)
+	return ok && o.Paced != nil && to.Paced != nil && o.Paced.Lowered(*to.Paced) > 0
 }
 
 func sameEntry(a, b schema.Wanted) bool { return a.Entry == b.Entry }

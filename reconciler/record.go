@@ -58,7 +58,11 @@ type meta struct {
 	HoldsWait map[string]bool `json:"holds_wait,omitempty"`
 	Before    string          `json:"before,omitempty"`   // stored snapshot of the head before Previous
 	Previous  string          `json:"previous,omitempty"` // stored snapshot of the head before this one
-	Serial    uint64          `json:"serial"`             // of history entries
+	// Keys of which Previous, and head, called off what the commit before them
+	// wanted: their objects still stood then.
+	CalledOff map[schema.Key]bool `json:"called_off,omitempty"`
+	CallsOff  map[schema.Key]bool `json:"calls_off,omitempty"`
+	Serial    uint64              `json:"serial"` // of history entries
 	// Backup is when the journal was last exported.
 	Backup time.Time `json:"backup,omitzero"`
 	// Epoch of the last reign of this journal's daemon.

@@ -83,7 +83,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 		}
 	}
 	in.ByHand, in.Scaled = l.byHand()
-	in.Before, in.Reverted = l.snapshot(st.meta.Before), l.snapshot(st.meta.Previous)
+	in.Before, in.Reverted, in.CalledOff = l.snapshot(st.meta.Before), l.snapshot(st.meta.Previous), st.meta.CalledOff
 	in.Closed, in.Lifted = l.closed(now), l.liftedApprovals()
 	in.Good, in.Goods, in.Rolling, in.Judged = l.wasGood, l.goodsOf, l.rolling, st.gates.answers
 	return in

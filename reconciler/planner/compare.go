@@ -209,10 +209,11 @@ func (s *state) undoes(c *change) bool {
 	return s.goesBack() && !s.untouched(c)
 }
 
-// untouched says whether the commit before this one had an object as it is now.
+// untouched says whether the commit before this one had an object as it is now,
+// or left it as it stood.
 func (s *state) untouched(c *change) bool {
 	was, _ := s.in.Reverted.Find(c.Key)
-	return was.Entry.Digest == c.To.Digest
+	return was.Entry.Digest == c.To.Digest || s.in.CalledOff[c.Key]
 }
 
 // goesBack says whether head as a whole equals what was in force before.

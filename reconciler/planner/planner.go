@@ -91,6 +91,9 @@ type Input struct {
 	Before schema.Head
 	// Reverted is the head between the two: what such a way back takes back.
 	Reverted schema.Head
+	// CalledOff are the keys of which Reverted called off what Before wanted while
+	// their objects still stood: such a way back takes nothing back of them.
+	CalledOff map[schema.Key]bool
 	// Good says whether a release of an object was good before, and which
 	// percentage of its members may then be out at once; 0: it was not. Nil: none was.
 	Good func(schema.Key, schema.Digest) int

@@ -2,6 +2,7 @@ package planner
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -126,6 +127,11 @@ func TestPlans(t *testing.T) {
 		}, "b: delete b--prod delete b/1; c: delete c--prod delete c/1; d: delete d--prod delete d/1"},
 		"what an older commit deletes is charged, whatever is taken back": {of(a, b, app("c"), app("d")), of(a), func(in *Input) {
 			in.Owned, in.Before, in.Reverted = nil, of(a).compile(), of(a, b).compile()
+		}, "b: delete b--prod delete b/1; await deletions 2; note still-read"},
+		"what the reverted commit called off is charged": {of(a, b, app("c"), app("d")), of(a), func(in *Input) {
+			in.Owned, in.Before, in.Reverted = nil, of(a).compile(), of(a, b, app("c"), app("d")).compile()
+			in.CalledOff = everything(*in)
+			maps.DeleteFunc(in.CalledOff, func(k schema.Key, _ bool) bool { return k.Name == "b--prod" })
 		}, "b: delete b--prod delete b/1; await deletions 2; note still-read"},
 		"nothing before, nothing proven": {of(a, b, app("c")), of(), func(in *Input) { in.Owned, in.Before = nil, schema.Head{} },
 			"await deletions 3; note still-read"},
