@@ -206,7 +206,7 @@ func (l *Loop) compares(k schema.Key) bool {
 		return false
 	}
 	_, asked := r.asked[k]
-	return asked || r.moved[k] || r.other[k] || r.anew || r.want == nil
+	return asked || r.moved[k] || r.other[k] || r.want == nil
 }
 
 // Without takes one of the loop's guards away, before it runs; "" none.

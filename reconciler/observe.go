@@ -25,13 +25,13 @@ type reading struct {
 	asked    map[schema.Key]schema.Digest // digests of what the running or last reading compares
 	moved    map[schema.Key]bool          // of which something else may have to be compared from the next reading on
 	other    map[schema.Key]bool          // of which it may compare something else than the last one that succeeded
-	anew     bool                         // none has succeeded since all was listed anew
 	at       time.Time                    // of the last complete reading: when it began
 	live     schema.Live
 	groups   map[string][]schema.Member // those members, by group, if it lists who belongs to which
 	health   map[string]schema.Member   // else by member: it only knows of their health
 	err      string
 	running  bool
+	void     bool // what runs says nothing: it began before this process led
 	due      bool // asked for
 	began    time.Time
 	ended    time.Time
@@ -119,7 +119,7 @@ func (l *Loop) rewant(k schema.Key) {
 func (l *Loop) relist(r *reading) {
 	st := &l.st
 	if r.want == nil {
-		r.anew, r.want, r.asked, r.moved = true, []drivers.Want{}, map[schema.Key]schema.Digest{}, map[schema.Key]bool{}
+		r.want, r.asked, r.moved = []drivers.Want{}, map[schema.Key]schema.Digest{}, map[schema.Key]bool{}
 		for _, keys := range []iter.Seq[schema.Key]{st.head.Keys(), maps.Keys(st.target), maps.Keys(st.holders.keys)} {
 			for k := range keys {
 				if l.backendOf(k) == r {
@@ -170,6 +170,10 @@ func (l *Loop) wanted(k schema.Key) schema.Digest {
 func (l *Loop) observed(r *reading, live schema.Live, err error) {
 	st := &l.st
 	r.running, r.ended = false, time.Now()
+	if r.void {
+		r.void = false
+		return
+	}
 	if err == nil && !live.Complete {
 		why := live.Missing
 		if why == "" {
@@ -232,30 +236,22 @@ func (l *Loop) observed(r *reading, live schema.Live, err error) {
 // says whether the reading before this one compared the same and said the same
 // of the object at this place.
 func (r *reading) says(i int, o schema.LiveObject) bool {
-	return !r.anew && !r.other[o.Key] && i < len(r.live.Objects) && r.live.Objects[i].Key == o.Key && sameLive(r.live.Objects[i], o)
+	return !r.other[o.Key] && i < len(r.live.Objects) && r.live.Objects[i].Key == o.Key && sameLive(r.live.Objects[i], o)
 }
 
 // unread drops what is known of a backend's objects that nobody asks for any
-// more, if only that one was read while the record was taken over: it would be
-// taken for the present when one of them is wanted again.
+// more: a reading that was under way when they were forgotten may have told of
+// them, and it would be taken for the present when one of them is wanted again.
 func (l *Loop) unread(r *reading) {
 	st := &l.st
-	drop := func(k schema.Key) {
-		if _, asked := r.asked[k]; !asked && l.backendOf(k) == r {
+	for k := range r.other {
+		if _, asked := r.asked[k]; !asked {
 			delete(st.live, k)
 			delete(st.readAt, k)
 			delete(st.compared, k)
 		}
 	}
-	for k := range r.other {
-		drop(k)
-	}
-	if r.anew {
-		for k := range st.readAt {
-			drop(k)
-		}
-	}
-	r.other, r.anew = map[schema.Key]bool{}, false
+	r.other = map[schema.Key]bool{}
 	for k, at := range st.written {
 		if _, asked := r.asked[k]; !asked && at.Before(r.began) {
 			delete(st.written, k)

@@ -3,8 +3,6 @@ package reconciler
 import (
 	"context"
 	"fmt"
-	"iter"
-	"maps"
 	"time"
 
 	"locktide.dev/drivers"
@@ -57,7 +55,7 @@ func (l *Loop) deposed() {
 
 // succeed takes the record of a shared journal as the leader before left it:
 // its rollouts go on, its brakes, pins, holds and goods are in force. What is
-// this process's own (readings, writes under way, Git) stays.
+// this process's own (writes under way, who serves, Git) stays.
 func (l *Loop) succeed(ctx context.Context, epoch uint64) error {
 	shared, ok := l.cfg.Store.(Shared)
 	if !ok {
@@ -78,15 +76,10 @@ func (l *Loop) succeed(ctx context.Context, epoch uint64) error {
 	}
 	st := &l.st
 	st.now, st.readings, st.backends, st.queues, st.feeds = old.now, old.readings, old.backends, old.queues, old.feeds
-	for _, r := range st.readings {
-		r.want = nil
+	st.lastBody, st.inflight = old.lastBody, old.inflight
+	for k := range st.lastBody {
+		l.rewant(k) // it may be nobody's now
 	}
-	for _, keys := range []iter.Seq[schema.Key]{maps.Keys(old.readAt), maps.Keys(old.lastBody)} {
-		for k := range keys {
-			l.rewant(k) // it may be nobody's now
-		}
-	}
-	st.live, st.readAt, st.compared, st.written, st.lastBody, st.inflight = old.live, old.readAt, old.compared, old.written, old.lastBody, old.inflight
 	st.membership, st.suspects, st.well, st.partial = old.membership, old.suspects, old.well, old.partial
 	st.fetched, st.fetchErr, st.newest, st.rules, st.findings, st.frozen = old.fetched, old.fetchErr, old.newest, old.rules, old.findings, old.frozen
 	st.holder, st.directBrake, st.leaseUntil, st.retained = old.holder, old.directBrake, old.leaseUntil, old.retained
@@ -95,6 +88,21 @@ func (l *Loop) succeed(ctx context.Context, epoch uint64) error {
 	default:
 	}
 	return nil
+}
+
+// readAnew drops all that was read of backends: until this process led somebody
+// else may have written, and what is read to be absent would be taken for deleted.
+func (l *Loop) readAnew() {
+	st := &l.st
+	clear(st.live)
+	clear(st.readAt)
+	clear(st.compared)
+	st.roster = nil
+	for _, r := range st.readings {
+		r.want, r.live, r.at = nil, schema.Live{}, time.Time{}
+		r.groups, r.health = map[string][]schema.Member{}, map[string]schema.Member{}
+		r.void, r.due = r.running, true
+	}
 }
 
 // learnMarks asks the backends whose marks are still to be learned.

@@ -112,6 +112,7 @@ func (l *Loop) leased(ctx context.Context, began time.Time, epoch uint64, held b
 			st.meta.Epoch, st.dirty = epoch, true
 		}
 		if !st.leading || epoch != st.epoch {
+			l.readAnew()
 			st.planDue = true
 			for p := range st.rollouts {
 				st.news[p] = true
