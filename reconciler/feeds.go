@@ -23,14 +23,14 @@ type feed struct {
 }
 
 // push feeds one proxy fleet when it is behind, and asks it now and then who
-// serves there.
+// serves there. One that did not answer is asked before it is fed again.
 func (l *Loop) push(ctx context.Context, f *feed, now time.Time) {
 	every := l.cfg.Idle / 2
 	if l.busy() {
 		every = l.cfg.Busy
 	}
-	behind := f.confirmed < l.st.membership.Revision
-	if f.failures > 0 {
+	behind, again := f.confirmed < l.st.membership.Revision, f.failures > 0
+	if again {
 		behind, every = false, min(30*time.Second, time.Second<<min(f.failures, 5))
 	}
 	if f.running || (!behind && now.Sub(f.ended) < every) {
@@ -38,11 +38,18 @@ func (l *Loop) push(ctx context.Context, f *feed, now time.Time) {
 	}
 	f.running = true
 	current := l.st.membership
-	send := f.confirmed < current.Revision || f.failures > 0
+	send := behind || again
 	limit := l.writeBy(now)
 	l.work(func() {
 		call, cancel := context.WithDeadline(ctx, limit)
 		defer cancel()
+		if again { // what was decided meanwhile is old: first, who serves there
+			at := time.Now()
+			if serving, err := f.feeder.Serving(call); err == nil {
+				l.post(func() { l.fed(f, 0, serving, at, nil) })
+				return
+			}
+		}
 		var err error
 		revision := f.confirmed
 		if send {

@@ -172,7 +172,7 @@ func (l *Loop) decideGroup(m *members, g string, bits schema.Bits, gone func(str
 		return schema.Serving{}, gone(g)
 	}
 	at := m.at(g)
-	stale := at.Add(max(l.cfg.Staleness, 2*l.cfg.Idle))
+	old, stale := at.Add(max(l.cfg.Staleness, l.cfg.Idle+l.cfg.Busy)), at.Add(max(l.cfg.Staleness, 2*l.cfg.Idle))
 	fresh := !at.IsZero() && now.Before(stale)
 	last, had := st.membership.Groups[g]
 	if !had && (!fresh || l.awaitsSight(m, g)) {
@@ -180,7 +180,12 @@ func (l *Loop) decideGroup(m *members, g string, bits schema.Bits, gone func(str
 	}
 	bits.Release = map[string]schema.Bit{}
 	lim := l.cfg.Rotation
-	lim.Now, lim.Checked = now, l.checkedGroup(g)
+	lim.Now, lim.Checked, lim.Old = now, l.checkedGroup(g), !now.Before(old)
+	if lim.Old {
+		last = confirmed(g, last, m.routed[g])
+	} else {
+		st.decidedTo = earliest(st.decidedTo, old)
+	}
 	if fresh {
 		suspects := rotation.Suspects(st.suspects[g], list, now, lim)
 		lim.Suspect = suspects
@@ -194,6 +199,18 @@ func (l *Loop) decideGroup(m *members, g string, bits schema.Bits, gone func(str
 		maps.Copy(bits.Release, st.released[id])
 	}
 	return rotation.Decide(g, list, bits, last, fresh, lim), true
+}
+
+// confirmed gives those of the last decision whom a proxy serves, if it serves
+// any: whoever was to come in and did not needs a newer reading.
+func confirmed(group string, last schema.Serving, fleets []*feed) schema.Serving {
+	in := slices.DeleteFunc(slices.Clone(last.Members), func(e schema.Endpoint) bool {
+		return !slices.ContainsFunc(fleets, func(f *feed) bool { return f.err == "" && slices.Contains(f.serving[group], e.ID) })
+	})
+	if len(in) > 0 {
+		last.Members = in
+	}
+	return last
 }
 
 func sameServing(a, b schema.Serving) bool {

@@ -60,6 +60,50 @@ func TestARestartWithoutReadingsEmptiesNoProxy(t *testing.T) {
 	})
 }
 
+// Who was let in while a proxy was away, or while nobody could say who runs,
+// comes in by what is known after the outage: not on the word of a reading of
+// before it.
+func TestAnOutageLetsNobodyInOnOldEvidence(t *testing.T) {
+	for name, c := range map[string]struct{ deaf, dies bool }{
+		"the proxy is away, and he dies": {true, true}, "the proxy is away": {true, false}, "only members cannot be read": {false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			behindAnEdge(t, func(w *world, edge *memory.Driver, start func()) {
+				w.git.commit(edgeFleet("1", 4))
+				start()
+				serve := func(n int) func() bool { return func() bool { return served(w.t.Context(), edge, apiGroup) == n } }
+				w.until(10*time.Minute, "four serve", func() bool { return w.onCommit("c1")() && serve(4)() })
+				member := w.back.Standing()[apiGroup].Members[1].ID
+				w.do(schema.Command{Verb: "hold", Target: "member:" + member, Reason: "r"})
+				w.until(time.Minute, "three serve", serve(3))
+				edge.Set(memory.Faults{Down: c.deaf})
+				if c.deaf {
+					w.do(schema.Command{Verb: "unhold", Target: "member:" + member, Reason: "r"})
+				}
+				w.back.Set(memory.Faults{Down: true})
+				if c.dies {
+					w.back.Kill(member)
+				}
+				w.pass(20 * time.Second)
+				edge.Set(memory.Faults{})
+				if !c.deaf {
+					w.do(schema.Command{Verb: "unhold", Target: "member:" + member, Reason: "r"})
+				}
+				for range 240 {
+					if w.pass(500 * time.Millisecond); !serve(3)() {
+						w.t.Fatal("somebody comes in of whom nothing is known any more")
+					}
+				}
+				w.back.Set(memory.Faults{})
+				w.until(5*time.Minute, "well again", w.onCommit("c1"))
+				if want := map[bool]int{true: 3, false: 4}[c.dies]; !serve(want)() {
+					w.t.Errorf("%d serve after the outage, want %d", served(w.t.Context(), edge, apiGroup), want)
+				}
+			})
+		})
+	}
+}
+
 // A proxy that cannot be read since the daemon started may send traffic to
 // the group: nothing of it is taken.
 func TestAProxyUnreadSinceTheStartBlindsItsGroups(t *testing.T) {

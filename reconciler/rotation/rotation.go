@@ -19,6 +19,7 @@ type Limits struct {
 	Confirm   time.Duration        // how long a mass loss must last to be believed; default 10 s
 	Now       time.Time            // of this decision; zero: nothing is ever confirmed
 	Suspect   map[string]time.Time // from Suspects: since when running members lack health; nil: Member.Since says it
+	Old       bool                 // the reading may be one of before an outage: nobody is pulled in who did not serve
 	Checked   bool                 // members have checks: without evidence nobody is pulled in, and nobody is dropped
 }
 
@@ -48,7 +49,7 @@ func Decide(group string, members []schema.Member, bits schema.Bits, last schema
 		}
 		_, served := before[m.ID]
 		switch {
-		case healthy(m, lim):
+		case healthy(m, lim) && (served || !lim.Old):
 			out.Members = append(out.Members, schema.Endpoint{ID: m.ID, Address: m.Address, Ports: m.Ports})
 		case served && m.Running && !m.Failed && m.Passing == nil:
 			out.Members = append(out.Members, before[m.ID]) // no evidence is none against it either

@@ -114,6 +114,7 @@ func TestOwnership(t *testing.T) {
 		n := rapid.IntRange(0, 8).Draw(t, "n")
 		state := rapid.SliceOfN(rapid.IntRange(0, 31), n, n).Draw(t, "state")
 		fresh := rapid.Bool().Draw(t, "fresh")
+		old := rapid.Bool().Draw(t, "old")
 		bits := schema.Bits{Hosts: map[string]schema.Bit{}, Operator: map[string]schema.Bit{}, Release: map[string]schema.Bit{}}
 		var ms []schema.Member
 		var last schema.Serving
@@ -128,7 +129,7 @@ func TestOwnership(t *testing.T) {
 				set[[]string{m.Host, m.Host, m.ID}[i%3]] = schema.Bit{Owner: "x"}
 			}
 		}
-		got := Decide(group, ms, bits, last, fresh, Limits{Now: now, Checked: true})
+		got := Decide(group, ms, bits, last, fresh, Limits{Now: now, Checked: true, Old: old})
 		serving := " " + ids(got) + " "
 		for i, m := range ms {
 			in := strings.Contains(serving, " "+m.ID+" ")
@@ -136,9 +137,9 @@ func TestOwnership(t *testing.T) {
 			switch {
 			case in && Held(group, m, bits):
 				t.Fatalf("%s is held and serves", m.ID)
-			case in && !was && (!m.Running || !*m.Passing || !fresh):
+			case in && !was && (!m.Running || !*m.Passing || !fresh || old):
 				t.Fatalf("%s was pulled in without health", m.ID)
-			case !in && fresh && m.Running && *m.Passing && !Held(group, m, bits):
+			case !in && fresh && (was || !old) && m.Running && *m.Passing && !Held(group, m, bits):
 				t.Fatalf("%s is well and does not serve", m.ID)
 			case !in && !fresh && was && !Held(group, m, bits):
 				t.Fatalf("%s was dropped while blind", m.ID)
