@@ -31,6 +31,8 @@ type Action struct {
 	Count    int      `json:"count,omitempty"`    // Stage: members until Park; 0: as the object says
 	Members  []string `json:"members,omitempty"`  // Approve, Move: whom it names
 	Victims  []string `json:"victims,omitempty"`  // members that the backend will take because of it
+	Stay     int      `json:"stay,omitempty"`     // Stage, Park: running members that the backend is to update in place
+	Replace  int      `json:"replace,omitempty"`  // of them, those that it may replace all the same, Parallel at once: they are charged
 	Round    int      `json:"round,omitempty"`
 	If       Version  `json:"if,omitempty"` // bound at dispatch; what the decision read
 	Last     *Receipt `json:"last,omitempty"`
@@ -125,6 +127,7 @@ const (
 	WaitNotDefined   = "NotDefined" // there is nothing of this name
 	WaitMoves        = "MoveLimit"  // members were placed anew as often as they may be in an hour
 	WaitExposed      = "Exposed"    // held out at proxies, and still seen in the service catalog
+	WaitInPlace      = "InPlace"    // the backend would replace members that need no replacing
 )
 
 // FailureKind says what a failure means for the next step.
@@ -149,6 +152,9 @@ type Failure struct {
 	Message string      `json:"message"`
 	Next    string      `json:"next,omitempty"`
 	Diff    []Change    `json:"diff,omitempty"` // fields that stand in the way, secrets masked
+	// Replaces is how many members the backend would have replaced although they
+	// were to stay; nothing was written.
+	Replaces int `json:"replaces,omitempty"`
 }
 
 func (f *Failure) Error() string { return f.Message }

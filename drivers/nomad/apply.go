@@ -137,8 +137,16 @@ func (d *Driver) put(ctx context.Context, a schema.Action, live *liveJob) (*sche
 		gate(job, *o.Paced, a.Parallel, a.Canary)
 	} else {
 		park(job, *o.Paced, own)
+		if a.Replace > 0 {
+			narrow(job, a.Parallel)
+		}
 	}
 	describe(job, description+o.Key.Name)
+	if live != nil && !live.stopped() {
+		if err := d.inPlace(ctx, o.Key, job, a.Stay, a.Replace); err != nil {
+			return nil, err
+		}
+	}
 	return d.send(ctx, o, job, live, d.submission(o, own))
 }
 
@@ -322,6 +330,13 @@ func (d *Driver) adopt(ctx context.Context, a schema.Action) (*schema.Receipt, e
 	describe(live.job, description+a.Key.Name)
 	for _, tg := range live.job.TaskGroups { // in place, as the description is: by them the checks of its members are found
 		markServicesOf(tg, a.Object.Group)
+	}
+	stay, err := d.upToDate(ctx, a.Key, live.job)
+	if err != nil {
+		return nil, reading(err)
+	}
+	if err := d.inPlace(ctx, a.Key, live.job, stay, 0); err != nil {
+		return nil, err
 	}
 	// Until Nomad has moved the members to the new version, they run the same in the old one.
 	d.memory.keep(jobVersion{a.Key.Name, deref(live.job.CreateIndex), deref(live.job.Version)}, factOf(d.submission(*a.Object, own).VariableFlags))

@@ -84,6 +84,16 @@ func park(job *api.Job, p schema.Paced, own map[string]blocks) {
 	}
 }
 
+// narrow bounds how many members Nomad replaces at once; 0 is all of them.
+func narrow(job *api.Job, parallel int) {
+	for _, tg := range job.TaskGroups {
+		if u := tg.Update; u != nil && (deref(u.MaxParallel) == 0 || *u.MaxParallel > parallel) {
+			tg.Update = new(*u)
+			tg.Update.MaxParallel = &parallel
+		}
+	}
+}
+
 // nativeBlocks reads the pacing of a live job, to be put back later.
 func nativeBlocks(job *api.Job) map[string]blocks {
 	out := map[string]blocks{}

@@ -19,8 +19,9 @@ const (
 	backoffFirst        = time.Second
 	backoffMost         = time.Minute
 	backoffDenied       = 5 * time.Minute
-	pollPause           = 2 * time.Second // between readings while something is about to change
-	confirmPause        = 2 * time.Second // between a write and its confirmation, when a reading does not show it yet
+	backoffUnfit        = 10 * time.Second // a neighbour that stops is gone soon
+	pollPause           = 2 * time.Second  // between readings while something is about to change
+	confirmPause        = 2 * time.Second  // between a write and its confirmation, when a reading does not show it yet
 )
 
 func duration(d schema.Duration, otherwise time.Duration) time.Duration {
@@ -78,8 +79,10 @@ func (t *turn) absorb(it *Item) {
 
 // took records that an action took effect.
 func (it *Item) took(ask schema.Action, at time.Time) {
+	it.Unfit, it.UnfitAt = 0, time.Time{}
 	switch ask.Verb {
 	case schema.VerbStage:
+		it.Replace = ask.Replace
 		it.State, it.StagedAt, it.Parallel, it.Canary, it.Count = StateStaged, at, ask.Parallel, ask.Canary, ask.Count
 		it.Flight, it.FlightAt, it.Round, it.Waived = ask.Victims, at, it.Round+1, false
 	case schema.VerbApprove:
@@ -132,7 +135,11 @@ func (it *Item) failed(ask schema.Action, f schema.Failure, at time.Time) {
 			it.NotUntil = at.Add(backoff(ask.ID, it.Tries-3, backoffMost))
 		}
 	default: // Throttled, Unavailable
-		it.NotUntil = at.Add(backoff(ask.ID, it.Tries, backoffMost))
+		most := backoffMost
+		if it.unfit(f, at) {
+			most = backoffUnfit
+		}
+		it.NotUntil = at.Add(backoff(ask.ID, it.Tries, most))
 	}
 }
 
@@ -160,8 +167,11 @@ func (t *turn) stalled(it *Item) bool {
 		return false
 	}
 	code := schema.WaitBackend
-	if it.Failure.Kind == schema.FailDenied {
+	switch {
+	case it.Failure.Kind == schema.FailDenied:
 		code = schema.WaitDenied
+	case it.Failure.Replaces > 0:
+		code = schema.WaitInPlace
 	}
 	t.why(it, code, failureText(it, "the last attempt failed")+"; next attempt at "+it.NotUntil.UTC().Format(time.TimeOnly), it.Failure.Next)
 	t.wake(it.NotUntil)

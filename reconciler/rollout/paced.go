@@ -108,13 +108,13 @@ func (t *turn) paced(it *Item) *schema.Verdict {
 	g := group{live: o, budget: t.budget(it), count: liveCount(o)}
 	on := 0
 	for i := range g.budget.members {
-		if g.budget.members[i].Release == it.To.Release {
+		if it.has(g.budget.members[i]) {
 			on++
 		}
 	}
 	g.on, g.off = make([]schema.Member, 0, on), make([]schema.Member, 0, len(g.budget.members)-on)
 	for _, m := range g.budget.members {
-		if m.Release == it.To.Release {
+		if it.has(m) {
 			g.on = append(g.on, m)
 		} else {
 			g.off = append(g.off, m)
@@ -513,7 +513,10 @@ func (t *turn) rest(it *Item, g group, status string) *schema.Verdict {
 		t.finishItem(it, g)
 	case it.State == StateParking && t.confirming(it):
 	default:
-		t.ask(it, schema.Action{Verb: schema.VerbPark, Reason: schema.Reason{Code: schema.ReasonPark, Message: "all members are good; the native update and restart blocks return"}})
+		a := schema.Action{Verb: schema.VerbPark, Reason: schema.Reason{Code: schema.ReasonPark, Message: "all members are good; the native update and restart blocks return"}}
+		if t.inPlace(it, g, &a, nil) {
+			t.ask(it, a)
+		}
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (b Budget) keeps(members []schema.Member) bool {
 // what its part of the job is to run.
 func (t *turn) stays(it *Item, m schema.Member) bool {
 	part, ok := it.Paced.Part(m.Part)
-	return ok && part.Release == m.PartRelease && !t.g.noParts
+	return ok && part.Release == m.PartRelease && !it.left(m) && !t.g.noParts
 }
 
 // moving are those of the members that are replaced.

@@ -93,6 +93,9 @@ type Item struct {
 	Tries    int                  `json:"tries,omitempty"`    // failures in a row
 	NotUntil time.Time            `json:"not_until,omitzero"` // back-off
 	Failure  *schema.Failure      `json:"failure,omitempty"`  // last one
+	Unfit    int                  `json:"unfit,omitempty"`    // members that were to stay and that the backend would replace
+	UnfitAt  time.Time            `json:"unfit_at,omitzero"`  // since when
+	Replace  int                  `json:"replace,omitempty"`  // of them, those that the last Stage let it replace
 }
 
 // Restores is the share, in percent, of an item that goes back to what was

@@ -26,6 +26,7 @@ type sim struct {
 	hosts   int     // over which the members are spread
 	drained string  // node from which members are moved, one at a time, by their own backend
 	moves   bool    // it moves them now
+	unfit   string  // node that can take nobody now, so that its members are replaced instead of updated in place
 	taken   []taken // what the backend took because of a write of ours
 }
 
@@ -186,7 +187,7 @@ func (s *sim) place(j *simJob, part string, index int, canary bool) {
 	gen := j.gen[index]
 	j.gen[index]++
 	node := fmt.Sprint("node", index%s.hosts)
-	if node == s.drained {
+	if node == s.drained || node == s.unfit {
 		node = elsewhere
 	}
 	j.allocs = append(j.allocs, &simAlloc{id: fmt.Sprintf("a%04d", s.ids), node: node, part: part, index: index, body: j.o, release: j.o.Release, version: j.version,
@@ -246,7 +247,7 @@ func (s *sim) evalPart(j *simJob, part string) {
 		if same(a.body, j.o, part) {
 			a.release, a.body = j.o.Release, j.o
 		}
-		if a.release == j.o.Release && a.version != j.version {
+		if a.release == j.o.Release && a.version != j.version && a.node != s.unfit {
 			a.version, a.approved = j.version, j.status != "running"
 		}
 		if a.canary {
@@ -281,7 +282,7 @@ func (s *sim) evalPart(j *simJob, part string) {
 	}
 	for i := 0; i < len(j.allocs) && window > 0; {
 		a := j.allocs[i]
-		if a.part != part || a.release == j.o.Release {
+		if a.part != part || a.release == j.o.Release && (a.version == j.version || a.node != s.unfit) {
 			i++
 			continue
 		}
@@ -290,6 +291,20 @@ func (s *sim) evalPart(j *simJob, part string) {
 		s.place(j, part, a.index, false)
 		i = 0
 	}
+}
+
+// replaces says how many members a write would replace although they run its
+// release: what Nomad's plan tells.
+func (s *sim) replaces(a schema.Action) int {
+	n := 0
+	if j := s.jobs[a.Key]; j != nil && a.Stay > 0 {
+		for _, m := range j.allocs {
+			if m.release == a.To.Release && m.node == s.unfit {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // same says whether a part is the same in two jobs.

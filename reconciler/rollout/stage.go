@@ -40,7 +40,7 @@ func (t *turn) stage(it *Item, g group) {
 		return
 	}
 	a.Charge.Opens = !t.restores(it)
-	surge := !p.System && !it.NoRoom && (p.Pacing.Surge == nil || *p.Pacing.Surge > 0) && !noSurge(p, off)
+	surge := !p.System && !it.NoRoom && !t.replaces(it) && (p.Pacing.Surge == nil || *p.Pacing.Surge > 0) && !noSurge(p, off)
 	most := t.window(b, it, off)
 	it.Proven = it.Proven || t.r.waived(t.s, t.now)
 	per := t.bastions(it, b, off)
@@ -239,7 +239,9 @@ func (t *turn) staged(it *Item, g group, a schema.Action, victims []schema.Membe
 	if p := g.live.Progress; p != nil && !p.Parked && a.Canary > 0 && g.live.State == schema.StateSame && shows(*p, a.Parallel, a.Canary, a.Count) {
 		a.Parallel++ // an unchanged register would do nothing
 	}
-	t.charge(it, g, &a, victims)
+	if !t.inPlace(it, g, &a, victims) {
+		return
+	}
 	a.Charge.Deletes = !t.r.Back && !it.Free && it.Was != nil && it.Was.Gutted(*it.Paced)
 	it.Known = nil
 	for _, m := range join(g.on, g.off) {

@@ -323,6 +323,9 @@ func (w *world) dispatch(a schema.Action) {
 		o.Failure = &schema.Failure{Kind: kinds[w.rng.Intn(4)], Message: "fault"}
 		took = o.Failure.Kind == schema.FailUnclear && w.rng.Intn(2) == 0
 	}
+	if n := w.sim.replaces(a); n > a.Replace {
+		o.Failure, took = &schema.Failure{Kind: schema.FailUnavailable, Message: "it would replace members", Replaces: n}, false
+	}
 	w.sends = append(w.sends, send{w.sim.now.Add(time.Duration(w.rng.Intn(4)) * 200 * time.Millisecond), a, o, took})
 	if a.Charge.Members > 0 {
 		w.hurt = w.sim.now

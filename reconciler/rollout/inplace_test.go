@@ -1,0 +1,67 @@
+package rollout
+
+import (
+	"testing"
+	"time"
+
+	"locktide.dev/schema"
+)
+
+// Whose host cannot take them once more are replaced by an edit in place. They
+// stay while that may pass; then they are taken as the capacity rule lets them,
+// and not while others are out.
+func TestWhoIsUpdatedInPlaceStays(t *testing.T) {
+	const count = 6
+	for name, c := range map[string]struct {
+		lasts  time.Duration
+		hosts  int    // over which the members are spread
+		held   string // host that somebody holds out
+		phase  string
+		moved  int // members that are replaced a second time
+		reason string
+	}{
+		"it passes":               {30 * time.Second, 7, "", PhaseDone, 0, schema.WaitInPlace},
+		"it lasts":                {10 * time.Hour, 7, "", PhaseDone, 1, schema.WaitInPlace},
+		"it lasts, two are there": {10 * time.Hour, 3, "", PhaseDone, 2, schema.WaitInPlace},
+		"it lasts, one is held":   {10 * time.Hour, 7, "node0", PhaseRolling, 0, schema.WaitCapacity},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(1, schema.Paced{Count: count, Pacing: pacing("1s")}, guards{})
+			s.sim.hosts = c.hosts
+			var since time.Time
+			reasons, least := map[string]bool{}, count
+			s.run(time.Hour, func() {
+				on, serving := 0, 0
+				for _, m := range s.sim.members()[testGroup] {
+					if m.Release == s.to.Release && m.Running {
+						on++
+					}
+					if m.Serving && m.Node != c.held {
+						serving++
+					}
+				}
+				if on == count && since.IsZero() {
+					since, s.sim.unfit = s.sim.now, "node2"
+					if c.held != "" {
+						s.seen.Held = map[string]bool{c.held: true}
+					}
+				}
+				if !since.IsZero() && s.sim.now.After(since.Add(c.lasts)) {
+					s.sim.unfit = ""
+				}
+				if !since.IsZero() && c.held != "" {
+					serving = min(serving, count-1)
+				}
+				least = min(least, serving)
+				reasons[s.step.Why[keyJob].Code] = true
+			})
+			s.report(t)
+			if s.r.Phase != c.phase || len(s.sim.taken) != count+c.moved || !reasons[c.reason] {
+				t.Errorf("phase %s, %d members were taken, want %s and %d; reasons %v, last %+v", s.r.Phase, len(s.sim.taken), c.phase, count+c.moved, reasons, s.step.Reason)
+			}
+			if least < count-1 {
+				t.Errorf("only %d of %d served", least, count)
+			}
+		})
+	}
+}
