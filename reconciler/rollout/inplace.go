@@ -46,14 +46,17 @@ func (it *Item) has(m schema.Member) bool { return m.Release == it.To.Release &&
 // fit the capacity rule.
 func (t *turn) inPlace(it *Item, g group, a *schema.Action, victims []schema.Member) bool {
 	b, leaving := g.budget, t.leaving()
-	var serving []schema.Member
+	var serving, coming []schema.Member
 	for _, m := range b.members {
 		on := m.Release == it.To.Release || t.stays(it, m)
 		if !on || !m.Running || m.Failed || m.Canary || leaving[m.Node] || contains(victims, m) {
 			continue
 		}
-		if a.Stay++; b.in[m.ID] || b.coming[m.ID] {
+		switch a.Stay++; {
+		case b.in[m.ID]:
 			serving = append(serving, m)
+		case b.coming[m.ID]:
+			coming = append(coming, m)
 		}
 	}
 	n := min(it.Unfit, a.Stay)
@@ -61,6 +64,7 @@ func (t *turn) inPlace(it *Item, g group, a *schema.Action, victims []schema.Mem
 		t.charge(it, g, a, victims)
 		return true
 	}
+	serving = append(serving, coming...) // the dearest first
 	off := t.moving(it, g.off)
 	most := b.Cap
 	if len(off) > 0 {
