@@ -195,6 +195,7 @@ func (l *Loop) enforce(fleet *schema.Fleet, head schema.Head, rev Revision) {
 	l.awaitHolds(ruled, fleet)
 	l.enforceFleet(fleet)
 	moved := l.setHead(head)
+	l.keepSnapshot(st.head) // the next commit names it, and is not to wait for its storing
 	if !same {
 		st.meta.CallsOff = l.calledOff(moved, before)
 		l.authored(moved, rev.Author)

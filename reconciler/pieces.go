@@ -98,13 +98,10 @@ func split(n int, do func(i int)) {
 	workers.Wait()
 }
 
-// forget makes the next update store every piece that is not kept any more.
-func (p *pieces[K, V]) forget(keep map[schema.Digest]bool) {
+// kept adds the pieces that the next update counts on to the bodies that are kept.
+func (p *pieces[K, V]) kept(keep map[schema.Digest]bool) {
 	for _, d := range p.digests {
-		if d != "" && !keep[d] {
-			*p = pieces[K, V]{}
-			return
-		}
+		keep[d] = true
 	}
 }
 

@@ -38,8 +38,6 @@ func (l *Loop) retain(ctx context.Context, now time.Time) {
 		return
 	}
 	maps.DeleteFunc(st.bodies, func(d schema.Digest, _ schema.Object) bool { return !keep[d] })
-	st.fleetPieces.forget(keep)
-	st.headPieces.forget(keep)
 	maps.DeleteFunc(st.snapshots, func(d string, _ schema.Head) bool { return !keep[schema.Digest(d)] })
 }
 
@@ -122,6 +120,8 @@ func (l *Loop) forgetApps(now time.Time) {
 func (l *Loop) referred(ctx context.Context) (map[schema.Digest]bool, error) {
 	st := &l.st
 	keep := map[schema.Digest]bool{}
+	st.fleetPieces.kept(keep)
+	st.headPieces.kept(keep)
 	records := []schema.Digest{schema.Digest(st.meta.Fleet), schema.Digest(st.meta.Base), schema.Digest(st.meta.Before), schema.Digest(st.meta.Previous)}
 	for _, p := range st.pins {
 		records = append(records, p.Fleet)
