@@ -135,7 +135,7 @@ func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
 	}
 	w := whole{Remove: f.Remove, Units: map[schema.Ref]string{}, Pieces: l.st.fleetPieces.update(f.Versions, func(a, b uint64) bool { return a == b }, app, encode, l.st.unsaved)}
 	for ref, unit := range f.Units {
-		if kind, _ := ref.Split(); kind == "defaults" {
+		if strings.HasPrefix(string(ref), "defaults/") {
 			w.Units[ref] = unit
 		}
 	}
@@ -143,7 +143,7 @@ func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
 }
 
 // keepSnapshot stores what a head consists of and gives its digest. Beside it
-// the one before stays at hand, which a revert is compared with.
+// those stay at hand that a revert is compared with.
 func (l *Loop) keepSnapshot(head schema.Head) string {
 	encode := func(keys []schema.Key) []byte {
 		part := schema.Snapshot{}
@@ -153,7 +153,7 @@ func (l *Loop) keepSnapshot(head schema.Head) string {
 		return row(part)
 	}
 	d := l.keepBody(row(whole{Pieces: l.st.headPieces.update(head, sameEntry, schema.Key.String, encode, l.st.unsaved)}))
-	maps.DeleteFunc(l.st.snapshots, func(d string, _ schema.Head) bool { return d != l.st.meta.Previous })
+	maps.DeleteFunc(l.st.snapshots, func(d string, _ schema.Head) bool { return d != l.st.meta.Previous && d != l.st.meta.Before })
 	l.st.snapshots[string(d)] = head
 	return string(d)
 }
