@@ -3,7 +3,6 @@ package reconciler
 import (
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -118,9 +117,7 @@ func (l *Loop) took(id string, step rollout.Step, now time.Time) {
 	st.steps[id] = step
 	st.gates.asks(id, step.Ask)
 	l.release(id, step.Bits)
-	if !reflect.DeepEqual(st.rollouts[id], step.Rollout) { // most wait and stay as they are
-		l.keep(step.Rollout)
-	}
+	l.keep(step.Rollout)
 	if delete(st.eager, id); len(step.Read) > 0 {
 		st.eager[id] = true
 	}

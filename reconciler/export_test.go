@@ -102,21 +102,27 @@ func (l *Loop) Unjournaled() []string {
 	})
 }
 
-// Doubt has blame called after every turn that leaves the loop with another
-// picture of the fleet than it would have if it had looked at all of it anew.
+// Doubt has blame called after a turn that leaves the loop with another picture
+// of the fleet than it would have if it had looked at all of it anew. Every
+// fourth turn is looked at: that is dear, and a picture that missed news stays
+// wrong until there are others.
 func (l *Loop) Doubt(blame func(format string, args ...any)) {
-	l.cfg.Observer = doubter{l, l.cfg.Observer, blame}
+	l.cfg.Observer = &doubter{l: l, next: l.cfg.Observer, blame: blame}
 }
 
 type doubter struct {
 	l     *Loop
 	next  Observer
 	blame func(format string, args ...any)
+	turns int
 }
 
 // Event implements Observer, in the loop's goroutine.
-func (d doubter) Event(e Event) {
-	if e.Kind == "turn" && len(d.l.st.target) < 100 { // a look at all after every turn is dear
+func (d *doubter) Event(e Event) {
+	if e.Kind == "turn" {
+		d.turns++
+	}
+	if e.Kind == "turn" && d.turns%4 == 0 && len(d.l.st.target) < 100 {
 		for _, wrong := range d.l.misseen() {
 			d.blame("news was missed: %s", wrong)
 		}

@@ -145,7 +145,11 @@ func (p painter) picture(m *members, g string) {
 	delete(m.rests, g)
 	delete(m.maintained, g)
 	delete(m.unproven, g)
-	var list []schema.Member
+	n := 0
+	for _, r := range p.listing {
+		n += len(r.groups[g])
+	}
+	list := make([]schema.Member, 0, n)
 	for _, r := range p.listing {
 		for _, x := range r.groups[g] {
 			enter(m.rests, g, r)

@@ -76,7 +76,7 @@ func leave[K, V comparable](m map[K][]V, k K, v V) {
 func (l *Loop) keep(r rollout.Rollout) {
 	st := &l.st
 	old, known := st.rollouts[r.Partition]
-	if known && reflect.DeepEqual(old, r) {
+	if known && reflect.DeepEqual(old, r) { // most wait and stay as they are
 		return
 	}
 	if !known || !sameWork(old, r) {
