@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"locktide.dev/schema"
@@ -100,6 +101,31 @@ func secretInEnv(_ *view, g *group, report report) {
 	})
 }
 
+// secretInKey finds keys and entries of Consul that look like a secret written
+// out.
+func secretInKey(v *view, name string, report report) {
+	say := func(field, what string) {
+		report(schema.Finding{Severity: schema.Warn, Field: field, Message: what + " looks like a secret, and whoever reads the repository reads it",
+			Next: "take it out, give it a new value, and have whatever makes it write it to Consul; or keep it in Vault"})
+	}
+	def := v.Fleet.Consul[name]
+	for _, key := range sortedKeys(def.Keys) {
+		value, err := def.Keys[key].Bytes()
+		last := strings.NewReplacer("-", "_", ".", "_").Replace(key[strings.LastIndex(key, "/")+1:])
+		if err == nil && len(value) > 0 && (secretName.MatchString(last) || privateKey.Match(value)) {
+			say("keys", "key "+key)
+		}
+	}
+	for _, at := range sortedKeys(def.Entries) {
+		if privateKey.Match(def.Entries[at]) {
+			say("entries", "entry "+at)
+		}
+	}
+}
+
+// privateKey is how a private key begins as text.
+var privateKey = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`)
+
 // singleMember finds routes that one member answers.
 func singleMember(v *view, name string, report report) {
 	members := 0
@@ -143,6 +169,11 @@ func unused(v *view, report report) {
 	for _, name := range sortedKeys(v.Fleet.Apps) {
 		if len(v.byApp[name]) == 0 {
 			say("apps", name, "it has no group: nothing of it runs")
+		}
+	}
+	for _, name := range sortedKeys(v.Fleet.Consul) {
+		if def := v.Fleet.Consul[name]; len(def.Keys)+len(def.Entries) == 0 {
+			say("consul", name, "it holds no key and no entry")
 		}
 	}
 	for _, name := range sortedKeys(v.Fleet.Pools) {

@@ -57,6 +57,13 @@ func TestAdvice(t *testing.T) {
 		"owner-missing":                 {func(f *schema.Fleet) { f.Apps["shop.web"] = schema.App{} }, "warn owner-missing apps/shop.web"},
 		"an owner that is no team":      {func(f *schema.Fleet) { f.Apps["shop.web"] = schema.App{Owner: "shpo"} }, "warn owner-missing apps/shop.web"},
 		"an owner where teams are none": {func(f *schema.Fleet) { f.Teams = nil }, ""},
+		"secret-in-key": {func(f *schema.Fleet) {
+			f.Consul = map[string]schema.Consul{"v": {Keys: map[string]schema.ConsulKey{"v/db-password": {Value: "x"}, "v/token": {}, "v/tokens/count": {Value: "3"}}}}
+		}, "warn secret-in-key consul/v"},
+		"a private key in an entry": {func(f *schema.Fleet) {
+			f.Consul = map[string]schema.Consul{"v": {Entries: map[string]json.RawMessage{"x/y": json.RawMessage(`{"PrivateKey":"-----BEGIN EC PRIVATE KEY-----\n"}`)}}}
+		}, "warn secret-in-key consul/v"},
+		"a consul definition that holds nothing": {func(f *schema.Fleet) { f.Consul = map[string]schema.Consul{"v": {}} }, "warn unused consul/v"},
 		"secret-in-env": {func(f *schema.Fleet) {
 			edit(f, func(g *schema.Group) { g.Env = map[string]string{"DB_PASSWORD": "x", "TOKENS": "3"} })
 		}, "warn secret-in-env " + ref},

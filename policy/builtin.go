@@ -79,6 +79,7 @@ func table(cfg Config) []*rule {
 		{code: "route-conflict", kind: routes, key: claims, check: routeConflict},
 		{code: "route-overlap", kind: routes, key: paths, check: routeOverlap},
 		{code: "secret-in-env", kind: groups, advice: true, check: each(secretInEnv)},
+		{code: "secret-in-key", kind: "consul", advice: true, check: one(secretInKey)},
 		{code: "single-member", kind: routes, advice: true, check: one(singleMember)},
 		{code: "stop-delay", kind: groups, check: each(stopDelay)},
 		{code: "storage-replicas", kind: groups, key: stores, check: storageReplicas},

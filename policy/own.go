@@ -113,6 +113,8 @@ func (e elements) names(kind string) map[string]bool {
 		return set(maps.Keys(e.in.Fleet.Routes))
 	case "hosts":
 		return set(maps.Keys(e.in.Fleet.Hosts))
+	case "consul":
+		return set(maps.Keys(e.in.Fleet.Consul))
 	}
 	out := make(map[string]bool, e.in.Objects.Len())
 	for k := range e.in.Objects.Keys() {

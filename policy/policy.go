@@ -29,7 +29,7 @@ type Input struct {
 type Rule struct {
 	Code string
 	At   schema.Position // of its declaration
-	// Kind of its elements: groups, apps, routes, hosts or objects.
+	// Kind of its elements, one of Kinds.
 	Kind     string
 	Severity schema.Severity // Deny, Warn or NextChange
 	// By is the date (YYYY-MM-DD) from which NextChange denies all the same.
@@ -56,7 +56,7 @@ func (r *Rule) Check() string {
 }
 
 // Kinds of elements that users' rules may range over.
-var Kinds = []string{"groups", "apps", "routes", "hosts", "objects"}
+var Kinds = []string{"groups", "apps", "routes", "hosts", "consul", "objects"}
 
 // Element is one definition after layering with its name, or one compiled object.
 type Element struct {

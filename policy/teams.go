@@ -143,9 +143,6 @@ func ownRoutes(v *view, name string, report report) {
 	}
 }
 
-// fleetWide are config entries that concern every service.
-var fleetWide = []string{"proxy-defaults", "mesh"}
-
 func ownConsul(v *view, name string, report report) {
 	ref, def := schema.NewRef("consul", name), v.Fleet.Consul[name]
 	for _, key := range sortedKeys(def.Keys) {
@@ -153,8 +150,8 @@ func ownConsul(v *view, name string, report report) {
 	}
 	team := schema.TeamOf(v.Fleet.Positions[ref].File, v.teams)
 	for _, at := range sortedKeys(def.Entries) {
-		kind, service, _ := strings.Cut(at, "/")
-		if team != "" && (slices.Contains(fleetWide, kind) || service == "*") {
+		service := schema.ServiceOfEntry(at)
+		if team != "" && service == "" {
 			report(schema.Finding{Severity: schema.Deny, Ref: ref, Field: "entries",
 				Message: fmt.Sprintf("team %s may not define %s: it concerns every service", team, at), Next: "have the platform define it"})
 			continue
@@ -220,14 +217,28 @@ func (v *view) owner(ref schema.Ref) string {
 	if team := schema.TeamOf(v.Fleet.Positions[ref].File, v.teams); team != "" {
 		return team
 	}
-	domains := v.Fleet.Routes[name].Domains
 	for _, team := range v.teamNames {
-		own := func(d string) bool { return matchAny(v.teams[team].Domains, d) }
-		if len(domains) > 0 && !slices.ContainsFunc(domains, func(d string) bool { return !own(d) }) {
+		if t := v.teams[team]; kind == "routes" && allOf(v.Fleet.Routes[name].Domains, t.Domains) || kind == "consul" && holds(t, v.Fleet.Consul[name]) {
 			return team
 		}
 	}
 	return ""
+}
+
+// allOf says whether there are names, and all of them fit the patterns.
+func allOf(names, patterns []string) bool {
+	return len(names) > 0 && !slices.ContainsFunc(names, func(name string) bool { return !matchAny(patterns, name) })
+}
+
+// holds says whether all keys and entries of a definition are by their names a
+// team's.
+func holds(t schema.Team, c schema.Consul) bool {
+	var services []string
+	for at := range c.Entries {
+		services = append(services, schema.ServiceOfEntry(at))
+	}
+	keys := sortedKeys(c.Keys)
+	return len(keys)+len(services) > 0 && (len(keys) == 0 || allOf(keys, t.Keys)) && (len(services) == 0 || allOf(services, servicesOf(t)))
 }
 
 // own judges one name (an app, a domain) that a definition claims.

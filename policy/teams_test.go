@@ -115,9 +115,10 @@ func TestTeamsDoNotDefineThePlatform(t *testing.T) {
 // A tombstone needs the owner of what it deletes: by the commit before, or by name.
 func TestTombstonesNeedTheOwner(t *testing.T) {
 	teams := map[string]schema.Team{
-		"web": {Paths: []string{"teams/web"}, Apps: []string{"shop.web"}, Domains: []string{"web.example"}},
+		"web": {Paths: []string{"teams/web"}, Apps: []string{"shop.web"}, Domains: []string{"web.example"}, Keys: []string{"web/*"}},
 		"api": {Paths: []string{"teams/api"}, Apps: []string{"shop.api"}},
 	}
+	keys := map[string]schema.ConsulKey{"web/a": {}}
 	for ref, want := range map[schema.Ref]string{
 		"apps/shop.web":            "",
 		"groups/shop.web/prod.dc9": "",
@@ -128,12 +129,18 @@ func TestTombstonesNeedTheOwner(t *testing.T) {
 		"routes/mine":              "",
 		"routes/other":             "deny team-ownership routes/other",
 		"hosts/h9":                 "deny team-ownership hosts/h9",
+		"consul/mine":              "", // all of it is by its names the team's
+		"consul/moved":             "deny team-ownership consul/moved",
+		"consul/mixed":             "deny team-ownership consul/mixed",
+		"consul/mesh":              "deny team-ownership consul/mesh",
 	} {
 		in := Input{Fleet: quickstart(), Previous: quickstart()}
 		in.Fleet.Apps, in.Fleet.Groups, in.Fleet.Routes = nil, persistent.Map[string, schema.Group]{}, nil
 		in.Fleet.Teams, in.Previous.Teams = teams, teams
 		in.Previous.Routes = map[string]schema.Route{"mine": {Domains: []string{"web.example"}}, "other": {Domains: []string{"web.example", "x.example"}}}
-		in.Previous.Positions = map[schema.Ref]schema.Position{"apps/shop.moved": {File: "teams/api/x.cue"}}
+		in.Previous.Consul = map[string]schema.Consul{"mine": {Keys: keys, Entries: map[string]json.RawMessage{"service-router/shop--web": nil}}, "moved": {Keys: keys},
+			"mixed": {Keys: map[string]schema.ConsulKey{"web/a": {}, "api/b": {}}}, "mesh": {Keys: keys, Entries: map[string]json.RawMessage{"mesh/mesh": nil}}}
+		in.Previous.Positions = map[schema.Ref]schema.Position{"apps/shop.moved": {File: "teams/api/x.cue"}, "consul/moved": {File: "teams/api/y.cue"}}
 		in.Fleet.Remove = []schema.Ref{ref}
 		in.Fleet.Positions = map[schema.Ref]schema.Position{"remove/" + ref: {File: "teams/web/a.yaml", Line: 2}}
 		if got := strings.Join(findings(in, Config{}), "; "); got != want {

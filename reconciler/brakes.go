@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"locktide.dev/policy"
 	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
@@ -81,6 +82,13 @@ func (l *Loop) whose(r rollout.Rollout) (teams, datacenters []string, known bool
 		if a, ok := defined(l, func(f *schema.Fleet) (a schema.App, ok bool) { a, ok = f.Apps[app]; return a, ok }); ok {
 			teams = append(teams, a.Owner)
 		}
+	}
+	if ref, ok := schema.ConsulOf(r.Partition); ok {
+		base, err := l.baseFleet()
+		for _, f := range l.ruling(base) {
+			teams = append(teams, policy.OwnerOf(f, ref))
+		}
+		known = err == nil
 	}
 	for _, it := range r.Items {
 		if it.Group == "" {

@@ -150,7 +150,8 @@ func (l *Loop) atOnce(c schema.Command) schema.Answer {
 }
 
 // bare takes the kind off a name: groups/shop.web/prod.dc1 is the group
-// shop.web/prod.dc1, apps/shop.web the app shop.web.
+// shop.web/prod.dc1, apps/shop.web the app shop.web, consul/vendor the partition
+// consul:vendor.
 func bare(name string) string {
 	for _, kind := range []string{"apps/", "groups/"} {
 		if rest, ok := strings.CutPrefix(name, kind); ok {
@@ -159,6 +160,9 @@ func bare(name string) string {
 	}
 	if rest, ok := strings.CutPrefix(name, "group/"); ok && strings.Contains(rest, "/") { // an app may be called group
 		return rest
+	}
+	if rest, ok := strings.CutPrefix(name, "consul/"); ok {
+		return schema.ConsulPartition(rest)
 	}
 	return name
 }
@@ -248,7 +252,7 @@ func (l *Loop) repairNow(name string) schema.Answer {
 	n := 0
 	for k := range st.drift {
 		o, ok := l.body(st.target[k].Body)
-		if name == "" || name == k.String() || (ok && (o.Group == name || slices.Contains(o.Apps, name))) {
+		if name == "" || name == k.String() || (ok && (o.Group == name || slices.Contains(o.Apps, name) || partitionOf(&o) == name)) {
 			st.repair[k] = true
 			n++
 		}

@@ -299,6 +299,8 @@ func (l *Loop) applied(q *queue, name string, batch []schema.Action, out []schem
 		}
 		if a.Object != nil && len(a.Object.Apps) > 0 {
 			h.App, h.Group = a.Object.Apps[0], a.Object.Group
+		} else {
+			h.App = st.owners[a.ID]
 		}
 		if o.Failure != nil {
 			h.Outcome = string(o.Failure.Kind) + ": " + o.Failure.Message

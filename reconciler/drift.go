@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"locktide.dev/reconciler/planner"
 	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
@@ -38,9 +39,21 @@ func (l *Loop) judgeDrift(now time.Time) {
 			if halfway {
 				live.Reason = "a replacement stands half-way and nobody drives it"
 			}
-			l.note(schema.HistoryEntry{Writer: orElse(live.Writer, "unknown writer"), What: "drift: " + string(live.State) + " " + live.Reason, Key: &k})
+			h := schema.HistoryEntry{Writer: orElse(live.Writer, "unknown writer"), What: "drift: " + string(live.State) + " " + live.Reason, Key: &k}
+			if o, ok := l.body(entry.Body); ok {
+				h.App, h.Group = partitionOf(&o), o.Group
+			}
+			l.note(h)
 		}
 	}
+}
+
+// partitionOf names the partition in which an object is repaired by itself.
+func partitionOf(o *schema.Object) string {
+	if len(o.Apps) > 0 {
+		return o.Apps[0]
+	}
+	return planner.Alone(o.Key, o)
 }
 
 // halfway says whether a paced object's gates are still closed although no
@@ -82,10 +95,7 @@ func (l *Loop) repairDrift(now time.Time) {
 		if !ok {
 			continue
 		}
-		id := string(k.Kind) + ":" + k.Instance
-		if len(o.Apps) > 0 {
-			id = o.Apps[0]
-		}
+		id := partitionOf(&o)
 		if _, running := st.rollouts[id]; running {
 			continue
 		}

@@ -104,13 +104,15 @@ func (l *Loop) withheld(k schema.Key, inHead bool) schema.Reason {
 }
 
 // Explain says why what ref names is not as desired: a group (group/X or
-// groups/X), an app (app/X), an object key, or a partition; empty: everything.
+// groups/X), an app (app/X), any other definition, a key or entry of Consul
+// (keys/X, entries/KIND/X), an object key, or a partition; empty: everything.
 func (l *Loop) Explain(ref string) []schema.Reason {
 	r := l.Report()
 	name := ref
 	for _, prefix := range []string{"groups/", "group/", "apps/", "app/", "routes/", "route/"} {
 		name = strings.TrimPrefix(name, prefix)
 	}
+	thing, rawName, raw := schema.ConsulObject(schema.Ref(ref))
 	var out []schema.Reason
 	known := name == ""
 	add := func(list []schema.Reason, about string) {
@@ -124,7 +126,7 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 		}
 	}
 	for _, p := range r.Partitions {
-		if name == "" || p.ID == name {
+		if name == "" || p.ID == bare(name) {
 			known = true
 			add(p.Why, p.ID)
 		}
@@ -136,7 +138,7 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 		}
 	}
 	for _, o := range r.Objects {
-		matches := name == "" || o.Key.String() == name || o.Group == name || slices.Contains(o.Apps, name)
+		matches := name == "" || o.Key.String() == name || o.Group == name || slices.Contains(o.Apps, name) || raw && o.Key.Kind.Thing() == thing && o.Key.Name == rawName
 		for _, from := range o.From {
 			_, def := from.Split()
 			matches = matches || string(from) == ref || def == name
@@ -165,7 +167,7 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 		add(r.Because, "")
 	}
 	if !known {
-		out = []schema.Reason{{Code: schema.WaitNotDefined, Message: "there is no app, group, route or object " + ref + " in the commit in force", Next: "locktide get lists the groups"}}
+		out = []schema.Reason{{Code: schema.WaitNotDefined, Message: "there is no app, group, route, consul definition or object " + ref + " in the commit in force", Next: "locktide get lists the groups"}}
 	}
 	return out
 }

@@ -173,5 +173,8 @@ func (l *Loop) targetsOf(c schema.Command) (refs []schema.Ref) {
 	for _, app := range st.rollouts[l.partitionNamed(name)].Apps { // what moves with it
 		refs = append(refs, schema.NewRef("apps", app))
 	}
+	if ref, ok := schema.ConsulOf(name); ok {
+		refs = append(refs, ref)
+	}
 	return refs
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -13,6 +14,52 @@ type Consul struct {
 	Via     StringList                 `json:"via,omitempty"`     // Consul instances; none: every one
 	Keys    map[string]ConsulKey       `json:"keys,omitempty"`    // by key
 	Entries map[string]json.RawMessage `json:"entries,omitempty"` // bodies by "kind/name": service-router/web
+}
+
+// ThingOfEntry is which thing of a Consul driver an entry of one of Consul's
+// kinds is: consul.router holds a service-router.
+func ThingOfEntry(of string) string {
+	switch of {
+	case "service-defaults", "service-resolver", "service-splitter", "service-router":
+		return strings.TrimPrefix(of, "service-") // apps and routes give such entries, too
+	}
+	return of
+}
+
+// ConsulObject gives the thing and the name, in whatever Consul, of the object
+// that a reference means: keys/vendor/cart/timeout, entries/service-router/web.
+func ConsulObject(ref Ref) (thing, name string, ok bool) {
+	switch what, name := ref.Split(); what {
+	case "keys":
+		return "key", name, name != ""
+	case "entries":
+		of, name, _ := strings.Cut(name, "/")
+		return ThingOfEntry(of), name, name != ""
+	}
+	return "", "", false
+}
+
+// ConsulPartition names the partition of what a Consul definition gives, where
+// no app has it.
+func ConsulPartition(name string) string { return consulPartition + name }
+
+const consulPartition = "consul:"
+
+// ConsulOf gives the Consul definition whose partition has this name.
+func ConsulOf(partition string) (Ref, bool) {
+	name, ok := strings.CutPrefix(partition, consulPartition)
+	return NewRef("consul", name), ok
+}
+
+// ServiceOfEntry gives the service that an entry, by "kind/name", is about; ""
+// if it concerns all of them.
+func ServiceOfEntry(at string) string {
+	kind, name, _ := strings.Cut(at, "/")
+	switch {
+	case kind == "proxy-defaults", kind == "mesh", name == "*":
+		return ""
+	}
+	return name
 }
 
 // ConsulKey is the value of one key; JSON text if it has no flags and is text.

@@ -14,6 +14,12 @@ import (
 // Kind names a kind of managed object, "<driver>.<thing>": nomad.job, consul.kv.
 type Kind string
 
+// Thing is the part after the driver's name.
+func (k Kind) Thing() string {
+	_, thing, _ := strings.Cut(string(k), ".")
+	return thing
+}
+
 // Key names one managed object: its kind, the driver instance that holds it
 // (one Nomad per region, one proxy fleet ...) and its name there. Its text
 // form is "kind:instance:name"; the name may contain colons.

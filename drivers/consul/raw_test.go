@@ -249,3 +249,27 @@ func TestRawThatCannotBeSaidIsDenied(t *testing.T) {
 		t.Errorf("whole intentions beside those of apps: %v", findings)
 	}
 }
+
+// What relations and explain call a key or an entry means the object that it is.
+func TestKeysAndEntriesAreFoundByTheirReference(t *testing.T) {
+	d, err := consul.Config{Name: "c", Owner: "acme", Address: "http://127.0.0.1:1"}.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	def := schema.Consul{Keys: map[string]schema.ConsulKey{"a/b": {Value: "1"}}, Entries: map[string]json.RawMessage{}}
+	want := map[string]bool{"keys/a/b": true}
+	for _, of := range []string{api.ServiceDefaults, api.ServiceResolver, api.ServiceSplitter, api.ServiceRouter, api.ServiceIntentions, api.ProxyDefaults, api.MeshConfig, api.IngressGateway, api.TerminatingGateway} {
+		at := of + "/x"
+		def.Entries[at], want["entries/"+at] = json.RawMessage("{}"), true
+	}
+	for _, o := range compileAll(t, d, &schema.Fleet{Consul: map[string]schema.Consul{"x": def}}, "consul/x") {
+		for ref := range want {
+			if thing, name, ok := schema.ConsulObject(schema.Ref(ref)); ok && thing == o.Key.Kind.Thing() && name == o.Key.Name {
+				delete(want, ref)
+			}
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("nothing is found for %v", want)
+	}
+}

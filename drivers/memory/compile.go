@@ -34,7 +34,8 @@ func (d *Driver) serves(datacenter string) bool {
 }
 
 // Compile implements drivers.Driver: a group is a job and, when it has
-// configuration, one configuration object by content; a route is a route.
+// configuration, one configuration object by content; a route is a route; a consul
+// definition is its keys.
 func (d *Driver) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []schema.Finding) {
 	kind, name := ref.Split()
 	switch kind {
@@ -45,6 +46,10 @@ func (d *Driver) Compile(v *schema.View, ref schema.Ref) ([]schema.Object, []sch
 	case "routes":
 		if r, ok := v.Route(name); ok && slices.Contains(r.Via, d.opt.Name) {
 			return []schema.Object{d.compileRoute(v, name, r, ref)}, nil
+		}
+	case "consul":
+		if c, ok := v.Consul(name); ok && (len(c.Via) == 0 || slices.Contains(c.Via, d.opt.Name)) {
+			return d.compileKeys(c, ref), nil
 		}
 	}
 	return nil, nil
@@ -116,6 +121,15 @@ func (d *Driver) compileRoute(v *schema.View, name string, r schema.Route, ref s
 		Layer: schema.LayerRoute, Apps: sorted(apps), From: []schema.Ref{ref}, Serves: spec.Groups}
 	o, _, _ = o.Seal()
 	return o
+}
+
+func (d *Driver) compileKeys(c schema.Consul, ref schema.Ref) (out []schema.Object) {
+	for name, value := range c.Keys {
+		o := schema.Object{Key: schema.Key{Kind: KindKey, Instance: d.opt.Name, Name: name}, Spec: schema.MustCanonical(value), Layer: schema.LayerConfig, From: []schema.Ref{ref}}
+		o, _, _ = o.Seal()
+		out = append(out, o)
+	}
+	return out
 }
 
 func sorted(set map[string]bool) []string {

@@ -22,6 +22,7 @@ const (
 	KindConfig schema.Kind = "memory.config"
 	KindJob    schema.Kind = "memory.job"
 	KindRoute  schema.Kind = "memory.route"
+	KindKey    schema.Kind = "memory.key" // of consul definitions, which have no entries here
 )
 
 // Options of one instance.
@@ -171,6 +172,7 @@ func (d *Driver) Kinds() []drivers.KindSpec {
 		{Kind: KindConfig, Layer: schema.LayerConfig, MaxBatch: 64, Prune: drivers.PruneFree},
 		{Kind: KindJob, Layer: schema.LayerInstance, Paced: true, Prune: drivers.PruneCapped},
 		{Kind: KindRoute, Layer: schema.LayerRoute, Prune: drivers.PruneCapped, Generic: true},
+		{Kind: KindKey, Layer: schema.LayerConfig, MaxBatch: 64, Prune: drivers.PruneCapped},
 	}
 }
 

@@ -3,7 +3,7 @@
 //
 //	rules: "web-needs-two": {
 //		severity: "deny"                  // warn or next-change; deny when left out
-//		for:      "groups"                // groups, apps, routes, hosts or objects
+//		for:      "groups"                // groups, apps, routes, hosts, consul or objects
 //		when: {stage: "prod", tier: "access"}
 //		must: count: >=2
 //		message: "public groups run at least twice"

@@ -21,6 +21,7 @@ func fleet() *schema.Fleet {
 		Groups:    persistent.Of(map[string]schema.Group{"shop.web/prod.dc1": g("prod", 1), "shop.web/prod.dc2": g("prod", 3), "shop.web/test.dc1": g("test", 1)}),
 		Routes:    map[string]schema.Route{"web": {Domains: []string{"shop.example"}, Via: []string{"edge"}}},
 		Hosts:     map[string]schema.Host{"h1": {Role: "edge"}},
+		Consul:    map[string]schema.Consul{"vendor": {Keys: map[string]schema.ConsulKey{"vendor/a": {Value: "1"}}}},
 		Positions: map[schema.Ref]schema.Position{"groups/shop.web/prod.dc1": {File: "web.cue", Line: 3}},
 	}
 }
@@ -48,6 +49,7 @@ func TestRules(t *testing.T) {
 	for name, c := range map[string]struct{ src, want string }{
 		"when and must":         {`rules: two: {for: "groups", when: {stage: "prod", tier: "access"}, must: count: >=2, message: "twice"}`, "deny two groups/shop.web/prod.dc1 count"},
 		"warn":                  {`rules: two: {severity: "warn", for: "groups", when: stage: "prod", must: count: >=2, message: "twice"}`, "warn two groups/shop.web/prod.dc1 count"},
+		"a consul definition":   {`rules: two: {for: "consul", when: name: "vendor", must: keys: "vendor/a": "2", message: "two"}`, `deny two consul/vendor keys."vendor/a"`},
 		"without when":          {`rules: https: {for: "routes", must: tls: string, message: "https only"}`, "deny https routes/web tls"},
 		"value of a map":        {`rules: log: {for: "groups", when: stage: "test", must: env: LOG: !="debug", message: "no debug"}`, "deny log groups/shop.web/test.dc1 env.LOG"},
 		"missing field":         {`rules: own: {for: "apps", must: owner: "data", message: "owner"}`, "deny own apps/shop.web owner"},

@@ -59,8 +59,7 @@ func (s *state) join() {
 	}
 }
 
-// names are the apps of c, of its old and new body; if none, "consul:NAME" of the
-// consul definition that it is of, else "kind:instance".
+// names are the apps of c, of its old and new body, else its Alone.
 func (c *change) names() []string {
 	var names []string
 	for _, o := range []*schema.Object{c.head, c.old} {
@@ -68,20 +67,27 @@ func (c *change) names() []string {
 			names = append(names, o.Apps...)
 		}
 	}
-	for _, o := range []*schema.Object{c.head, c.old} {
-		if o == nil || len(names) > 0 {
+	if len(names) == 0 {
+		return []string{Alone(c.Key, c.head, c.old)}
+	}
+	return names
+}
+
+// Alone names the partition of an object of no app: "consul:NAME" of the consul
+// definition that one of its bodies (nil: there is none) is of, else
+// "kind:instance".
+func Alone(k schema.Key, bodies ...*schema.Object) string {
+	for _, o := range bodies {
+		if o == nil {
 			continue
 		}
 		for _, ref := range o.From {
 			if kind, name := ref.Split(); kind == "consul" {
-				return []string{kind + ":" + name}
+				return schema.ConsulPartition(name)
 			}
 		}
 	}
-	if len(names) == 0 {
-		return []string{string(c.Key.Kind) + ":" + c.Key.Instance}
-	}
-	return names
+	return string(k.Kind) + ":" + k.Instance
 }
 
 // union is a disjoint-set forest whose roots are the smallest names, so that

@@ -1,6 +1,7 @@
 package relations
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -43,12 +44,12 @@ func TestFollowingIsBuildingAnew(t *testing.T) {
 		index := Of(&schema.Fleet{Versions: persistent.Of(map[schema.Ref]uint64{})}).With(nil)
 		for range rapid.IntRange(1, 12).Draw(t, "commits") {
 			next := f
-			next.Apps, next.Routes, next.Hosts = maps.Clone(f.Apps), maps.Clone(f.Routes), maps.Clone(f.Hosts)
+			next.Apps, next.Routes, next.Hosts, next.Consul = maps.Clone(f.Apps), maps.Clone(f.Routes), maps.Clone(f.Hosts), maps.Clone(f.Consul)
 			for range rapid.IntRange(0, 3).Draw(t, "edits") {
 				from := schema.Fleet{Versions: persistent.Of(map[schema.Ref]uint64{})}
 				var ref schema.Ref
 				gone := rapid.IntRange(0, 3).Draw(t, "gone") == 0
-				switch rapid.IntRange(0, 3).Draw(t, "kind") {
+				switch rapid.IntRange(0, 4).Draw(t, "kind") {
 				case 0:
 					name := pick(t, "app", 2)
 					ref = schema.NewRef(Apps, name)
@@ -57,7 +58,8 @@ func TestFollowingIsBuildingAnew(t *testing.T) {
 					name := pick(t, "group", 3)
 					ref = schema.NewRef(Groups, name)
 					from.Groups = from.Groups.With(name, schema.Group{App: pick(t, "app", 2), Stage: rapid.SampledFrom([]string{"prod", "test"}).Draw(t, "stage"), Datacenter: pick(t, "dc", 1),
-						Body: schema.Body{Placement: schema.Placement{Pool: rapid.SampledFrom([]string{"", "p"}).Draw(t, "pool")}}})
+						Body: schema.Body{Placement: schema.Placement{Pool: rapid.SampledFrom([]string{"", "p"}).Draw(t, "pool")},
+							Services: map[string]schema.Service{"main": {Name: rapid.SampledFrom([]string{"", "web"}).Draw(t, "service")}}}})
 				case 2:
 					name := pick(t, "route", 2)
 					ref = schema.NewRef(Routes, name)
@@ -74,6 +76,15 @@ func TestFollowingIsBuildingAnew(t *testing.T) {
 					name := pick(t, "host", 2)
 					ref = schema.NewRef(Hosts, name)
 					from.Hosts = map[string]schema.Host{name: {Pool: pick(t, "pool", 1), Rack: pick(t, "rack", 1), Datacenter: pick(t, "dc", 1)}}
+				case 4:
+					name := pick(t, "consul", 2)
+					ref = schema.NewRef(Consul, name)
+					def := schema.Consul{Keys: map[string]schema.ConsulKey{}, Entries: map[string]json.RawMessage{}}
+					for range rapid.IntRange(0, 3).Draw(t, "keys and entries") {
+						def.Keys[pick(t, "key", 2)] = schema.ConsulKey{}
+						def.Entries[rapid.SampledFrom([]string{"mesh/mesh", "service-router/web", "service-defaults/web", "service-router/app0", "service-router/app1"}).Draw(t, "entry")] = nil
+					}
+					from.Consul = map[string]schema.Consul{name: def}
 				}
 				if from.Versions = from.Versions.With(ref, schema.NextVersion()); gone {
 					from = schema.Fleet{}

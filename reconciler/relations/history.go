@@ -1,8 +1,8 @@
 package relations
 
 import (
+	"maps"
 	"slices"
-	"strings"
 
 	"locktide.dev/schema"
 )
@@ -18,6 +18,9 @@ func (x *Index) History(all []schema.HistoryEntry, of schema.Ref) ([]schema.Hist
 	if err != nil {
 		return nil, err
 	}
+	if kind == Consul || kind == Keys || kind == Entries {
+		return x.consulHistory(all, kind, name), nil
+	}
 	set := func(to string) map[string]bool {
 		out := map[string]bool{}
 		for _, n := range x.walk(kind, name, to) {
@@ -29,14 +32,21 @@ func (x *Index) History(all []schema.HistoryEntry, of schema.Ref) ([]schema.Hist
 	if slices.Contains(places, kind) {
 		hosts = set(Hosts)
 	}
+	raw := objectsOf(Entries, x.walk(kind, name, Entries))
+	if kind == Teams {
+		for _, def := range x.consulOf(name) {
+			apps[schema.ConsulPartition(def)] = true
+			maps.Copy(raw, objectsOf(Keys, x.step(Consul, def, Keys)))
+		}
+	}
 	out := []schema.HistoryEntry{}
 	for _, h := range all {
 		route := false
-		if h.Key != nil && strings.HasSuffix(string(h.Key.Kind), ".route") {
+		if h.Key != nil && h.Key.Kind.Thing() == "route" {
 			route = routes[h.Key.Name]
 		}
 		switch {
-		case route, hosts[h.Node] && h.Node != "":
+		case route, raw.has(h), hosts[h.Node] && h.Node != "":
 		case h.Group != "":
 			if !groups[h.Group] {
 				continue

@@ -16,6 +16,9 @@ import (
 // Kinds of objects, as the first part of a reference: hosts/h1.
 const (
 	Apps        = "apps"
+	Consul      = "consul"
+	Keys        = "keys"    // of Consul, that consul definitions hold
+	Entries     = "entries" // of Consul, that they hold: entries/service-router/web
 	Groups      = "groups"
 	Members     = "members"
 	Hosts       = "hosts"
@@ -37,7 +40,7 @@ const (
 )
 
 // Kinds lists all kinds, in order.
-var Kinds = []string{Apps, Datacenters, Domains, Groups, Hosts, Members, Pools, Proxies, Racks, Routes, Stages, Teams}
+var Kinds = []string{Apps, Consul, Datacenters, Domains, Entries, Groups, Hosts, Keys, Members, Pools, Proxies, Racks, Routes, Stages, Teams}
 
 // Roles lists all roles, in order.
 var Roles = []string{Owner, UsedBy, Uses}
@@ -46,18 +49,25 @@ var Roles = []string{Owner, UsedBy, Uses}
 // that is shortest is taken, so that the order of a line matters.
 var steps = map[string][]string{
 	Apps:        {Groups, Teams},
-	Groups:      {Apps, Members, Routes, Stages, Datacenters, Pools},
+	Groups:      {Apps, Members, Routes, Stages, Datacenters, Pools, Entries},
 	Members:     {Groups, Hosts},
 	Hosts:       {Members, Pools, Racks, Datacenters},
 	Routes:      {Groups, Domains, Proxies},
 	Domains:     {Routes},
 	Proxies:     {Routes},
 	Teams:       {Apps},
+	Consul:      {Keys, Entries},
+	Keys:        {Consul},
+	Entries:     {Consul, Groups},
 	Pools:       {Hosts, Groups},
 	Racks:       {Hosts},
 	Datacenters: {Hosts, Groups},
 	Stages:      {Groups},
 }
+
+// first are direct relations that are a way's first step only: what else a team
+// owns has nothing to do with its apps.
+var first = map[string][]string{Teams: {Consul}}
 
 // ways holds, for every pair of kinds, the kinds on the way from the first to
 // the second, the second included.
@@ -68,7 +78,11 @@ func allWays() map[[2]string][]string {
 	for _, from := range Kinds {
 		reached := map[string][]string{from: {}}
 		for queue := []string{from}; len(queue) > 0; queue = queue[1:] {
-			for _, next := range steps[queue[0]] {
+			direct := steps[queue[0]]
+			if queue[0] == from {
+				direct = slices.Concat(direct, first[from])
+			}
+			for _, next := range direct {
 				if _, known := reached[next]; !known {
 					reached[next] = append(slices.Clone(reached[queue[0]]), next)
 					queue = append(queue, next)
@@ -191,10 +205,19 @@ func refs(kind string, names []string) []schema.Ref {
 	return out
 }
 
-// kindOf reads a kind, in the plural or the singular.
+// IsKind says whether a word names a kind, in the plural or the singular.
+func IsKind(text string) bool {
+	_, err := kindOf(text)
+	return err == nil
+}
+
 func kindOf(text string) (string, error) {
 	for _, k := range Kinds {
-		if text == k || text == strings.TrimSuffix(k, "s") || k == Proxies && text == "proxy" {
+		singular := strings.TrimSuffix(k, "s")
+		if stem, ok := strings.CutSuffix(k, "ies"); ok {
+			singular = stem + "y"
+		}
+		if text == k || text == singular {
 			return k, nil
 		}
 	}

@@ -1,6 +1,7 @@
 package relations
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,7 +14,11 @@ import (
 
 func fleet() *schema.Fleet {
 	group := func(app, stage, dc, pool string) schema.Group {
-		return schema.Group{App: app, Stage: stage, Datacenter: dc, Body: schema.Body{Placement: schema.Placement{Pool: pool}}}
+		g := schema.Group{App: app, Stage: stage, Datacenter: dc, Body: schema.Body{Placement: schema.Placement{Pool: pool}, Services: map[string]schema.Service{"main": {}}}}
+		if app == "shop.stock" {
+			g.Services["main"] = schema.Service{Name: "db"}
+		}
+		return g
 	}
 	return &schema.Fleet{
 		Apps: map[string]schema.App{
@@ -32,10 +37,14 @@ func fleet() *schema.Fleet {
 		Hosts: map[string]schema.Host{
 			"h1": {Pool: "web", Rack: "r1", Datacenter: "dc1"}, "h2": {Pool: "web", Rack: "r1", Datacenter: "dc2"}, "idle": {Pool: "web", Rack: "r2", Datacenter: "dc1"},
 		},
-		Stages:    map[string]schema.Stage{"prod": {}, "test": {}},
-		Teams:     map[string]schema.Team{"metal": {Paths: []string{"metal"}}, "cart": {}, "stock": {}},
-		Pools:     map[string]schema.Pool{"web": {}},
-		Positions: map[schema.Ref]schema.Position{"hosts/h1": {File: "metal/r1.yaml", Line: 2}},
+		Stages: map[string]schema.Stage{"prod": {}, "test": {}},
+		Teams:  map[string]schema.Team{"metal": {Paths: []string{"metal"}}, "cart": {}, "stock": {}},
+		Pools:  map[string]schema.Pool{"web": {}},
+		Consul: map[string]schema.Consul{
+			"mesh":   {Entries: map[string]json.RawMessage{"service-router/shop--cart": nil, "service-defaults/db": nil, "proxy-defaults/global": nil}},
+			"vendor": {Keys: map[string]schema.ConsulKey{"vendor/a": {}, "vendor/b": {}}},
+		},
+		Positions: map[schema.Ref]schema.Position{"hosts/h1": {File: "metal/r1.yaml", Line: 2}, "consul/vendor": {File: "metal/consul.yaml", Line: 4}},
 	}
 }
 
@@ -96,6 +105,19 @@ func TestRelated(t *testing.T) {
 		{"routes/legacy", "groups", "shop.stock/prod.dc1"},
 		{"teams/metal", "apps", ""},
 		{"apps/shop.cart", "apps", "shop.cart"},
+		{"keys/vendor/a", "owner", "teams/metal"}, // by the path of the definition that holds it
+		{"key/vendor/a", "consul", "vendor"},
+		{"consul/vendor", "keys", "vendor/a vendor/b"},
+		{"consul/vendor", "apps", ""},
+		{"consul/mesh", "entries", "proxy-defaults/global service-defaults/db service-router/shop--cart"},
+		{"consul/mesh", "owner", "teams/cart teams/stock"}, // of the apps that its entries are about
+		{"entry/service-router/shop--cart", "apps", "shop.cart"},
+		{"entries/service-defaults/db", "groups", "shop.stock/prod.dc1"},
+		{"entries/proxy-defaults/global", "apps", ""},
+		{"apps/shop.stock", "entries", "service-defaults/db"},
+		{"apps/shop.cart", "consul", "mesh"},
+		{"teams/metal", "consul", "vendor"},
+		{"teams/metal", "keys", "vendor/a vendor/b"},
 	} {
 		got, err := x.Related(c.of, c.to)
 		var names []string
@@ -162,17 +184,27 @@ func TestHistory(t *testing.T) {
 		{What: "drained", Node: "h1"},
 		{What: "route", Key: &schema.Key{Kind: "nginx.route", Instance: "edge-1", Name: "test"}},
 		{What: "commit"},
+		{What: "keys rolled", App: "consul:vendor"},
+		{What: "key", App: "consul:vendor", Key: &schema.Key{Kind: "consul.key", Instance: "main", Name: "vendor/a"}},
+		{What: "key drift", Key: &schema.Key{Kind: "consul.key", Instance: "main", Name: "vendor/b"}},
+		{What: "router", App: "consul:mesh", Key: &schema.Key{Kind: "consul.router", Instance: "main", Name: "shop--cart"}},
+		{What: "defaults", App: "consul:mesh", Key: &schema.Key{Kind: "consul.defaults", Instance: "main", Name: "db"}},
 	}
 	for of, want := range map[schema.Ref]string{
-		"apps/shop.cart":            "cart dc1, cart dc2, cart, route",
-		"groups/shop.cart/prod.dc2": "cart dc2, cart",
-		"hosts/h1":                  "cart dc1, cart, stock, drained",
-		"hosts/h2":                  "cart dc2, cart",
-		"racks/r1":                  "cart dc1, cart dc2, cart, stock, drained",
-		"domains/test.example":      "cart, route",
-		"teams/stock":               "stock",
-		"hosts/idle":                "",
-		"members/m4":                "stock, drained",
+		"apps/shop.cart":                    "cart dc1, cart dc2, cart, route, router",
+		"groups/shop.cart/prod.dc2":         "cart dc2, cart, router",
+		"hosts/h1":                          "cart dc1, cart, stock, drained, router, defaults",
+		"hosts/h2":                          "cart dc2, cart, router",
+		"racks/r1":                          "cart dc1, cart dc2, cart, stock, drained, router, defaults",
+		"domains/test.example":              "cart, route, router",
+		"teams/stock":                       "stock",
+		"hosts/idle":                        "",
+		"members/m4":                        "stock, drained, defaults",
+		"consul/vendor":                     "keys rolled, key, key drift",
+		"keys/vendor/b":                     "key drift",
+		"teams/metal":                       "keys rolled, key, key drift",
+		"consul/mesh":                       "router, defaults",
+		"entries/service-router/shop--cart": "router",
 	} {
 		got, err := x.History(all, of)
 		var what []string

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"locktide.dev/reconciler/relations"
 	"locktide.dev/schema"
 )
 
@@ -40,9 +42,9 @@ func (s *shared) adoptCommand() *cobra.Command {
 				return err
 			}
 			if team != "" {
-				args = teamsGroups(r, team)
+				args = s.teamsOwn(cmd.Context(), r, team)
 			}
-			found, err := adoptable(r, args, all)
+			found, err := adoptable(r, args, all, team != "")
 			if err != nil {
 				return err
 			}
@@ -53,14 +55,21 @@ func (s *shared) adoptCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&ask.Reason, "reason", "", "why, for the audit")
 	f.BoolVar(&all, "all", false, "all that is as its definition says")
-	f.StringVar(&team, "team", "", "the groups of one team")
+	f.StringVar(&team, "team", "", "the groups and consul definitions of one team")
 	f.BoolVar(&only, "preview", false, "only say what it would do")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask; nobody is asked without a terminal")
 	return c
 }
 
-func teamsGroups(r schema.Report, team string) []string {
+// teamsOwn gives the groups and consul definitions of a team.
+func (s *shared) teamsOwn(ctx context.Context, r schema.Report, team string) []string {
 	var out []string
+	var consul relations.Answer
+	if err := s.ask(ctx, string(schema.NewRef(relations.Teams, team)), relations.Consul, &consul); err == nil { // else no such team is defined
+		for _, ref := range consul.Found {
+			out = append(out, string(ref))
+		}
+	}
 	for _, g := range r.Groups {
 		if g.Team == team {
 			out = append(out, g.Name)
@@ -70,13 +79,15 @@ func teamsGroups(r schema.Report, team string) []string {
 }
 
 // adoptable finds the foreign and ejected objects of names, routes last: they
-// lead to groups.
-func adoptable(r schema.Report, names []string, all bool) ([]schema.ObjectReport, error) {
+// lead to groups. Every name has to have one, unless some may have none.
+func adoptable(r schema.Report, names []string, all, some bool) ([]schema.ObjectReport, error) {
 	of := func(o schema.ObjectReport, name string) bool {
 		kind, rest, _ := strings.Cut(name, "/")
 		switch kind {
 		case "routes", "hosts", "consul":
 			return slices.Contains(o.From, schema.Ref(name))
+		case "keys", "entries":
+			return about(o, name)
 		case "groups", "apps":
 			name = rest
 		}
@@ -99,7 +110,7 @@ func adoptable(r schema.Report, names []string, all bool) ([]schema.ObjectReport
 		}
 	}
 	for _, name := range names {
-		if !hit[name] {
+		if !hit[name] && !some {
 			return nil, Fail("`locktide diff` shows what is foreign or ejected", "nothing of %s can be adopted", name)
 		}
 	}

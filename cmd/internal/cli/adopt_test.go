@@ -24,11 +24,15 @@ func TestAdoptMany(t *testing.T) {
 		asked string // targets
 		says  string
 	}{
-		{"--all", 1, "nomad.job:x:api nomad.job:x:old nomad.job:x:web nginx.route:x:web", "nomad.job:x:odd stays as it is: env.A: defined 1, running 2"},
+		{"--all", 1, "consul.key:x:vendor/a nomad.job:x:api nomad.job:x:old nomad.job:x:web nginx.route:x:web", "nomad.job:x:odd stays as it is: env.A: defined 1, running 2"},
 		{"--all --preview", 0, "", "would adopt nginx.route:x:web"},
 		{"pay.*", 0, "nomad.job:x:api", "done: adopt"},
 		{"groups/shop.web2/prod.dc1 routes/web", 0, "nomad.job:x:web nginx.route:x:web", "2 of 2"},
 		{"--team shop", 0, "nomad.job:x:old", ""},
+		{"--team metal", 0, "consul.key:x:vendor/a", ""},
+		{"consul/vendor", 0, "consul.key:x:vendor/a", ""},
+		{"keys/vendor/a", 0, "consul.key:x:vendor/a", ""},
+		{"keys/vendor/b", 1, "", "nothing of keys/vendor/b can be adopted"},
 		{"odd", 0, "nomad.job:x:odd", ""}, // the daemon says how it differs
 		{"nomad.job:x:unheard", 0, "nomad.job:x:unheard", ""},
 		{"pay.* nope", 1, "", "nothing of nope can be adopted"},
@@ -39,7 +43,8 @@ func TestAdoptMany(t *testing.T) {
 	} {
 		f, flags := daemon(t)
 		f.foreign = []schema.ObjectReport{foreign("nginx.route", "web", "", "routes/web"), foreign("nomad.job", "api", "pay.api/prod.dc1", "groups/pay.api/prod.dc1"),
-			foreign("nomad.job", "odd", "odd/prod.dc1", "groups/odd/prod.dc1", changed), foreign("nomad.job", "web", "shop.web2/prod.dc1", "groups/shop.web2/prod.dc1"), foreign("nomad.job", "old", "shop.web/prod.dc1", "groups/shop.web/prod.dc1")}
+			foreign("nomad.job", "odd", "odd/prod.dc1", "groups/odd/prod.dc1", changed), foreign("nomad.job", "web", "shop.web2/prod.dc1", "groups/shop.web2/prod.dc1"), foreign("nomad.job", "old", "shop.web/prod.dc1", "groups/shop.web/prod.dc1"),
+			foreign("consul.key", "vendor/a", "", "consul/vendor")}
 		f.foreign[0].Apps = []string{"shop.web2"}
 		code, out, errs := run(t, &engine{}, append(append([]string{"adopt"}, strings.Fields(c.args)...), flags...)...)
 		var asked []string

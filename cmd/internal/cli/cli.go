@@ -131,8 +131,7 @@ func New(std Streams, version string, engine Engine) *cobra.Command {
 			root.AddCommand(c)
 		}
 	}
-	for verb, names := range map[string]func(schema.Report) []string{"get": groupNames, "explain": appsAndGroups, "diff": appsAndGroups, "changes": appsAndGroups,
-		"history": appsAndGroups, "rollout": rolloutNames} {
+	for verb, names := range map[string]func(schema.Report) []string{"explain": named, "diff": named, "changes": named, "history": named, "rollout": rolloutNames} {
 		if c, _, err := root.Find([]string{verb}); err == nil {
 			c.ValidArgsFunction = s.complete(names)
 		}

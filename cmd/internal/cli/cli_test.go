@@ -104,7 +104,9 @@ func (f *fleet) Relations() *relations.Index {
 		Apps:      map[string]schema.App{"shop.web": {Owner: "shop", Groups: []string{"shop.web/prod.dc1"}}, "shop.api": {Uses: map[string]schema.Use{"shop.web": {}}}},
 		Groups:    persistent.Of(map[string]schema.Group{"shop.web/prod.dc1": {App: "shop.web", Stage: "prod", Datacenter: "dc1"}}),
 		Routes:    map[string]schema.Route{"web": {Domains: []string{"shop.example"}, To: []schema.Target{{App: "shop.web"}}, Via: schema.StringList{"edge"}}},
-		Positions: map[schema.Ref]schema.Position{"apps/shop.web": {File: "shop.cue", Line: 3}},
+		Consul:    map[string]schema.Consul{"vendor": {Keys: map[string]schema.ConsulKey{"vendor/a": {}}}},
+		Teams:     map[string]schema.Team{"metal": {Paths: []string{"metal"}}},
+		Positions: map[schema.Ref]schema.Position{"apps/shop.web": {File: "shop.cue", Line: 3}, "consul/vendor": {File: "metal/consul.yaml", Line: 2}},
 	}).With(f.Report().Groups)
 }
 func (f *fleet) Plan() schema.Plan { return schema.Plan{} }
@@ -330,10 +332,10 @@ func TestBrakeDirectNeedsNoDaemon(t *testing.T) {
 }
 
 func TestCompletionOffersTheFleetsNames(t *testing.T) {
-	_, flags := daemon(t)
-	for args, want := range map[string]string{"get ": "shop.web/prod.dc1", "hold n": "n1", "rollout ": "shop.web", "unpin sh": "shop.web", "unpin x": "", "sync ": ""} {
-		verb, begun, _ := strings.Cut(args, " ")
-		code, out, _ := run(t, &engine{}, append(append([]string{"__complete"}, flags...), verb, begun)...)
+	f, flags := daemon(t)
+	f.foreign = []schema.ObjectReport{{Key: schema.Key{Kind: "consul.key", Instance: "main", Name: "vendor/a"}, From: []schema.Ref{"consul/vendor"}, State: schema.StateForeign}}
+	for args, want := range map[string]string{"get ": "apps", "get shop": "shop.web/prod.dc1", "get cons": "consul", "get consul/": "consul/vendor", "get shop.web ow": "owner", "explain consul": "consul/vendor", "history cons": "consul/vendor", "adopt con": "consul/vendor", "hold n": "n1", "rollout ": "shop.web", "unpin sh": "shop.web", "unpin x": "", "sync ": ""} {
+		code, out, _ := run(t, &engine{}, append(append([]string{"__complete"}, flags...), strings.Split(args, " ")...)...)
 		first, _, _ := strings.Cut(out, "\n")
 		if strings.HasPrefix(first, ":") {
 			first = ""
@@ -420,6 +422,9 @@ func TestLooking(t *testing.T) {
 		{"get domains/shop.example apps", []string{"apps/shop.web"}},
 		{"get domains/shop.example apps -o yaml", []string{"found:\n  - apps/shop.web\n"}},
 		{"get hosts", []string{"hosts/n1"}},
+		{"get consul", []string{"consul/vendor"}},
+		{"get consul/vendor", []string{"consul/vendor  owner teams/metal  (metal/consul.yaml:2)", "locktide get consul/vendor keys"}},
+		{"get keys/vendor/a owner", []string{"teams/metal"}},
 		{"get shop.web/prod.dc1", []string{"2 desired, 1 serving, cap 1, 0 free", "aaaaaaaa", "its checks do not pass", "hor-", "1  1.1.0, commit c1"}},
 		{"diff", []string{"nomad.job:dc1:shop--web  differs", "by eve", "count: 2 -> 5", "repaired in 14 min", "next: locktide repair shop.web"}},
 		{"out --dc dc9", []string{"every member serves"}},

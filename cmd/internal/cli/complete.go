@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"locktide.dev/reconciler/relations"
 	"locktide.dev/schema"
 )
 
@@ -49,6 +50,30 @@ func appsAndGroups(r schema.Report) []string {
 		out = append(out, o.Apps...)
 	}
 	return out
+}
+
+// named are apps, groups and the definitions that are neither and have objects of
+// their own.
+func named(r schema.Report) []string {
+	out := appsAndGroups(r)
+	for _, o := range r.Objects {
+		for _, ref := range o.From {
+			if kind, _ := ref.Split(); kind == relations.Consul {
+				out = append(out, string(ref))
+			}
+		}
+	}
+	return out
+}
+
+// completeRelated completes what get takes: a group, a kind or one of some definitions;
+// then what is related to it.
+func (s *shared) completeRelated(cmd *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) == 1 {
+		words := slices.DeleteFunc(slices.Concat(relations.Kinds, relations.Roles), func(w string) bool { return !strings.HasPrefix(w, begun) })
+		return words, cobra.ShellCompDirectiveNoFileComp
+	}
+	return s.complete(func(r schema.Report) []string { return slices.Concat(named(r), relations.Kinds) })(cmd, args, begun)
 }
 
 func rolloutNames(r schema.Report) (out []string) {
@@ -105,6 +130,8 @@ func completionOf(verb string) func(schema.Report) []string {
 			}
 			return out
 		}
+	case "adopt", "repair", "retry":
+		return named
 	case "scale":
 		return groupNames
 	case "sync":

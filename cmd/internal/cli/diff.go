@@ -44,9 +44,12 @@ func (s *shared) diffCommand() *cobra.Command {
 }
 
 // about says whether an object belongs to what the operator named: a key, a
-// group, an app or a definition.
+// group, an app, a definition, or a key or entry of Consul.
 func about(o schema.ObjectReport, name string) bool {
 	_, bare, cut := strings.Cut(name, "/")
+	if thing, of, ok := schema.ConsulObject(schema.Ref(name)); ok {
+		return o.Key.Kind.Thing() == thing && o.Key.Name == of
+	}
 	return o.Key.String() == name || o.Group == name || slices.Contains(o.Apps, name) ||
 		slices.Contains(o.From, schema.Ref(name)) || cut && (o.Group == bare || slices.Contains(o.Apps, bare))
 }

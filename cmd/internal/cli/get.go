@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,8 +19,8 @@ func (s *shared) getCommand() *cobra.Command {
 		Long: "Show groups, or one group's members, capacity and last good releases. Of any other object it shows what\n" +
 			"is related to it, and with a second word the objects themselves: from any kind to any other. Kinds are\n" +
 			strings.Join(relations.Kinds, ", ") + ";\nroles are " + strings.Join(relations.Roles, ", ") + ".",
-		Example: "  locktide get\n  locktide get shop.web/prod.dc1\n  locktide get domains/shop.example hosts\n  locktide get hosts/h17 owner -o json",
-		Args:    cobra.MaximumNArgs(2),
+		Example: "  locktide get\n  locktide get shop.web/prod.dc1\n  locktide get domains/shop.example hosts\n  locktide get hosts/h17 owner -o json\n  locktide get keys/vendor/cart/timeout owner",
+		Args:    cobra.MaximumNArgs(2), ValidArgsFunction: s.completeRelated,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				return s.related(cmd.Context(), args[0], args[1])
@@ -48,7 +47,7 @@ func (s *shared) getCommand() *cobra.Command {
 					return nil
 				}
 			}
-			if strings.Contains(args[0], "/") || slices.ContainsFunc(relations.Kinds, func(k string) bool { return k == args[0] || k == args[0]+"s" }) {
+			if strings.Contains(args[0], "/") || relations.IsKind(args[0]) {
 				return s.overview(cmd.Context(), args[0])
 			}
 			return s.overview(cmd.Context(), "apps/"+args[0])

@@ -41,7 +41,11 @@ func (s *shared) validateCommand() *cobra.Command {
 				return Fail("correct what is marked deny above", "the definitions in %s are not valid", folderOf(args))
 			}
 			if !s.wantsJSON() && r.Fleet != nil {
-				fmt.Fprintf(s.Out, "valid: %d apps, %d groups, %d routes\n", len(r.Fleet.Apps), r.Fleet.Groups.Len(), len(r.Fleet.Routes))
+				fmt.Fprintf(s.Out, "valid: %d apps, %d groups, %d routes", len(r.Fleet.Apps), r.Fleet.Groups.Len(), len(r.Fleet.Routes))
+				if n := len(r.Fleet.Consul); n > 0 {
+					fmt.Fprintf(s.Out, ", %d consul definitions", n)
+				}
+				fmt.Fprintln(s.Out)
 			}
 			return nil
 		},

@@ -28,7 +28,9 @@ func (f *fleet) Relations() *relations.Index {
 		Apps:      map[string]schema.App{"shop.web": {Owner: "shop", Groups: []string{"shop.web/prod.dc1"}}, "shop.api": {Uses: map[string]schema.Use{"shop.web": {}}}},
 		Groups:    persistent.Of(map[string]schema.Group{"shop.web/prod.dc1": {App: "shop.web", Stage: "prod", Datacenter: "dc1"}}),
 		Routes:    map[string]schema.Route{"web": {Domains: []string{"shop.example"}, To: []schema.Target{{App: "shop.web"}}, Via: schema.StringList{"edge"}}},
-		Positions: map[schema.Ref]schema.Position{"apps/shop.web": {File: "shop.cue", Line: 3}},
+		Consul:    map[string]schema.Consul{"vendor": {Keys: map[string]schema.ConsulKey{"vendor/a b": {}}}},
+		Teams:     map[string]schema.Team{"metal": {Paths: []string{"metal"}}},
+		Positions: map[schema.Ref]schema.Position{"apps/shop.web": {File: "shop.cue", Line: 3}, "consul/vendor": {File: "metal/consul.yaml", Line: 2}},
 	}).With(f.Report().Groups)
 }
 func (f *fleet) Plan() schema.Plan { return schema.Plan{Commit: "c1"} }
@@ -36,7 +38,8 @@ func (f *fleet) Explain(ref string) []schema.Reason {
 	return []schema.Reason{{Code: schema.WaitBrake, Message: ref}}
 }
 func (f *fleet) History(time.Time) []schema.HistoryEntry {
-	return []schema.HistoryEntry{{What: "one", App: "shop.web", Group: "shop.web/prod.dc1"}, {What: "two", App: "shop.api"}}
+	return []schema.HistoryEntry{{What: "one", App: "shop.web", Group: "shop.web/prod.dc1"}, {What: "two", App: "shop.api"},
+		{What: "create", App: "consul:vendor", Key: &schema.Key{Kind: "consul.key", Instance: "main", Name: "vendor/a b"}}}
 }
 func (f *fleet) Changes(_ context.Context, since time.Time) ([]schema.HistoryEntry, []string) {
 	return append(f.History(since), schema.HistoryEntry{What: "scaled", Writer: "foreign", App: "shop.web", Group: "shop.web/prod.dc1", Node: "n1"}), []string{"nomad:dc2: away"}
@@ -136,6 +139,8 @@ func TestRelations(t *testing.T) {
 		"apps":                              `["apps/shop.api","apps/shop.web"]`,
 		"domains/shop.example?to=groups":    `{"of":"domains/shop.example","to":"groups","via":["routes"],"found":["groups/shop.web/prod.dc1"]}`,
 		"groups/shop.web/prod.dc1?to=teams": `{"of":"groups/shop.web/prod.dc1","to":"teams","via":["apps"],"found":["teams/shop"]}`,
+		"keys/vendor/a%20b?to=owner":        `{"of":"keys/vendor/a b","to":"owner","found":["teams/metal"]}`,
+		"consul":                            `["consul/vendor"]`,
 		"apps/shop.web?to=used-by":          `{"of":"apps/shop.web","to":"used-by","found":["apps/shop.api"]}`,
 	} {
 		if rec := request(h, "GET", "/v1/relations/"+path, "", ""); rec.Code != http.StatusOK || strings.TrimSpace(rec.Body.String()) != want {
@@ -151,14 +156,14 @@ func TestRelations(t *testing.T) {
 
 func TestHistoryFilters(t *testing.T) {
 	_, h := newAPI(t, false)
-	for query, want := range map[string]int{"": 2, "?app=shop.web": 1, "?about=shop.web/prod.dc1": 1, "?about=shop.api": 1, "?about=domains/shop.example": 1, "?about=teams/shop": 1, "?host=n": 0} {
+	for query, want := range map[string]int{"": 3, "?about=consul/vendor": 1, "?about=keys/vendor/a+b": 1, "?team=metal": 1, "?app=shop.web": 1, "?about=shop.web/prod.dc1": 1, "?about=shop.api": 1, "?about=domains/shop.example": 1, "?about=teams/shop": 1, "?host=n": 0} {
 		var got []schema.HistoryEntry
 		rec := request(h, "GET", "/v1/history"+query, "", "")
 		if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil || len(got) != want {
 			t.Errorf("%q gave %d entries (%v), want %d", query, len(got), err, want)
 		}
 	}
-	for query, want := range map[string]int{"": 3, "?dc=dc1": 2, "?dc=dc2": 0, "?team=shop": 2, "?team=shop&host=n1": 1, "?about=hosts/n1": 1} {
+	for query, want := range map[string]int{"": 4, "?dc=dc1": 2, "?dc=dc2": 0, "?team=shop": 2, "?team=shop&host=n1": 1, "?about=hosts/n1": 1} {
 		var got schema.Timeline
 		rec := request(h, "GET", "/v1/changes"+query, "", "")
 		if err := json.Unmarshal(rec.Body.Bytes(), &got); err != nil || len(got.Entries) != want || len(got.Missing) != 1 {

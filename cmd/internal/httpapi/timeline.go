@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"locktide.dev/reconciler/relations"
 	"locktide.dev/schema"
 )
 
@@ -20,7 +21,7 @@ func (a *api) history(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if all, ok := a.about(w, req, a.Fleet.History(since)); ok {
-		answer(w, selected(all, req.URL.Query(), a.Fleet.Recent))
+		answer(w, a.selected(all, req.URL.Query(), a.Fleet.Recent))
 	}
 }
 
@@ -31,7 +32,7 @@ func (a *api) changes(w http.ResponseWriter, req *http.Request) {
 	}
 	all, missing := a.Fleet.Changes(req.Context(), since)
 	if all, ok = a.about(w, req, all); ok {
-		answer(w, schema.Timeline{Entries: selected(all, req.URL.Query(), a.Fleet.Report), Missing: missing})
+		answer(w, schema.Timeline{Entries: a.selected(all, req.URL.Query(), a.Fleet.Report), Missing: missing})
 	}
 }
 
@@ -50,7 +51,7 @@ func (a *api) since(w http.ResponseWriter, req *http.Request) (time.Time, bool) 
 
 // selected keeps the entries that all filters of the query let through. An
 // entry of an app alone counts for every team and datacenter of its groups.
-func selected(all []schema.HistoryEntry, q url.Values, report func() *schema.Report) []schema.HistoryEntry {
+func (a *api) selected(all []schema.HistoryEntry, q url.Values, report func() *schema.Report) []schema.HistoryEntry {
 	teams, centers := map[string]map[string]bool{}, map[string]map[string]bool{}
 	put := func(m map[string]map[string]bool, name, value string) {
 		if m[name] == nil {
@@ -64,6 +65,13 @@ func selected(all []schema.HistoryEntry, q url.Values, report func() *schema.Rep
 				put(teams, name, g.Team)
 				put(centers, name, g.DC)
 			}
+		}
+	}
+	if team := q.Get("team"); team != "" {
+		theirs, _ := a.Fleet.Relations().Related(schema.NewRef(relations.Teams, team), relations.Consul) // of an unknown team: none
+		for _, ref := range theirs.Found {
+			_, name := ref.Split()
+			put(teams, schema.ConsulPartition(name), team)
 		}
 	}
 	in := func(m map[string]map[string]bool, want string, h schema.HistoryEntry) bool {
@@ -108,6 +116,8 @@ func (a *api) about(w http.ResponseWriter, req *http.Request, all []schema.Histo
 func names(h schema.HistoryEntry, name string) bool {
 	if kind, rest, ok := strings.Cut(name, "/"); ok && (kind == "groups" || kind == "apps" || kind == "hosts") {
 		name = rest
+	} else if kind == relations.Consul {
+		name = schema.ConsulPartition(rest)
 	}
 	return name == h.App || name == h.Group || name == h.Node ||
 		h.Group != "" && strings.HasPrefix(h.Group, name+"/") || h.Key != nil && h.Key.String() == name
