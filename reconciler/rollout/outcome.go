@@ -15,6 +15,7 @@ const (
 	shortBrakeLimit     = 5 * time.Minute // autoscaled, or below its desired count
 	defaultStaleness    = 10 * time.Second
 	flightHold          = 5 * time.Second  // a backend takes its victims within that (Nomad: 0.22 s measured)
+	landing             = 30 * time.Second // a write whose answer was lost takes effect within that
 	placing             = 10 * time.Second // where there is room, a backend places a surge within that
 	backoffFirst        = time.Second
 	backoffMost         = time.Minute
@@ -55,7 +56,7 @@ func (t *turn) wait(it *Item) time.Duration {
 // absorb takes the outcome of the item's last decision in.
 func (t *turn) absorb(it *Item) {
 	if o, ok := t.s.Outcomes[it.Prior]; ok && it.Prior != "" {
-		it.Prior, it.Fence = "", max2(it.Fence, o.At)
+		it.Prior, it.Fence, it.Landing = "", max2(it.Fence, o.At), landsBy(o)
 	}
 	if it.Ask == nil {
 		return
@@ -69,12 +70,21 @@ func (t *turn) absorb(it *Item) {
 	if !t.g.noFence && o.At.After(it.Fence) {
 		it.Fence = o.At
 	}
-	if o.Failure != nil {
+	if it.Landing = landsBy(o); o.Failure != nil {
 		it.failed(ask, *o.Failure, o.At)
 		return
 	}
 	it.Tries, it.Failure, it.NotUntil, it.Lost = 0, nil, time.Time{}, nil
 	it.took(ask, o.At)
+}
+
+// landsBy says until when a write may still take effect that has an outcome; the
+// zero time: it did, or never will.
+func landsBy(o schema.Outcome) time.Time {
+	if o.Failure == nil || o.Failure.Kind != schema.FailUnclear {
+		return time.Time{}
+	}
+	return o.At.Add(landing)
 }
 
 // took records that an action took effect.

@@ -1,6 +1,10 @@
 package rollout
 
-import "locktide.dev/schema"
+import (
+	"time"
+
+	"locktide.dev/schema"
+)
 
 // plain carries an object without members, or a kind without deployments: one
 // write, done when the backend said so or when live is as wanted.
@@ -35,6 +39,12 @@ func (t *turn) remove(it *Item, c schema.Charge) {
 		return
 	}
 	if !ok && !(o.State == schema.StatePresent && t.fresh(it)) {
+		return
+	}
+	if o.State == schema.StateAbsent && t.now.Before(it.Landing) {
+		t.read(it)
+		t.why(it, schema.WaitConfirm, "absent, but an earlier write of unknown outcome may still take effect until "+it.Landing.UTC().Format(time.TimeOnly), "")
+		t.wake(it.Landing)
 		return
 	}
 	if o.State == schema.StateAbsent {

@@ -11,7 +11,7 @@ func TestResumedTakesNoTimeFromTheFuture(t *testing.T) {
 	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	was, will := now.Add(-time.Minute), now.Add(time.Hour)
 	all := func(at time.Time) Rollout {
-		return Rollout{Started: at, BrakedAt: at, Items: []Item{{StagedAt: at, Fence: at, FlightAt: at, DriftAt: at, AskedAt: at, NotUntil: at}}}
+		return Rollout{Started: at, BrakedAt: at, Items: []Item{{StagedAt: at, Fence: at, FlightAt: at, DriftAt: at, AskedAt: at, NotUntil: at, Landing: at}}}
 	}
 	if got := Resumed(all(will), now); !reflect.DeepEqual(got, all(now)) {
 		t.Errorf("got %+v", got)

@@ -78,6 +78,7 @@ type Item struct {
 	Flight   []string             `json:"flight,omitempty"`   // victims that the backend is about to take
 	FlightAt time.Time            `json:"flight_at,omitzero"` // when they were given to it
 	Prior    schema.Digest        `json:"prior,omitempty"`    // an action of before the turn-round, whose outcome is still due
+	Landing  time.Time            `json:"landing,omitzero"`   // until then a write of unknown outcome may still take effect
 	Undo     bool                 `json:"undo,omitempty"`     // a deletion of what a superseded rollout created: going back leaves it absent
 	Accept   bool                 `json:"accept,omitempty"`   // continue: members that fail now are accepted
 	NoRoom   bool                 `json:"no_room,omitempty"`  // a surge found no place

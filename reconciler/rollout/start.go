@@ -169,7 +169,7 @@ func inOrder(a, b Item) int {
 
 // inherit carries what is still under way at the backend.
 func (it *Item) inherit(o Item, now time.Time) {
-	it.Fence, it.Flight, it.FlightAt, it.Prior, it.Out, it.Moved = o.Fence, o.Flight, o.FlightAt, o.Prior, o.Out, o.Moved
+	it.Fence, it.Flight, it.FlightAt, it.Prior, it.Landing, it.Out, it.Moved = o.Fence, o.Flight, o.FlightAt, o.Prior, o.Landing, o.Out, o.Moved
 	if o.Paced != nil && len(o.Paced.Parts) > 1 {
 		it.Known = o.Known // who was updated in place does not have to prove itself
 	}
