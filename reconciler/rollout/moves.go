@@ -27,16 +27,13 @@ func (t *turn) retryMembers(it *Item, g group) bool {
 }
 
 // revive has dead members placed anew while a surge makes up for them, which can
-// neither go on nor be given up: those of the good release, and of one that did
-// not fail those that were approved, or whose like serve. As long as a surge is not promoted, Nomad
-// places a member in the release that it had (facts, nomad-consul N7).
+// neither go on nor be given up: those of the good release, and of one that is
+// not in quarantine. As long as a surge is not promoted, Nomad places a member in
+// the release that it had (facts, nomad-consul N7).
 func (t *turn) revive(it *Item, g group) bool {
 	good := it.good().Release
-	serves := func(release schema.Digest) bool {
-		return slices.ContainsFunc(g.budget.members, func(m schema.Member) bool { return !m.Canary && m.Release == release && g.budget.in[m.ID] })
-	}
 	dead := slices.DeleteFunc(join(g.off, g.on), func(m schema.Member) bool {
-		return m.Canary || m.Running || m.Release != good && (!approved(m) && !serves(m.Release) || t.s.Quarantined[m.Release])
+		return m.Canary || m.Running || m.Release != good && t.s.Quarantined[m.Release]
 	})
 	return canaries(t.members(it)) > 0 && t.relocate(it, g, dead)
 }
@@ -96,8 +93,7 @@ func (t *turn) movesAgain(it *Item) time.Time {
 	return time.Time{}
 }
 
-// relocate moves those of the members, of a release that was good, that do not
-// come up.
+// relocate moves those of the members that do not come up.
 func (t *turn) relocate(it *Item, g group, members []schema.Member) bool {
 	timeout := startTimeout(*it.Paced)
 	var ids []string
@@ -121,7 +117,7 @@ func (t *turn) relocate(it *Item, g group, members []schema.Member) bool {
 		t.wake(again)
 		return false
 	}
-	t.move(it, ids, schema.Reason{Code: schema.ReasonRollback, Message: fmt.Sprintf("%d members of the good release do not come up; placed anew", len(ids))})
+	t.move(it, ids, schema.Reason{Code: schema.ReasonRollback, Message: fmt.Sprintf("%d members do not come up; placed anew", len(ids))})
 	return true
 }
 

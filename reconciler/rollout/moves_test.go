@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +46,32 @@ func TestOnlyWhatIsKnownNotToComeUpIsPlacedAnew(t *testing.T) {
 	}{{time.Second, 5 * time.Second, true}, {5 * time.Second, time.Second, false}, {20 * time.Second, time.Minute, false}} {
 		if got := moves(x.read, x.due); got != x.moves {
 			t.Errorf("a member whose time was over %s ago, last read %s ago: placed anew %v, want %v", x.due, x.read, got, x.moves)
+		}
+	}
+}
+
+// A surge that nobody wants and that serves for dead members stands in the way:
+// the dead ones are placed anew, of whatever release that is not in quarantine.
+func TestDeadMembersAreRevivedForASurge(t *testing.T) {
+	now := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	old, yes := now.Add(-time.Hour), true
+	it := Item{Item: schema.Item{Key: keyJob, Group: testGroup, Verb: schema.VerbCreate, To: schema.Entry{Body: "4", Release: "r4"}},
+		Paced: &schema.Paced{Count: 4, Gated: true, Checked: true}, State: StateWaiting}
+	for name, quarantined := range map[string]map[schema.Digest]bool{"g, e": nil, "e": {"r1": true}, "g": {"r2": true}} {
+		s := Seen{ReadAt: map[schema.Key]time.Time{keyJob: now}, MembersAt: map[string]time.Time{testGroup: now}, Members: map[string][]schema.Member{}, Staleness: 10 * time.Second, Quarantined: quarantined,
+			Objects: map[schema.Key]schema.LiveObject{keyJob: {Key: keyJob, State: schema.StateDiffers, Count: 4, Progress: &schema.Progress{Status: "running", Desired: 4, Parallel: 1, Canary: 3, Release: "r3"}}}}
+		for i, m := range []schema.Member{{ID: "a", Release: "r3", Canary: true}, {ID: "b", Release: "r3", Canary: true}, {ID: "c", Release: "r3", Canary: true}, {ID: "d", Release: "r2"}, {ID: "e", Release: "r2"}, {ID: "f", Release: "r2"}, {ID: "g", Release: "r1"}} {
+			m.Group, m.Index, m.Created, m.Since, m.Passing = testGroup, i%3, old, old, new(bool)
+			if m.ID == "c" || m.ID == "e" || m.ID == "g" {
+				m.Failed = true
+			} else {
+				m.Running, m.Serving, m.Passing = true, true, &yes
+			}
+			s.Members[testGroup] = append(s.Members[testGroup], m)
+		}
+		step := Next(Rollout{ID: "x", Partition: "shop.api", Phase: PhaseRolling, Items: []Item{it}}, s, now)
+		if len(step.Want) != 1 || step.Want[0].Verb != schema.VerbMove || strings.Join(step.Want[0].Members, ", ") != name {
+			t.Errorf("%v in quarantine: wants %+v, reason %v; want %s placed anew", quarantined, step.Want, step.Reason, name)
 		}
 	}
 }

@@ -310,7 +310,11 @@ func (t *turn) full(it *Item, g group, n int) {
 		message += fmt.Sprintf("; held out of rotation: %s", strings.Join(ids(held), ", "))
 		next = "locktide unhold of what holds them (locktide out lists it), members that come back"
 	}
-	t.why(it, schema.WaitCapacity, message, next+", more capacity, or what was good: locktide rollback "+t.r.Partition+" --fast")
+	way := "what was good: locktide rollback " + t.r.Partition + " --fast"
+	if it.good() == (schema.Entry{}) {
+		way = "nothing of it, as nothing was good before: locktide abort " + t.r.Partition
+	}
+	t.why(it, schema.WaitCapacity, message, next+", more capacity, or "+way)
 }
 
 func (b Budget) touchesAny(ids []string) bool {
