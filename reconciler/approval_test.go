@@ -261,3 +261,28 @@ func TestGutsOfManyCommitsAreCapped(t *testing.T) {
 		}
 	})
 }
+
+// A shrink that was approved stays approved when a newer commit takes over
+// before it is made: nothing of it could be approved any more.
+func TestAnApprovedShrinkOutlivesTheNextCommit(t *testing.T) {
+	inBubble(t, func(w *world) {
+		counts := func(count int, release string) schema.Fleet {
+			f := groups(3, release)
+			for name, g := range f.Groups.All() {
+				g.Count.Number = count
+				f.Groups = f.Groups.With(name, g)
+			}
+			return f
+		}
+		w.startFleet(counts(6, "1"))
+		w.git.commit(counts(1, "1"))
+		w.until(10*time.Minute, "awaits", func() bool { _, waits := awaited(w, "deletions"); return waits })
+		a, _ := awaited(w, "deletions")
+		w.do(schema.Command{Verb: "approve", Target: a.Digest.Short()})
+		w.git.commit(counts(1, "2"))
+		w.loop.Fetch()
+		w.until(20*time.Minute, "three groups run the next release with one member", func() bool {
+			return w.onCommit("c3")() && w.back.Passing("shop.a00/prod.dc1")+w.back.Passing("shop.a01/prod.dc1")+w.back.Passing("shop.a02/prod.dc1") == 3
+		})
+	})
+}

@@ -242,7 +242,7 @@ func (t *turn) staged(it *Item, g group, a schema.Action, victims []schema.Membe
 	if !t.inPlace(it, g, &a, victims) {
 		return
 	}
-	a.Charge.Deletes = !t.r.Back && !it.Free && it.Was != nil && it.Was.Gutted(*it.Paced)
+	a.Charge.Deletes = !t.r.Back && !it.Free && it.guts(it.Was)
 	it.Known = nil
 	for _, m := range join(g.on, g.off) {
 		if !m.Canary && (m.Release == it.To.Release || t.stays(it, m)) {

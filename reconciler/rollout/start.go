@@ -80,6 +80,7 @@ func (it *Item) replaces(o Item, back bool, now time.Time) {
 	switch {
 	case from && to:
 		it.Verb = schema.VerbUpdate
+		it.Free = it.Free || o.Free && !back && !it.guts(o.Paced) // approved on the way there
 	case to:
 		it.Verb = schema.VerbCreate
 	default:
@@ -106,6 +107,12 @@ func (it *Item) Good(back bool) schema.Entry {
 		return it.To
 	}
 	return it.good()
+}
+
+// guts says whether the item takes most members of what was there: as good as a
+// deletion.
+func (it *Item) guts(was *schema.Paced) bool {
+	return was != nil && it.Paced != nil && was.Gutted(*it.Paced)
 }
 
 // founded says whether a rollout brought a first release, and its members all
