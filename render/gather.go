@@ -93,7 +93,7 @@ func (c *contribution) root(types *cueschema.Schema, root *tree.Node) {
 		return
 	}
 	for _, key := range root.Sorted() {
-		value := root.Map[key]
+		value := root.Get(key)
 		switch {
 		case !slices.Contains(topLevel, key):
 			f := deny("unknown-key", "", value.At, "unknown top-level key %q", key)
@@ -114,7 +114,7 @@ func (c *contribution) root(types *cueschema.Schema, root *tree.Node) {
 			c.deny("type", "", value.At, "%s is %s: want a map by name", key, value.Kind)
 		default:
 			for _, name := range value.Sorted() {
-				c.define(types, key, name, value.Map[name])
+				c.define(types, key, name, value.Get(name))
 			}
 		}
 	}
@@ -237,7 +237,7 @@ func badName(kind, name string) string {
 // union joins maps that several files write; unequal leaves are an error.
 func (g *gathered) union(unit string, into, from *tree.Node, path string) {
 	for _, k := range from.Sorted() {
-		v, old, at := from.Map[k], into.Map[k], tree.Join(path, k)
+		v, old, at := from.Get(k), into.Get(k), tree.Join(path, k)
 		switch {
 		case old == nil && v.Kind == tree.Map:
 			inner := tree.NewMap(v.At)

@@ -195,9 +195,7 @@ func (r *resolved) keep(ref schema.Ref, stamp string) (KeptDefinition, bool) {
 		if group {
 			out.Place, v = g.Datacenter, g.Body
 		}
-		var w wire.Writer
-		w.Value(v)
-		if out.Value = w.Bytes(); group {
+		if out.Value = wire.PackValue(v); group {
 			if bytes.Equal(out.Value, last) {
 				out.Value = nil
 			} else {

@@ -2,8 +2,6 @@ package render
 
 import (
 	"cmp"
-	"maps"
-	"slices"
 
 	"locktide.dev/schema"
 	"locktide.dev/schema/tree"
@@ -93,11 +91,5 @@ func without(n *tree.Node, keys ...string) *tree.Node {
 	if n == nil || n.Kind != tree.Map {
 		return n
 	}
-	out := *n
-	out.Map = maps.Clone(n.Map)
-	out.Keys = slices.DeleteFunc(slices.Clone(n.Keys), func(k string) bool { return slices.Contains(keys, k) })
-	for _, k := range keys {
-		delete(out.Map, k)
-	}
-	return &out
+	return n.Without(keys...)
 }

@@ -136,7 +136,7 @@ func (s *Session) render(ctx context.Context, fsys fs.FS, opts Options) (Result,
 func (s *Session) whole(next *state, opts Options) Result {
 	g := gather(next.units)
 	g.found = append(slices.Clone(next.found), g.found...)
-	if len(g.defs) == 0 && len(g.defaults.Map) == 0 && !schema.AnyDenied(g.found) {
+	if len(g.defs) == 0 && len(g.defaults.Keys) == 0 && !schema.AnyDenied(g.found) {
 		g.found = append(g.found, schema.Finding{Code: CodeEmpty, Severity: schema.Deny, Message: "the repository defines nothing: refused, because it would mean to delete everything", Next: "check branch and path, or list what should go under remove"})
 	}
 	if opts.OnError == Freeze {

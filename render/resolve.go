@@ -408,16 +408,16 @@ func (r *resolver) groupsOf(name string, d definition, body *tree.Node, to *reso
 	stages := body.Get("stages")
 	for _, stage := range stages.Sorted() {
 		if why := badName("stages", stage); why != "" {
-			to.deny(d.unit, "name", d.ref, stages.Map[stage].At, "stages: %s", why)
+			to.deny(d.unit, "name", d.ref, stages.Get(stage).At, "stages: %s", why)
 			continue
 		}
 		groups := stages.Get(stage, "groups")
 		for _, cell := range groups.Sorted() {
-			if groups.Map[cell].Kind == tree.Null {
+			if groups.Get(cell).Kind == tree.Null {
 				continue
 			}
 			if !cellName.MatchString(cell) {
-				to.deny(d.unit, "name", d.ref, groups.Map[cell].At, "cell %.80q cannot be used: want small letters, digits and dashes", cell)
+				to.deny(d.unit, "name", d.ref, groups.Get(cell).At, "cell %.80q cannot be used: want small letters, digits and dashes", cell)
 				continue
 			}
 			full := name + "/" + stage + "." + cell

@@ -148,16 +148,19 @@ func (f *File) compact() (err error) {
 // write writes what is kept and gives its size.
 func (f *File) write(w *bufio.Writer, kept render.Kept) int {
 	size := 0
-	put := func(name string, record []byte) {
+	var record []byte // of one after the other
+	put := func(name string) {
 		n := writeRecord(w, record)
 		f.live[name] = n
 		size += n
 	}
 	for _, k := range kept.Units {
-		put(unitName(k), render.AppendUnit([]byte{kindUnit}, k))
+		record = render.AppendUnit(append(record[:0], kindUnit), k)
+		put(unitName(k))
 	}
 	for _, k := range kept.Definitions {
-		put(definitionName(k), render.AppendDefinition([]byte{kindDefinition}, k))
+		record = render.AppendDefinition(append(record[:0], kindDefinition), k)
+		put(definitionName(k))
 	}
 	return size
 }

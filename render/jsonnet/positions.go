@@ -91,13 +91,10 @@ func place(n *tree.Node, s *spot, at schema.Position, file string) {
 		at = schema.Position{File: file, Line: s.at.Line, Column: s.at.Column}
 	}
 	n.At = at
-	for _, v := range n.Items {
-		place(v, nil, at, file)
-	}
-	for k, v := range n.Map {
+	for i, v := range n.Items {
 		var inner *spot
-		if s != nil {
-			inner = s.fields[k]
+		if s != nil && n.Kind == tree.Map {
+			inner = s.fields[n.Keys[i]]
 		}
 		place(v, inner, at, file)
 	}

@@ -142,7 +142,7 @@ func (c *converter) mapping(y *yaml.Node, depth int) (*tree.Node, *tree.Error) {
 		if k.Kind != yaml.ScalarNode {
 			return nil, c.fail(k, "syntax", "a key must be a plain word")
 		}
-		if old := n.Map[k.Value]; old != nil {
+		if old := n.Get(k.Value); old != nil {
 			e := c.fail(k, "duplicate-key", "key %q is written twice, first at %s", k.Value, old.At)
 			e.Related = []schema.Position{old.At}
 			return nil, e
@@ -164,9 +164,9 @@ func (c *converter) mapping(y *yaml.Node, depth int) (*tree.Node, *tree.Error) {
 		if value.Kind != tree.Map {
 			return nil, c.fail(m, "syntax", "merge key wants a map")
 		}
-		for _, k := range value.Keys {
-			if n.Map[k] == nil {
-				n.Set(k, value.Map[k])
+		for k, v := range value.Entries() {
+			if n.Get(k) == nil {
+				n.Set(k, v)
 			}
 		}
 	}

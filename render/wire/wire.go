@@ -5,8 +5,10 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"sync"
 
 	"locktide.dev/schema"
 	"locktide.dev/schema/tree"
@@ -16,10 +18,22 @@ import (
 const Version = "3"
 
 // Pack writes values.
-func Pack(values ...*tree.Node) []byte {
-	var w Writer
-	w.Nodes(values)
-	return w.Bytes()
+func Pack(values ...*tree.Node) []byte { return pack(func(w *Writer) { w.Nodes(values) }) }
+
+// PackValue writes plain data, see [Writer.Value].
+func PackValue(v any) []byte { return pack(func(w *Writer) { w.Value(v) }) }
+
+var scratch = sync.Pool{New: func() any { return new(Writer) }}
+
+// pack gives bytes of their own and of no more than their length, as they may
+// be kept for long.
+func pack(write func(w *Writer)) []byte {
+	w := scratch.Get().(*Writer) // nothing else is put there
+	defer scratch.Put(w)
+	w.b = w.b[:0]
+	clear(w.files)
+	write(w)
+	return bytes.Clone(w.b)
 }
 
 // Unpack reads the values that fill b.
@@ -113,9 +127,9 @@ func (w *Writer) node(n *tree.Node) {
 		}
 	case tree.Map:
 		w.Number(uint64(len(n.Keys)))
-		for _, k := range n.Keys {
+		for i, k := range n.Keys {
 			w.Text(k)
-			w.node(n.Map[k])
+			w.node(n.Items[i])
 		}
 	}
 }
@@ -240,12 +254,15 @@ func (r *Reader) node(depth int) *tree.Node {
 	case tree.Bool, tree.Number, tree.String:
 		n.Text = r.Text()
 	case tree.List:
-		for range r.Count() {
+		count := r.Count()
+		n.Grow(int(min(count, 64))) // it may say more than follow
+		for range count {
 			n.Items = append(n.Items, r.node(depth+1))
 		}
 	case tree.Map:
-		n.Map = map[string]*tree.Node{}
-		for range r.Count() {
+		count := r.Count()
+		n.Grow(int(min(count, 64))) // it may say more than follow
+		for range count {
 			k := r.Text()
 			n.Set(k, r.node(depth+1))
 		}

@@ -88,7 +88,7 @@ func (c *checker) check(t *Type, n *tree.Node, path string) {
 			return
 		}
 		for _, k := range n.Sorted() {
-			c.check(t.MapOf, n.Map[k], tree.Join(path, k))
+			c.check(t.MapOf, n.Get(k), tree.Join(path, k))
 		}
 	case t.Fields != nil || t.Open:
 		c.fields(t, n, path)
@@ -110,9 +110,9 @@ func (c *checker) fields(t *Type, n *tree.Node, path string) {
 	}
 	for _, k := range n.Sorted() {
 		if f := t.field(k); f != nil {
-			c.check(f.Type, n.Map[k], tree.Join(path, k))
+			c.check(f.Type, n.Get(k), tree.Join(path, k))
 		} else if !t.Open {
-			c.unknown(t, k, tree.Join(path, k), n.Map[k].At)
+			c.unknown(t, k, tree.Join(path, k), n.Get(k).At)
 		}
 	}
 }

@@ -208,7 +208,7 @@ func (s *Schema) defaults(t *Type) *tree.Node {
 			continue
 		}
 		if inner := s.Resolve(f.Type); inner.Fields != nil {
-			if v := s.defaults(inner); len(v.Map) > 0 {
+			if v := s.defaults(inner); len(v.Keys) > 0 {
 				out.Set(f.Name, v)
 			}
 		}

@@ -129,7 +129,7 @@ func (p *jsonParser) object(at schema.Position, depth int) (*Node, *Error) {
 		if err != nil || !ok {
 			return nil, p.fail("syntax", fmt.Sprintf("not JSON: %v", err))
 		}
-		if old := n.Map[key]; old != nil {
+		if old := n.Get(key); old != nil {
 			return nil, &Error{At: keyAt, Related: []schema.Position{old.At}, Code: "duplicate-key", Message: fmt.Sprintf("key %q is written twice, first at %s", key, old.At)}
 		}
 		v, fault := p.value(depth + 1)

@@ -18,18 +18,18 @@ func merge(base, over *Node, layer string, patches []string, keep bool) *Node {
 	out := NewMap(over.At)
 	out.Layer = layer
 	if base != nil && base.Kind == Map {
-		out.Keys = append(make([]string, 0, len(base.Keys)+len(over.Keys)), base.Keys...)
-		for k, v := range base.Map {
-			out.Map[k] = v
-		}
+		out.Grow(len(base.Keys) + len(over.Keys))
+		out.Keys, out.Items = append(out.Keys, base.Keys...), append(out.Items, base.Items...)
+		out.index()
+	} else {
+		out.Grow(len(over.Keys))
 	}
-	for _, k := range over.Keys {
-		v := over.Map[k]
+	for k, v := range over.Entries() {
 		if v.Kind == Null && !keep {
 			out.Delete(k)
 			continue
 		}
-		below := out.Map[k]
+		below := out.Get(k)
 		if below == nil && v.Kind != Map {
 			out.Set(k, mark(v, layer))
 			continue

@@ -5,6 +5,7 @@ package tree
 
 import (
 	"encoding/json"
+	"iter"
 	"slices"
 	"sort"
 	"strconv"
@@ -34,18 +35,21 @@ func (k Kind) String() string {
 // another room may hold.
 type Node struct {
 	Kind  Kind
-	Text  string // String: its value; Number: its canonical text; Bool: "true" or "false"
-	Items []*Node
+	Text  string   // String: its value; Number: its canonical text; Bool: "true" or "false"
+	Items []*Node  // List: its values; Map: the values of its keys
 	Keys  []string // of Map, as written
-	Map   map[string]*Node
 	At    schema.Position
 	Layer string
+
+	places map[string]int // of the keys, where there are more than few
 }
 
+// few keys are found by looking at each, which takes a fifth of the memory of a
+// map of Go's; nearly all maps of definitions have no more.
+const few = 12
+
 // NewMap gives an empty map.
-func NewMap(at schema.Position) *Node {
-	return &Node{Kind: Map, Map: map[string]*Node{}, At: at}
-}
+func NewMap(at schema.Position) *Node { return &Node{Kind: Map, At: at} }
 
 // NewString gives a string.
 func NewString(s string, at schema.Position) *Node { return &Node{Kind: String, Text: s, At: at} }
@@ -76,17 +80,74 @@ func NewNumber(text string, at schema.Position) (n *Node, ok bool) {
 
 // Set puts a value under a key of a map.
 func (n *Node) Set(key string, v *Node) {
-	if _, ok := n.Map[key]; !ok {
-		n.Keys = append(n.Keys, key)
+	if i := n.place(key); i >= 0 {
+		n.Items[i] = v
+		return
 	}
-	n.Map[key] = v
+	n.Keys, n.Items = append(n.Keys, key), append(n.Items, v)
+	if n.places != nil {
+		n.places[key] = len(n.Keys) - 1
+	} else if len(n.Keys) > few {
+		n.index()
+	}
 }
 
-// Delete takes a key out of a map.
-func (n *Node) Delete(key string) {
-	if _, ok := n.Map[key]; ok {
-		delete(n.Map, key)
-		n.Keys = slices.DeleteFunc(slices.Clone(n.Keys), func(k string) bool { return k == key })
+// Grow makes room for so many more keys or items.
+func (n *Node) Grow(more int) {
+	if n.Items = slices.Grow(n.Items, more); n.Kind == Map {
+		n.Keys = slices.Grow(n.Keys, more)
+	}
+}
+
+// Delete takes keys out of a map.
+func (n *Node) Delete(keys ...string) {
+	if slices.ContainsFunc(keys, func(k string) bool { return n.place(k) >= 0 }) {
+		*n = *n.Without(keys...)
+	}
+}
+
+// Without gives a map that has all other keys.
+func (n *Node) Without(keys ...string) *Node {
+	out := *n
+	out.Keys, out.Items, out.places = nil, nil, nil
+	out.Grow(len(n.Keys))
+	for i, k := range n.Keys {
+		if !slices.Contains(keys, k) {
+			out.Keys, out.Items = append(out.Keys, k), append(out.Items, n.Items[i])
+		}
+	}
+	out.index()
+	return &out
+}
+
+// index notes the places of the keys, where they are many.
+func (n *Node) index() {
+	if n.places = nil; len(n.Keys) > few {
+		n.places = make(map[string]int, len(n.Keys))
+		for i, k := range n.Keys {
+			n.places[k] = i
+		}
+	}
+}
+
+func (n *Node) place(key string) int {
+	if n.places == nil {
+		return slices.Index(n.Keys, key)
+	}
+	if i, ok := n.places[key]; ok {
+		return i
+	}
+	return -1
+}
+
+// Entries gives the keys of a map and their values, as written.
+func (n *Node) Entries() iter.Seq2[string, *Node] {
+	return func(yield func(string, *Node) bool) {
+		for i, k := range n.Keys {
+			if !yield(k, n.Items[i]) {
+				return
+			}
+		}
 	}
 }
 
@@ -96,7 +157,11 @@ func (n *Node) Get(path ...string) *Node {
 		if n == nil || n.Kind != Map {
 			return nil
 		}
-		n = n.Map[k]
+		i := n.place(k)
+		if i < 0 {
+			return nil
+		}
+		n = n.Items[i]
 	}
 	return n
 }
@@ -124,16 +189,15 @@ func Equal(a, b *Node) bool {
 	if a == b {
 		return true
 	}
-	if a == nil || b == nil || a.Kind != b.Kind || a.Text != b.Text || len(a.Items) != len(b.Items) || len(a.Map) != len(b.Map) {
+	if a == nil || b == nil || a.Kind != b.Kind || a.Text != b.Text || len(a.Items) != len(b.Items) {
 		return false
 	}
-	for i := range a.Items {
-		if !Equal(a.Items[i], b.Items[i]) {
-			return false
+	for i, v := range a.Items {
+		j := i
+		if a.Kind == Map {
+			j = b.place(a.Keys[i])
 		}
-	}
-	for k, v := range a.Map {
-		if w, ok := b.Map[k]; !ok || !Equal(v, w) {
+		if j < 0 || !Equal(v, b.Items[j]) {
 			return false
 		}
 	}
@@ -169,7 +233,7 @@ func (n *Node) append(b []byte) []byte {
 			}
 			b = appendString(b, k)
 			b = append(b, ':')
-			b = n.Map[k].append(b)
+			b = n.Get(k).append(b)
 		}
 		return append(b, '}')
 	}
@@ -177,6 +241,9 @@ func (n *Node) append(b []byte) []byte {
 }
 
 func appendString(b []byte, s string) []byte {
+	if !strings.ContainsFunc(s, escapes) {
+		return append(append(append(b, '"'), s...), '"')
+	}
 	var out strings.Builder
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
@@ -186,6 +253,9 @@ func appendString(b []byte, s string) []byte {
 	return append(b, strings.TrimSuffix(out.String(), "\n")...)
 }
 
+// escapes says whether JSON may have to write a letter in another way.
+func escapes(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }
+
 // Size counts the nodes of a value.
 func (n *Node) Size() int {
 	if n == nil {
@@ -193,9 +263,6 @@ func (n *Node) Size() int {
 	}
 	size := 1
 	for _, v := range n.Items {
-		size += v.Size()
-	}
-	for _, v := range n.Map {
 		size += v.Size()
 	}
 	return size
@@ -212,12 +279,12 @@ func (n *Node) Leaves() []Leaf {
 	var out []Leaf
 	var walk func(path string, n *Node)
 	walk = func(path string, n *Node) {
-		if n.Kind != Map || len(n.Map) == 0 {
+		if n.Kind != Map || len(n.Keys) == 0 {
 			out = append(out, Leaf{path, n})
 			return
 		}
 		for _, k := range n.Sorted() {
-			walk(Join(path, k), n.Map[k])
+			walk(Join(path, k), n.Get(k))
 		}
 	}
 	if n != nil {

@@ -83,7 +83,7 @@ func FuzzMerge(f *testing.F) {
 		if string(schema.MustCanonical(once)) != string(schema.MustCanonical(twice)) {
 			t.Errorf("not idempotent: %s, %s", schema.MustCanonical(once), schema.MustCanonical(twice))
 		}
-		for k, v := range over.Map {
+		for k, v := range over.Entries() {
 			if got := once.Get(k); v.Kind == tree.Null && got != nil || v.Kind != tree.Null && v.Kind != tree.Map && !tree.Equal(got, v) {
 				t.Errorf("key %q: %s", k, schema.MustCanonical(once))
 			}
