@@ -5,6 +5,7 @@ package drivers
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"locktide.dev/schema"
@@ -27,6 +28,26 @@ type Driver interface {
 	// length and order. A bad item fails alone. Every write is conditional on
 	// Action.If (Create: must not exist), Action.Object is the body.
 	Apply(ctx context.Context, batch []schema.Action) []schema.Outcome
+}
+
+// Serving names the instances that a definition's via may name, by its kind:
+// those that manage routes, and those that hold keys of consul definitions.
+func Serving(ds []Driver) map[string][]string {
+	out := map[string][]string{"routes": {}, "consul": {}}
+	for _, d := range ds {
+		_, instance := d.Name()
+		for kind, takes := range map[string]func(KindSpec) bool{
+			"routes": func(s KindSpec) bool { return s.Layer == schema.LayerRoute },
+			"consul": func(s KindSpec) bool { return s.Kind.Thing() == "key" },
+		} {
+			if slices.ContainsFunc(d.Kinds(), takes) && !slices.Contains(out[kind], instance) {
+				out[kind] = append(out[kind], instance)
+			}
+		}
+	}
+	slices.Sort(out["routes"])
+	slices.Sort(out["consul"])
+	return out
 }
 
 // KindSpec is what the engine must know of a kind.

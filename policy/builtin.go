@@ -96,6 +96,8 @@ func table(cfg Config) []*rule {
 		{code: "team-service", kind: groups, teams: true, check: each(teamService)},
 		{code: "template-restarts-all", kind: groups, check: each(templateRestarts)},
 		{code: "unused", advice: true, always: true, check: whole(unused)},
+		viaUnknown(cfg, routes),
+		viaUnknown(cfg, "consul"),
 		{code: "window-invalid", kind: "stages", check: one(windowInvalid)},
 	}
 	for _, kind := range []string{"hosts", "pools", "stages", "teams", "exceptions", "defaults"} {

@@ -87,6 +87,12 @@ type Config struct {
 	// Serves names the datacenters behind a proxy (schema.Route.Via); one
 	// without serves all.
 	Serves map[string][]string
+	// Via names the backends of this daemon that a definition's via may name, by
+	// kind: routes, consul. Nil: they are not known, and nothing is said of via.
+	Via map[string][]string
+	// Elsewhere names the backends of other daemons, whose definitions lie in the
+	// same repository.
+	Elsewhere []string
 	// Deadline of one rule of the users' own for one commit; default 5 s.
 	Deadline time.Duration
 }
@@ -99,6 +105,9 @@ const (
 	// change of it that leaves the finding.
 	NextChange schema.Severity = "next-change"
 )
+
+// CodeViaUnknown is the code of the rule about via, which plans show, too.
+const CodeViaUnknown = "via-unknown"
 
 // Codes of findings about policy itself, not of rules.
 const (

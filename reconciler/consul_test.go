@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"locktide.dev/drivers/memory"
+	"locktide.dev/reconciler"
 	"locktide.dev/schema"
 )
 
@@ -120,5 +121,72 @@ func TestKeysOfConsulHaveTheDeletionCap(t *testing.T) {
 		if len(left) != 10 {
 			t.Errorf("%d keys are left", len(left))
 		}
+	})
+}
+
+// A via that no backend has is said, with its place and the name that is
+// meant, and what it leaves behind stays until somebody approves that.
+func TestAMisspelledViaDeletesNothing(t *testing.T) {
+	routeKey := schema.Key{Kind: memory.KindRoute, Instance: "m", Name: "shop.api"}
+	misspelled := func(f schema.Fleet) schema.Fleet {
+		r := f.Routes["shop.api"]
+		r.Via = schema.StringList{"mm"}
+		f.Routes["shop.api"] = r
+		f.Positions["routes/shop.api"] = schema.Position{File: "web.yaml", Line: 7}
+		return f
+	}
+	inBubble(t, func(w *world) {
+		w.startFleet(vendored("m", "a=1"))
+		n := len(w.back.Writes())
+		w.git.commit(misspelled(vendored("mm", "a=1")))
+		w.until(10*time.Minute, "the commit is in force", func() bool { return w.loop.Report().InForce == "c2" })
+		w.pass(3 * time.Hour)
+		if gone := w.since(n); len(gone) > 0 {
+			t.Fatalf("written: %v", gone)
+		}
+		found := ""
+		for _, f := range w.loop.Report().Findings {
+			found += f.String() + "\n"
+		}
+		for _, want := range []string{`web.yaml:7: routes/shop.api: no proxy or Consul of this daemon is called "mm": did you mean "m"?`, `teams/vendor/keys.yaml:3: consul/vendor: no Consul`} {
+			if !strings.Contains(found, want) {
+				t.Errorf("the findings do not say %q:\n%s", want, found)
+			}
+		}
+		var text strings.Builder
+		if err := w.loop.WritePlan(&text, false); err != nil || !strings.Contains(text.String(), "awaits approval (unknown-via)") || !strings.Contains(text.String(), "note: web.yaml:7: routes/shop.api: no proxy") {
+			t.Errorf("the plan does not show it (%v):\n%s", err, text.String())
+		}
+		w.says("routes/shop.api", schema.WaitUnserved, `web.yaml:7: routes/shop.api: no proxy or Consul of this daemon is called "mm"`)
+		w.says("consul/vendor", schema.WaitApproval, "locktide approve")
+		a, _ := awaited(w, "unknown-via")
+		if len(a.Items) != 2 || w.loop.Report().Health != "AWAITING" {
+			t.Fatalf("awaits %+v, health %s", a, w.loop.Report().Health)
+		}
+		w.git.commit(vendored("m", "a=1"))
+		w.until(10*time.Minute, "corrected", w.onCommit("c3"))
+		w.quiet(time.Hour, "corrected")
+		if gone := w.since(n); len(gone) > 0 {
+			t.Fatalf("written after the correction: %v", gone)
+		}
+		w.git.commit(misspelled(vendored("m", "a=1")))
+		w.until(10*time.Minute, "the route awaits", func() bool { var ok bool; a, ok = awaited(w, "unknown-via"); return ok })
+		w.do(schema.Command{Verb: "approve", Target: a.Digest.Short()})
+		w.until(10*time.Minute, "approved: it goes", func() bool { return w.back.Contents()[routeKey] == "" })
+		if got := w.back.Contents()[rawKey("a")]; got == "" {
+			t.Error("the key went with the route")
+		}
+		w.says("routes/shop.api", schema.WaitUnserved, "nothing of it is there")
+	})
+	inBubble(t, func(w *world) { // the other daemon's name is known here
+		w.git.commit(vendored("m", "a=1"))
+		w.startWith(func(c *reconciler.Config) { c.Policy.Elsewhere = []string{"mm"} })
+		w.until(30*time.Minute, "the first commit runs", w.onCommit("c1"))
+		w.git.commit(misspelled(vendored("m", "a=1")))
+		w.until(10*time.Minute, "it moves to the other daemon", func() bool { return w.onCommit("c2")() && w.back.Contents()[routeKey] == "" })
+		if found := w.loop.Report().Findings; len(found) > 0 {
+			t.Errorf("found %v", found)
+		}
+		w.says("routes/shop.api", schema.WaitUnserved, "ask the daemon that serves")
 	})
 }

@@ -166,8 +166,29 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 	if len(out) == 0 && name == "" {
 		add(r.Because, "")
 	}
+	here := slices.ContainsFunc(r.Objects, func(o schema.ObjectReport) bool { return slices.Contains(o.From, schema.Ref(ref)) })
+	if why := l.elsewhere(schema.Ref(ref), here); len(why) > 0 {
+		known = true
+		add(why, "")
+	}
 	if !known {
 		out = []schema.Reason{{Code: schema.WaitNotDefined, Message: "there is no app, group, route, consul definition or object " + ref + " in the commit in force", Next: "locktide get lists the groups"}}
+	}
+	return out
+}
+
+// elsewhere says which of the backends that a definition names are not this
+// daemon's; of one that has something here, which nobody has at all.
+func (l *Loop) elsewhere(ref schema.Ref, here bool) (out []schema.Reason) {
+	f, cfg := l.fleet.Load(), l.cfg.Policy
+	kind, _ := ref.Split()
+	for _, name := range cfg.Unserved(f, ref) {
+		message, next := cfg.UnknownVia(kind, name)
+		out = append(out, schema.Reason{Code: schema.WaitUnserved, Message: fmt.Sprintf("%s: %s: %s; nothing of it is there", f.Positions[ref], ref, message), Next: next})
+	}
+	if len(out) == 0 && !here && f.Defines(ref) && (kind == "routes" || kind == "consul") {
+		out = append(out, schema.Reason{Code: schema.WaitUnserved, Message: fmt.Sprintf("%s: %s: nothing of it is for a backend of this daemon", f.Positions[ref], ref),
+			Next: "ask the daemon that serves what its via names"})
 	}
 	return out
 }

@@ -108,6 +108,7 @@ func New(cfg Config) (*Loop, error) {
 		}
 		seen[name] = true
 	}
+	cfg.Policy.Via = drivers.Serving(cfg.Drivers)
 	l := &Loop{cfg: cfg, compiler: compiler.New(cfg.Drivers), policies: policy.NewSession(cfg.Policy), inbox: make(chan func(), 256), asks: make(chan func()), judgeAgain: make(chan struct{}, 1), stopping: make(chan struct{}), fetchNow: make(chan struct{}, 1)}
 	l.report.Store(&schema.Report{Owner: cfg.Owner, Health: "STARTING", Because: []schema.Reason{{Code: "Starting"}}})
 	l.plan.Store(&schema.Plan{})

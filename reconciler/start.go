@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"locktide.dev/drivers"
+	"locktide.dev/policy"
 	"locktide.dev/reconciler/planner"
 	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
@@ -35,6 +36,11 @@ func (l *Loop) replan(now time.Time) (next time.Time) {
 	for _, name := range sortedKeys(st.learn) {
 		plan.Notes = append(plan.Notes, schema.Finding{Code: "not-learned", Severity: schema.Warn,
 			Message: "what " + name + " holds of ours is not known yet, so that it is shown as to be created: " + st.learn[name].why, Next: "nothing is written to it before it answers"})
+	}
+	for _, f := range st.findings {
+		if f.Code == policy.CodeViaUnknown {
+			plan.Notes = append(plan.Notes, f)
+		}
 	}
 	st.gates.asks(ofPlan, plan.Asks)
 	l.count(plan.Awaits)
@@ -70,6 +76,7 @@ func (l *Loop) planInput(now time.Time) planner.Input {
 	in := st.defined
 	in.Commit, in.Owner, in.Head, in.Target, in.Differs, in.Kinds = st.meta.InForce, l.cfg.Owner, st.head, st.target, st.differs, l.kinds()
 	in.Complete, in.Frozen, in.Readable = l.complete(), map[schema.Ref]bool{}, l.readable(now)
+	in.Unserved = func(ref schema.Ref) []string { return l.cfg.Policy.Unserved(st.fleet, ref) }
 	in.Bodies, in.Owned, in.DeletedLastHour, in.Deletions, in.Approved = l.body, st.owned, l.takenDeletions(now), l.cfg.Limits.Deletions, st.meta.Approved
 	in.Recompiled, in.NotFastForward, in.Forced = st.meta.Recompiled, st.meta.Forced, st.meta.ForcedKeys
 	for _, r := range st.frozen {

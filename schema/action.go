@@ -125,6 +125,7 @@ const (
 	WaitGate         = "Gate"
 	WaitIncompatible = "Unsupported"
 	WaitNotDefined   = "NotDefined" // there is nothing of this name
+	WaitUnserved     = "Unserved"   // its via names no backend of this daemon
 	WaitMoves        = "MoveLimit"  // members were placed anew as often as they may be in an hour
 	WaitExposed      = "Exposed"    // held out at proxies, and still seen in the service catalog
 	WaitInPlace      = "InPlace"    // the backend would replace members that need no replacing

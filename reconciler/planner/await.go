@@ -18,6 +18,7 @@ func (s *state) await() {
 	s.holdWindows()
 	s.holdPeaks()
 	s.holdManual()
+	s.holdUnserved()
 	if s.g.cap {
 		s.holdDeletions()
 	}
@@ -155,6 +156,42 @@ func StagesOf(o *schema.Object) []string {
 		}
 	}
 	return out
+}
+
+// holdUnserved holds the deletion of what a definition has here no more because
+// its via names, instead, what no backend is called: that may be a slip.
+func (s *state) holdUnserved() {
+	if s.in.Unserved == nil {
+		return
+	}
+	var held []*change
+	var why []string
+	for _, c := range s.live() {
+		if !c.deletes() || c.Free {
+			continue
+		}
+		for _, ref := range c.old.From {
+			if names := s.in.Unserved(ref); len(names) > 0 {
+				held = append(held, c)
+				if text := fmt.Sprintf("%s (via %s)", ref, strings.Join(names, ", ")); !slices.Contains(why, text) {
+					why = append(why, text)
+				}
+				break
+			}
+		}
+	}
+	if !s.approved(held) {
+		s.hold(RuleVia, "no backend is called what these definitions name instead of where they are: "+fewer(why), held)
+	}
+}
+
+// fewer joins the first few of a list.
+func fewer(all []string) string {
+	const most = 5
+	if len(all) <= most {
+		return strings.Join(all, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), len(all)-most)
 }
 
 // holdDeletions enforces the deletion cap: over it, in any kind, all

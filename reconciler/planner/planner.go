@@ -30,6 +30,7 @@ const (
 	RuleWindow         = "window"
 	RulePeak           = "recent-peak"
 	RuleManual         = "manual"
+	RuleVia            = "unknown-via"
 )
 
 // Input is all that a plan is made from.
@@ -53,6 +54,9 @@ type Input struct {
 	Readable map[string]bool
 	// Tombstones are definitions named in remove.
 	Tombstones map[schema.Ref]bool
+	// Unserved gives the names in a definition's via that no backend has: what it
+	// had in another one goes when somebody approves it. Nil: nothing is known.
+	Unserved func(schema.Ref) []string
 	// Bodies gives the object that a target entry stands for: layer, group,
 	// apps and origin of what is to be deleted.
 	Bodies          func(schema.Digest) (schema.Object, bool)

@@ -69,7 +69,11 @@ func Render(w io.Writer, p schema.Plan, bodies Bodies, color bool) error {
 		r.line("", "  approve with: locktide approve %s", a.Digest.Short())
 	}
 	for _, n := range p.Notes {
-		r.line(yellow, "note: %s", n.Message)
+		text := n.Message
+		if n.At.File != "" {
+			text = fmt.Sprintf("%s: %s: %s", n.At, n.Ref, text)
+		}
+		r.line(yellow, "note: %s", text)
 		if n.Next != "" {
 			r.line("", "  %s", n.Next)
 		}

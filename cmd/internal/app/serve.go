@@ -18,6 +18,7 @@ import (
 	"locktide.dev/cmd/internal/config"
 	"locktide.dev/cmd/internal/httpapi"
 	"locktide.dev/cmd/internal/telemetry"
+	"locktide.dev/drivers"
 	"locktide.dev/policy"
 	"locktide.dev/reconciler"
 	"locktide.dev/reconciler/footprint"
@@ -73,7 +74,8 @@ func (e *engine) program() string {
 
 // loopConfig is what configuration says to the loop; source and store are missing.
 func (e *engine) loopConfig(cfg config.Config, b *backends) reconciler.Config {
-	rules := policy.Config{RawExec: cfg.Policy.RawExec, Severity: map[string]schema.Severity{}, Serves: map[string][]string{}}
+	rules := policy.Config{RawExec: cfg.Policy.RawExec, Severity: map[string]schema.Severity{}, Serves: map[string][]string{},
+		Via: drivers.Serving(b.drivers), Elsewhere: cfg.Elsewhere}
 	for code, s := range cfg.Policy.Severity {
 		rules.Severity[code] = schema.Severity(s)
 	}

@@ -30,6 +30,7 @@ type Config struct {
 	Nomad     map[string]Nomad  `yaml:"nomad"`
 	Consul    map[string]Consul `yaml:"consul"`
 	Nginx     map[string]Nginx  `yaml:"nginx"`
+	Elsewhere []string          `yaml:"elsewhere"` // backends of other daemons that definitions of this repository name in via
 	Lease     Lease             `yaml:"lease"`
 	OnError   string            `yaml:"on_error"` // refuse or freeze; default: freeze as soon as there are teams
 	Mode      string            `yaml:"mode"`     // repair (default) or observe
@@ -223,7 +224,7 @@ func (c *Config) validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fmt.Errorf("listen: %q is not host:port", c.Listen)
 	}
-	for _, check := range []func() error{c.Git.validate, c.backends, c.lease, c.journal, c.limits, c.severities, c.gates, c.people} {
+	for _, check := range []func() error{c.Git.validate, c.backends, c.others, c.lease, c.journal, c.limits, c.severities, c.gates, c.people} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -259,6 +260,22 @@ func (c *Config) backends() error {
 		}
 		if c.Nginx[name].Listen == "" && !c.Nginx[name].External {
 			return fmt.Errorf("nginx.%s.listen: missing: where it serves routes, for example 0.0.0.0:80", name)
+		}
+	}
+	return nil
+}
+
+// others checks the names of other daemons' backends.
+func (c *Config) others() error {
+	for i, name := range c.Elsewhere {
+		_, nomad := c.Nomad[name]
+		_, consul := c.Consul[name]
+		_, nginx := c.Nginx[name]
+		switch {
+		case name == "":
+			return fmt.Errorf("elsewhere[%d]: want the name of another daemon's backend, as definitions write it in via", i)
+		case nomad || consul || nginx:
+			return fmt.Errorf("elsewhere[%d]: %s is a backend of this daemon", i, name)
 		}
 	}
 	return nil

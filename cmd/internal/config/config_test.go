@@ -55,6 +55,8 @@ func TestErrorsNameTheField(t *testing.T) {
 		{"datacenters", strings.Replace(good, ", datacenters: [dc1]", "", 1), "nomad.dc1.datacenters"},
 		{"no backend", "owner: a\ngit: {url: x}\n", "no backend"},
 		{"lease", good + "lease: {consul: dc9}\n", "lease.consul: there is no consul.dc9"},
+		{"its own backend elsewhere", good + "elsewhere: [far, near]\nconsul: {near: {address: \"http://c:8500\", datacenters: [dc1]}}\n", "elsewhere[1]: near is a backend of this daemon"},
+		{"nobody elsewhere", good + "elsewhere: [\"\"]\n", "elsewhere[0]: want the name"},
 		{"two leases", good + "lease: {consul: a, nomad: dc1}\n", "lease: consul and nomad"},
 		{"on_error", good + "on_error: ignore\n", "on_error"},
 		{"journal in no Consul", good + "journal: {consul: main}\n", "journal.consul: there is no consul.main"},
