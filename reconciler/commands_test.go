@@ -147,6 +147,29 @@ func TestAWindowDoesNotRelyOnADrain(t *testing.T) {
 	})
 }
 
+// Whom a drain has not moved away yet is taken before others that come later:
+// a window that is for a dead member does not take the last one that serves.
+func TestAWindowExpectsADrainToBeSlow(t *testing.T) {
+	inBubble(t, func(w *world) {
+		unrouted := func(release string) schema.Fleet {
+			f := fleet(one(release), 2)
+			f.Routes = nil
+			return f
+		}
+		w.startFleet(unrouted("1"))
+		w.do(schema.Command{Verb: "drain", Target: "node-m-0", Reason: "disk"})
+		w.back.Kill(w.back.Standing()[apiGroup].Members[1].ID)
+		w.pass(time.Minute)
+		w.git.commit(unrouted("2"))
+		w.pass(10 * time.Minute)
+		w.do(schema.Command{Verb: "undrain", Target: "node-m-0"})
+		w.until(time.Hour, "the release is everywhere", w.onCommit("c2"))
+		if broken := floorKept(&record{writes: w.back.Writes()}); broken != "" {
+			t.Error(broken)
+		}
+	})
+}
+
 // What somebody holds stays held through a drain of somebody else's.
 func TestUndrainLeavesAHoldOfTheHost(t *testing.T) {
 	running(t, one("1"), 4, func(w *world) {

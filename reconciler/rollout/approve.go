@@ -110,16 +110,16 @@ func (t *turn) confirms(it *Item, g group) bool {
 
 func (t *turn) approval(it *Item, g group, batch, victims []schema.Member) {
 	b := g.budget
-	if it.Canary > 0 && !t.g.noCapacity && (!b.Fits(victims) || !b.every(victims, func(x portion) bool { return x.Serving-x.Touches(x.list) >= 1 || x.Serving == 0 })) {
+	if it.Canary > 0 && !t.g.noCapacity && (!b.fitsWindow(nil, victims) || !b.every(victims, func(x portion) bool { return x.Serving-x.Touches(x.list) >= 1 || x.Serving == 0 })) {
 		if t.confirms(it, g) {
 			return
 		}
-		if b.N > 1 && !b.Fits(victims) && t.restores(it) && b.Fits(surplus(it, g, g.members())) {
+		if b.N > 1 && !b.fitsWindow(nil, victims) && t.restores(it) && b.Fits(surplus(it, g, g.members())) {
 			it.NoRoom = true // members of the surge are held out: by batches then
 			t.stage(it, g)
 			return
 		}
-		if b.N > 1 && !b.Fits(victims) && t.resized(it, g) {
+		if b.N > 1 && !b.fitsWindow(nil, victims) && t.resized(it, g) {
 			t.stage(it, g) // the surge was sized for another state of the group
 			return
 		}

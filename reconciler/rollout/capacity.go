@@ -27,6 +27,8 @@ type Budget struct {
 	in      map[string]bool // in rotation
 	coming  map[string]bool // not in rotation, but may be at any moment
 	counted map[string]bool // out, and whoever is taken in their place does not make up for it
+	leaving []schema.Member // in rotation, or may be, as long as a drain has not moved them; to be replaced
+	places  map[string]int  // in the order of the backend, while somebody is leaving
 
 	// Of a job with several parts, by name: the rule holds in each of them, and
 	// the figures above are their sums.
@@ -72,9 +74,21 @@ func (b Budget) comingUp(p schema.Paced, held map[string]bool, bits map[string]s
 
 // leave expects the worst of members on nodes from which their backend moves
 // them away: they may be gone when the window comes to them, so that it takes
-// others; and those that serve may not when others are taken.
-func (b *Budget) leave(nodes map[string]bool) {
+// others; and those that serve may not when others are taken. Those that are to
+// be replaced may be there still as well (stay).
+func (b *Budget) leave(nodes map[string]bool, replaced func(schema.Member) bool) {
 	leaves := func(m schema.Member) bool { return m.Node != "" && nodes[m.Node] }
+	for i, m := range b.members {
+		if leaves(m) && replaced(m) && m.Serving && m.Running {
+			b.leaving = append(b.leaving, m)
+		}
+		if len(nodes) > 0 {
+			if b.places == nil {
+				b.places = map[string]int{}
+			}
+			b.places[m.ID] = i
+		}
+	}
 	maps.DeleteFunc(b.in, func(id string, _ bool) bool {
 		return slices.ContainsFunc(b.members, func(m schema.Member) bool { return m.ID == id && leaves(m) })
 	})
@@ -171,6 +185,36 @@ func (b Budget) Fits(members []schema.Member) bool {
 	return out+cost <= b.Cap && serving-in >= b.floor
 }
 
+// fitsWindow is Fits for those whom a window takes beside others: whether or not
+// those that a drain moves away are gone by then.
+func (b Budget) fitsWindow(always, window []schema.Member) bool {
+	return b.every(nil, func(x portion) bool {
+		always, window := x.own(always), x.own(window)
+		still, stay := x.stay(always, window)
+		return x.Fits(join(always, window)) && still.Fits(join(always, stay))
+	})
+}
+
+// stay gives the budget if nobody has left yet, and whom a window takes then.
+func (b Budget) stay(always, window []schema.Member) (Budget, []schema.Member) {
+	if len(b.leaving) == 0 {
+		return b, window
+	}
+	there := slices.Clone(window)
+	b.in = maps.Clone(b.in)
+	for _, m := range b.leaving {
+		if !b.in[m.ID] && !b.coming[m.ID] {
+			b.in[m.ID] = true
+			b.Serving++
+		}
+		if !contains(always, m) && !contains(window, m) {
+			there = append(there, m)
+		}
+	}
+	slices.SortFunc(there, func(x, y schema.Member) int { return cmp.Compare(b.places[x.ID], b.places[y.ID]) })
+	return b, there[:len(window)]
+}
+
 // fitsBatch is Fits for a batch: however many a lower count gives up, no more
 // are replaced at once than a batch of the group as it is may have.
 func (b Budget) fitsBatch(always, batch []schema.Member) bool {
@@ -179,7 +223,7 @@ func (b Budget) fitsBatch(always, batch []schema.Member) bool {
 			return false
 		}
 	}
-	return len(b.parts) > 0 || b.Touches(batch) <= b.batch && b.Fits(join(always, batch))
+	return len(b.parts) > 0 || b.Touches(batch) <= b.batch && b.fitsWindow(always, batch)
 }
 
 func desired(p schema.Paced, live, listed int) int {

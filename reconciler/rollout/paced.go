@@ -21,13 +21,14 @@ type group struct {
 // growth takes nothing away, and what a lower count gives up is not needed.
 func (t *turn) budget(it *Item) Budget {
 	o, out, counted := t.s.Objects[it.Key], t.outNow(it), t.counted(it)
+	replaced := func(m schema.Member) bool { return !it.has(m) && !t.stays(it, m) }
 	b := byPart(*it.Paced, liveCount(o), o.Counts, t.members(it), func(p schema.Paced, live int, members []schema.Member) Budget {
 		n := desired(p, live, len(members))
 		if live > 0 {
 			n = min(n, live)
 		}
 		b := capacity(p, n, members, out, t.r.Restores(*it), it.Round+1)
-		b.leave(t.leaving())
+		b.leave(t.leaving(), replaced)
 		b.counted = counted
 		if live > n {
 			b.batch = max(b.batch, limit(p, live, t.r.Restores(*it), it.Round+1))
@@ -46,7 +47,9 @@ func (t *turn) budget(it *Item) Budget {
 		}
 		return b
 	})
-	b.leave(t.leaving())
+	if len(b.parts) > 0 {
+		b.leave(t.leaving(), replaced)
+	}
 	if t.g.noParts {
 		b.parts = nil
 	}

@@ -218,7 +218,7 @@ func surgeOf(b Budget, off, always []schema.Member) int {
 			after := x.Budget
 			after.Serving += c - x.Touches(x.own(always))
 			after.Out = max(0, after.N-after.Serving)
-			return after.Fits(x.list[:min(len(x.list), c+1)])
+			return after.fitsWindow(nil, x.list[:min(len(x.list), c+1)])
 		})
 	}
 	most := b.longest(off)
@@ -259,6 +259,11 @@ func (t *turn) charge(it *Item, g group, a *schema.Action, victims []schema.Memb
 	n := 0
 	for _, m := range victims { // who is held serves until its proxy let it go, and who comes up may when this arrives
 		if m.Serving && m.Running || g.budget.coming[m.ID] {
+			n++
+		}
+	}
+	for _, m := range g.budget.leaving { // may be taken in the place of one of them
+		if n < len(victims) && !contains(victims, m) {
 			n++
 		}
 	}
