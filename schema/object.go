@@ -208,8 +208,9 @@ type Member struct {
 	Ports       map[string]int `json:"ports,omitempty"`
 	Running     bool           `json:"running"`
 	Pending     bool           `json:"pending,omitempty"`
-	Failed      bool           `json:"failed,omitempty"`  // died, or restarts in a loop
-	Current     bool           `json:"current,omitempty"` // of the live job version
+	Failed      bool           `json:"failed,omitempty"`    // died, or restarts in a loop
+	Unstarted   bool           `json:"unstarted,omitempty"` // tried and never ran: its host could not fetch or start what it runs
+	Current     bool           `json:"current,omitempty"`   // of the live job version
 	Approved    *bool          `json:"approved,omitempty"`
 	Canary      bool           `json:"canary,omitempty"`  // surged and not promoted: the next register stops it
 	Passing     *bool          `json:"passing,omitempty"` // all Consul checks; nil: no evidence

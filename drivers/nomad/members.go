@@ -151,27 +151,32 @@ func member(a *api.AllocationListStub, node string, now time.Time) schema.Member
 	m.Failed = a.ClientStatus == api.AllocClientStatusFailed
 	m.Running = a.ClientStatus == api.AllocClientStatusRunning && len(a.TaskStates) > 0
 	var started, latest time.Time
+	tries := 0
 	for name, t := range a.TaskStates {
-		m.Restarts += int(t.Restarts)
+		tries += int(t.Restarts)
+		ran := slices.ContainsFunc(t.Events, func(e *api.TaskEvent) bool { return e.Type == api.TaskTerminated })
+		if ran { // else Nomad counts tries to fetch or start it
+			m.Restarts += int(t.Restarts)
+		}
 		if t.StartedAt.After(started) {
 			started = t.StartedAt
 		}
 		if t.State == "dead" && t.Failed {
 			m.Failed = true
 		}
-		if t.Restarts >= 2 && (t.State != "running" || now.Sub(t.LastRestart) < settled) {
+		if t.Restarts >= 2 && (t.State != "running" || ran && now.Sub(t.LastRestart) < settled) {
 			m.Failed = true
 		}
 		if t.State == "pending" && t.Restarts > 0 {
 			m.Running = false
 		}
-		if n := len(t.Events); n > 0 {
-			e := t.Events[n-1]
+		if e := telling(t.Events); e != nil {
 			if at := time.Unix(0, e.Time); at.After(latest) {
 				latest, m.Why = at, name+": "+e.Type+" "+e.DisplayMessage
 			}
 		}
 	}
+	m.Unstarted = started.IsZero() && (m.Failed || tries > 0)
 	if m.Failed {
 		m.Running = false
 	}
@@ -184,6 +189,21 @@ func member(a *api.AllocationListStub, node string, now time.Time) schema.Member
 	}
 	m.Address, m.Ports = addressOf(a, node)
 	return m
+}
+
+// telling gives the newest event that says why, rather than what is tried next.
+func telling(events []*api.TaskEvent) *api.TaskEvent {
+	for _, e := range slices.Backward(events) {
+		switch e.Type {
+		case api.TaskReceived, api.TaskSetup, api.TaskDownloadingArtifacts, api.TaskRestarting, api.TaskNotRestarting:
+		default:
+			return e
+		}
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	return events[len(events)-1]
 }
 
 func addressOf(a *api.AllocationListStub, node string) (string, map[string]int) {

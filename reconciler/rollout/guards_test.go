@@ -21,6 +21,7 @@ func TestGuardsOfSingleProperties(t *testing.T) {
 		{"P8: acceleration touches waits only", guards{noTail: true}, acceleratesMore},
 		{"P19: a member is skipped only if it is well", guards{noSkip: true}, skipsTheSick},
 		{"a batch takes nobody on top of a drain", guards{noLeaving: true}, takesOnTopOfADrain},
+		{"nobody who serves gives way to what cannot be started", guards{noUnstarted: true}, givesWay},
 		{"P23: a quarantined release is not tried", guards{noFailed: true}, triesAgain},
 	} {
 		t.Run(c.property, func(t *testing.T) {
@@ -98,6 +99,39 @@ func takesOnTopOfADrain(g guards) bool {
 		}
 	}
 	return true
+}
+
+// givesWay says whether one of six members that serve is taken while what was
+// good, and comes back, cannot be fetched, or whether it does not come back
+// afterwards.
+func givesWay(g guards) bool {
+	for _, how := range []func(s *scene){
+		func(s *scene) { // a commit
+			for i := range s.r.Items {
+				s.r.Items[i].Restores = RestoreShare
+			}
+		},
+		func(s *scene) { s.r.Back = true; s.r.Phase = PhaseBack }, // a rollback
+	} {
+		s := newScene(1, schema.Paced{Count: 6}, g)
+		how(s)
+		s.sim.away, s.sim.back = s.to.Release, s.sim.now.Add(30*time.Minute)
+		s.sim.fate = func(schema.Digest, int, int) fate { return fate{start: 20 * time.Second} }
+		serving := 6
+		s.run(3*time.Hour, func() {
+			n := 0
+			for _, m := range s.sim.members()[testGroup] {
+				if m.Serving {
+					n++
+				}
+			}
+			serving = min(serving, n)
+		})
+		if serving < 6 || s.sim.contents()[keyJob] != s.after[keyJob] || len(s.sim.members()[testGroup]) != 6 || !s.step.Finished {
+			return true
+		}
+	}
+	return false
 }
 
 // triesAgain says whether a release that failed before is written.

@@ -11,28 +11,29 @@ import (
 // guards are the checks that keep a fleet safe, each of which a test removes
 // to prove that the properties would notice. The zero value has all of them.
 type guards struct {
-	noCapacity bool // victims may exceed the capacity rule
-	noGate     bool // a batch is approved without being good
-	noVerdict  bool // failing members are not noticed
-	noBrake    bool // brakes are ignored
-	noBlind    bool // members that cannot be judged are judged
-	noFence    bool // readings older than the last write count
-	noStale    bool // readings of any age count
-	noFlight   bool // victims that the backend is about to take are not waited for
-	noOrder    bool // items do not wait for those before them
-	noPark     bool // done without the native blocks
-	noComing   bool // members that are coming up cost nothing
-	noCount    bool // a count changes with the release, in one write
-	noBastion  bool // a release needs no proof
-	noBits     bool // bastions serve before they are ignited
-	noBakeGap  bool // what was not seen counts as baked
-	noGates    bool // gates are not asked
-	noTail     bool // the tail's acceleration sets gates aside too
-	noSkip     bool // members on the release are skipped unproven
-	noFailed   bool // a quarantined release is tried again
-	noParts    bool // several parts are taken for one
-	noLeaving  bool // nobody moves members away meanwhile
-	noWithdraw bool // members that fail stay in rotation
+	noCapacity  bool // victims may exceed the capacity rule
+	noGate      bool // a batch is approved without being good
+	noVerdict   bool // failing members are not noticed
+	noBrake     bool // brakes are ignored
+	noBlind     bool // members that cannot be judged are judged
+	noFence     bool // readings older than the last write count
+	noStale     bool // readings of any age count
+	noFlight    bool // victims that the backend is about to take are not waited for
+	noOrder     bool // items do not wait for those before them
+	noPark      bool // done without the native blocks
+	noComing    bool // members that are coming up cost nothing
+	noCount     bool // a count changes with the release, in one write
+	noBastion   bool // a release needs no proof
+	noBits      bool // bastions serve before they are ignited
+	noBakeGap   bool // what was not seen counts as baked
+	noGates     bool // gates are not asked
+	noTail      bool // the tail's acceleration sets gates aside too
+	noSkip      bool // members on the release are skipped unproven
+	noFailed    bool // a quarantined release is tried again
+	noParts     bool // several parts are taken for one
+	noLeaving   bool // nobody moves members away meanwhile
+	noWithdraw  bool // members that fail stay in rotation
+	noUnstarted bool // members that could not be started are like those that fail
 }
 
 // turn is one evaluation.

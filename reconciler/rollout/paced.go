@@ -341,6 +341,9 @@ func (t *turn) watch(it *Item, g group) *schema.Verdict {
 			t.why(it, schema.WaitMoves, fmt.Sprintf("%s; they were placed anew %d times in an hour, the next time is at %s", message, mostMoves, again.UTC().Format(time.TimeOnly)), "locktide retry "+t.r.Partition)
 			return nil
 		}
+		if t.excused(it, slow) {
+			message += "; whoever serves stays until they run"
+		}
 		t.why(it, schema.WaitBatch, message, "")
 		return nil
 	}
@@ -399,7 +402,7 @@ func (t *turn) sight(it *Item) {
 			it.Sighted = map[string]time.Time{}
 		}
 		it.Sighted[m.ID] = at
-		if was, ok := before[m.ID]; ok && was.Before(at) {
+		if was, ok := before[m.ID]; ok && was.Before(at) && !t.excused(it, m) {
 			it.Sighted[m.ID] = was
 		}
 	}
@@ -442,11 +445,16 @@ func (t *turn) judge(it *Item, g group) *schema.Verdict {
 		if slices.Contains(it.Accepted, m.ID) || it.Accept {
 			continue
 		}
+		if t.excused(it, m) {
+			continue
+		}
 		known := slices.Contains(it.Known, m.ID)
 		late := overdue(t.ref(it, m).Add(timeout))
 		switch {
 		case m.Failed && (!known || late):
 			return fails(m, "crashed", "of the new release died: %s", orElse(m.Why, "no reason told"))
+		case m.Unstarted && !known:
+			return fails(m, "crashed", "of the new release could not be started: %s", orElse(m.Why, "no reason told"))
 		case m.Restarts > 0 && !known:
 			return fails(m, "soak", "of the new release restarted: %s", orElse(m.Why, "no reason told"))
 		case !good(*it.Paced, m) && late && !m.Running:

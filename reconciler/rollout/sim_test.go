@@ -23,11 +23,13 @@ type sim struct {
 	lag     time.Duration // between a member that passes and the proxy that has it
 	version int
 	ids     int
-	hosts   int     // over which the members are spread
-	drained string  // node from which members are moved, one at a time, by their own backend
-	moves   bool    // it moves them now
-	unfit   string  // node that can take nobody now, so that its members are replaced instead of updated in place
-	taken   []taken // what the backend took because of a write of ours
+	hosts   int           // over which the members are spread
+	drained string        // node from which members are moved, one at a time, by their own backend
+	moves   bool          // it moves them now
+	away    schema.Digest // release that nobody can fetch
+	back    time.Time     // until then
+	unfit   string        // node that can take nobody now, so that its members are replaced instead of updated in place
+	taken   []taken       // what the backend took because of a write of ours
 }
 
 type fate struct {
@@ -90,7 +92,12 @@ func newSim(now time.Time) *sim {
 
 func (s *sim) state(a *simAlloc) (running, passing, failed bool, since time.Time) {
 	up := a.created.Add(a.fate.start)
+	if a.release == s.away && s.back.After(a.created) {
+		up = s.back.Add(a.fate.start)
+	}
 	switch {
+	case s.isAway(a):
+		return false, false, true, a.created
 	case s.now.Before(up):
 		return false, false, false, a.created
 	case a.fate.crash:
@@ -100,6 +107,9 @@ func (s *sim) state(a *simAlloc) (running, passing, failed bool, since time.Time
 	}
 	return true, !a.fate.silent, false, up
 }
+
+// isAway says whether a member cannot be started.
+func (s *sim) isAway(a *simAlloc) bool { return a.release == s.away && s.now.Before(s.back) }
 
 // to advances the time, evaluation by evaluation.
 func (s *sim) to(t time.Time) {
@@ -445,7 +455,7 @@ func (s *sim) members() map[string][]schema.Member {
 			running, passing, failed, since := s.state(a)
 			m := schema.Member{ID: a.id, Key: k, Group: j.o.Group, Part: a.part, Index: a.index, Release: a.release, Host: "host-" + a.id, Node: a.node, Running: running,
 				Failed: failed, Pending: !running && !failed, Current: a.version == j.version, Since: since, Created: a.created,
-				Serving: passing && !s.now.Before(since.Add(s.lag)), Passing: &passing}
+				Serving: passing && !s.now.Before(since.Add(s.lag)), Passing: &passing, Unstarted: s.isAway(a)}
 			m.Canary = a.canary
 			if part, ok := a.body.Paced.Part(a.part); ok {
 				m.PartRelease = part.Release

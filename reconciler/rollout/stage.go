@@ -284,12 +284,17 @@ func (t *turn) noRoom(it *Item, g group) bool {
 	placed := canaries(g.on)
 	up := canaries(slices.DeleteFunc(slices.Clone(g.on), func(m schema.Member) bool { return !good(*it.Paced, m) }))
 	wanted := t.surged(it, g)
-	if up >= wanted || !t.restores(it) && (placed == wanted || !t.mayReplace(it, g)) {
+	if up >= wanted || !t.restores(it) && (placed == wanted || !t.mayReplace(it, g)) || t.unstarted(g) {
 		return false
 	}
 	due := it.StagedAt.Add(startTimeout(*it.Paced))
 	if placed < wanted && t.restores(it) {
 		due = it.StagedAt.Add(placing)
+	}
+	for _, m := range g.on {
+		if m.Canary && !good(*it.Paced, m) {
+			due = max2(due, it.Sighted[m.ID].Add(startTimeout(*it.Paced))) // it may have been started late
+		}
 	}
 	if t.s.MembersAt[it.Group].Before(due) {
 		t.read(it)
@@ -299,6 +304,19 @@ func (t *turn) noRoom(it *Item, g group) bool {
 	it.NoRoom = true
 	t.stage(it, g)
 	return true
+}
+
+// excused says whether a member could not be started through no fault of its
+// release, which was good: what it is fetched from may be away. Its time begins
+// when it runs.
+func (t *turn) excused(it *Item, m schema.Member) bool {
+	return m.Unstarted && t.restores(it) && !t.g.noUnstarted
+}
+
+// unstarted says whether a surge found its place and nobody of it could be
+// started. Those who came in the place of others could not be either.
+func (t *turn) unstarted(g group) bool {
+	return canaries(g.on) > 0 && !t.g.noUnstarted && !slices.ContainsFunc(g.on, func(m schema.Member) bool { return m.Canary && !m.Unstarted })
 }
 
 // full says that the capacity rule stands in the way, with its figures. Members
