@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/nomad/api"
 
@@ -77,17 +76,41 @@ func threeNodes(t *testing.T) *Driver {
 	return d
 }
 
-// evaluate makes the scheduler look at a job once more and waits until it did.
+// evaluate makes the scheduler look at a job until that changes nothing.
 func evaluate(t *testing.T, d *Driver, o schema.Object) {
 	t.Helper()
 	id, ns := splitName(o.Key.Name)
-	eval, _, err := d.api.Jobs().EvaluateWithOpts(id, api.EvalOptions{}, writing(t.Context(), ns))
+	until(t, "an evaluation changes nothing", func() bool {
+		before := replacement(t, d, id, ns)
+		eval, _, err := d.api.Jobs().EvaluateWithOpts(id, api.EvalOptions{}, writing(t.Context(), ns))
+		if err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the evaluation ends", func() bool {
+			e, _, err := d.api.Evaluations().Info(eval, query(t.Context(), ns))
+			return err == nil && e.Status != "pending"
+		})
+		return replacement(t, d, id, ns) == before
+	})
+}
+
+// replacement tells where a job's deployment and its members stand.
+func replacement(t *testing.T, d *Driver, id, namespace string) string {
+	t.Helper()
+	x, _, err := d.api.Jobs().LatestDeployment(id, query(t.Context(), namespace))
 	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the evaluation ends", func() bool {
-		e, _, err := d.api.Evaluations().Info(eval, query(t.Context(), ns))
-		return err == nil && e.Status != "pending"
-	})
-	time.Sleep(200 * time.Millisecond) // a deployment's news travel in batches of that length
+	if x != nil { // an evaluation of a system job writes it again
+		x.ModifyIndex, x.ModifyTime = 0, 0
+	}
+	allocs, _, err := d.api.Jobs().Allocations(id, true, query(t.Context(), namespace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := string(schema.MustCanonical(x))
+	for _, a := range allocs {
+		out += fmt.Sprintln(a.ID, a.JobVersion, a.DesiredStatus, a.ClientStatus, a.NextAllocation, string(schema.MustCanonical(a.DeploymentStatus)))
+	}
+	return out
 }
