@@ -50,12 +50,13 @@ func (l *Loop) admitHolds(now time.Time) (wake time.Time) {
 	for _, host := range sortedKeys(st.meta.HoldsWait) {
 		why := l.unreadBackend()
 		for _, g := range standing[host] {
-			if why == "" {
+			if why.Code == "" {
 				why = l.cannotSpare(g, host, m, held, flight)
 			}
 		}
-		if why != "" {
-			st.hostHolds.why[host] = schema.Reason{Code: schema.WaitCapacity, Message: why, Next: "more capacity, fewer holds at a time, or now: locktide hold host:" + host + " --force"}
+		if why.Code != "" {
+			why.Next = "more capacity, fewer holds at a time, or now: locktide hold host:" + host + " --force"
+			st.hostHolds.why[host] = why
 			continue
 		}
 		delete(st.meta.HoldsWait, host)
@@ -89,21 +90,21 @@ func (l *Loop) standingOn(hosts map[string]bool) map[string][]string {
 
 // unreadBackend names a backend that may have members which this process has not
 // seen yet.
-func (l *Loop) unreadBackend() string {
+func (l *Loop) unreadBackend() schema.Reason {
 	for _, name := range sortedKeys(l.st.readings) {
 		if r := l.st.readings[name]; paced(r.driver) && (r.at.IsZero() || l.st.learn[name] != nil) {
-			return name + " was not read yet: who would be left to serve is not known"
+			return schema.Reason{Code: schema.WaitBlind, Message: name + " was not read yet: who would be left to serve is not known"}
 		}
 	}
-	return ""
+	return schema.Reason{}
 }
 
 // cannotSpare says why a group cannot do without its members on a host now. It
 // never can while it rolls: who does not serve at the moment comes up again, and
 // a surge is not there to stay.
-func (l *Loop) cannotSpare(group, host string, m *members, held, flight map[string]bool) string {
+func (l *Loop) cannotSpare(group, host string, m *members, held, flight map[string]bool) schema.Reason {
 	for _, id := range l.st.holders.groups[group] {
-		return fmt.Sprintf("%s has members there and is being rolled out (%s)", group, id)
+		return schema.Reason{Code: schema.WaitCapacity, Message: fmt.Sprintf("%s has members there and is being rolled out (%s)", group, id)}
 	}
 	hit := func(x schema.Member) bool { return x.Host == host || x.Node == host }
 	for _, k := range l.st.byGroup[group] {
@@ -112,13 +113,16 @@ func (l *Loop) cannotSpare(group, host string, m *members, held, flight map[stri
 			continue
 		}
 		if why := l.brakedGroup(group); why != "" {
-			return why
+			return schema.Reason{Code: schema.WaitCapacity, Message: why}
 		}
-		if e.blind != "" || e.budget.N-(e.budget.Serving-e.leave-e.flight) > e.budget.Cap {
-			return e.String()
+		if e.blind != "" {
+			return schema.Reason{Code: schema.WaitBlind, Message: e.String()}
+		}
+		if e.budget.N-(e.budget.Serving-e.leave-e.flight) > e.budget.Cap {
+			return schema.Reason{Code: schema.WaitCapacity, Message: e.String()}
 		}
 	}
-	return ""
+	return schema.Reason{}
 }
 
 // brakedGroup says which brake keeps what serves of a group as it is; "" none.
@@ -137,12 +141,14 @@ func (l *Loop) brakedGroup(group string) string {
 	return ""
 }
 
-// awaitsSight says whether a group's members cannot be decided on: a hold in Git
-// may be in effect already, in a picture that is not there yet.
+// awaitsSight says whether a group's members cannot be decided on yet: a hold in
+// Git may be in effect already, and was not looked at since it is known who serves.
 func (l *Loop) awaitsSight(m *members, group string) bool {
-	waits := l.st.meta.HoldsWait
-	return len(waits) > 0 && l.blind(m, group) != "" &&
-		slices.ContainsFunc(m.groups[group], func(x schema.Member) bool { return waits[x.Host] || waits[x.Node] })
+	unseen := func(host string) bool {
+		why, looked := l.st.hostHolds.why[host]
+		return l.st.meta.HoldsWait[host] && (!looked || why.Code == schema.WaitBlind)
+	}
+	return slices.ContainsFunc(m.groups[group], func(x schema.Member) bool { return unseen(x.Host) || unseen(x.Node) })
 }
 
 // holdsWait says what each hold waits for, for people.

@@ -114,10 +114,11 @@ func (l *Loop) enforceFleet(f *schema.Fleet) {
 }
 
 // serve decides who serves and feeds the proxies. It is level-triggered and
-// stands apart from plans, policies and brakes; blind, it keeps what was.
+// stands apart from plans, policies and brakes; blind, or before any definition
+// is known, it keeps what was.
 func (l *Loop) serve(ctx context.Context, now time.Time) {
 	st := &l.st
-	if l.observing() || !l.mayWrite(now) || len(st.feeds) == 0 || !l.decided() {
+	if l.observing() || !l.mayWrite(now) || len(st.feeds) == 0 || st.fleet == nil || !l.decided() {
 		return
 	}
 	l.decide(now)

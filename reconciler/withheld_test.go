@@ -1,11 +1,15 @@
 package reconciler_test
 
 import (
+	"context"
 	"fmt"
+	"io/fs"
 	"testing"
 	"time"
 
 	"locktide.dev/drivers/memory"
+	"locktide.dev/reconciler"
+	"locktide.dev/reconciler/journal"
 	"locktide.dev/schema"
 )
 
@@ -176,4 +180,37 @@ func TestARolloutThatHeldMembersStopNamesThem(t *testing.T) {
 		}
 		w.until(time.Hour, "let go", w.onCommit("c2"))
 	})
+}
+
+// A daemon that lost its journal does not know that a hold is in effect: who is
+// held does not come in before that is seen.
+func TestAHoldInGitOutlivesTheJournal(t *testing.T) {
+	for name, takes := range map[string]time.Duration{"quick": 0, "slow": 5 * time.Second} {
+		t.Run(name+" to render", func(t *testing.T) {
+			running(t, one("1"), 4, func(w *world) {
+				w.git.commit(heldHosts(1, 4))
+				w.until(5*time.Minute, "the hold is in effect", func() bool { return w.onCommit("c2")() && len(w.inRotation(apiGroup)) == 3 })
+				w.stop()
+				w.store = journal.NewMemory()
+				n := len(w.back.Turnouts())
+				w.startWith(func(c *reconciler.Config) { c.Renderer = slowRenderer{w.git, takes} })
+				w.until(5*time.Minute, "well again", w.onCommit("c2"))
+				w.pass(time.Minute)
+				if more := w.back.Turnouts()[n:]; len(more) > 0 || len(w.inRotation(apiGroup)) != 3 {
+					t.Fatalf("%d of 4 in rotation, changes %+v", len(w.inRotation(apiGroup)), more)
+				}
+			})
+		})
+	}
+}
+
+// slowRenderer is a renderer that takes its time.
+type slowRenderer struct {
+	*git
+	takes time.Duration
+}
+
+func (s slowRenderer) Render(ctx context.Context, tree fs.FS) (reconciler.Rendered, error) {
+	time.Sleep(s.takes)
+	return s.git.Render(ctx, tree)
 }
