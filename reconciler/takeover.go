@@ -55,7 +55,7 @@ func (l *Loop) deposed() {
 
 // succeed takes the record of a shared journal as the leader before left it:
 // its rollouts go on, its brakes, pins, holds and goods are in force. What is
-// this process's own (writes under way, who serves, Git) stays.
+// this process's own (writes under way, Git) stays.
 func (l *Loop) succeed(ctx context.Context, epoch uint64) error {
 	shared, ok := l.cfg.Store.(Shared)
 	if !ok {
@@ -80,7 +80,7 @@ func (l *Loop) succeed(ctx context.Context, epoch uint64) error {
 	for k := range st.lastBody {
 		l.rewant(k) // it may be nobody's now
 	}
-	st.membership, st.suspects, st.well, st.partial = old.membership, old.suspects, old.well, old.partial
+	st.membership, st.well, st.partial = old.membership, old.well, old.partial
 	st.fetched, st.fetchErr, st.newest, st.rules, st.findings, st.frozen = old.fetched, old.fetchErr, old.newest, old.rules, old.findings, old.frozen
 	st.holder, st.directBrake, st.leaseUntil, st.retained = old.holder, old.directBrake, old.leaseUntil, old.retained
 	select {
@@ -90,14 +90,16 @@ func (l *Loop) succeed(ctx context.Context, epoch uint64) error {
 	return nil
 }
 
-// readAnew drops all that was read of backends: until this process led somebody
-// else may have written, and what is read to be absent would be taken for deleted.
+// readAnew drops all that was read of backends, and who serves by that: until this
+// process led somebody else may have written. What was read to be absent would be
+// taken for deleted, and who served in an earlier reign for who serves.
 func (l *Loop) readAnew() {
 	st := &l.st
 	clear(st.live)
 	clear(st.readAt)
 	clear(st.compared)
-	st.roster = nil
+	clear(st.suspects)
+	st.membership.Groups, st.roster = map[string]schema.Serving{}, nil
 	for _, r := range st.readings {
 		r.want, r.live, r.at = nil, schema.Live{}, time.Time{}
 		r.groups, r.health = map[string][]schema.Member{}, map[string]schema.Member{}

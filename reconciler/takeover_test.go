@@ -2,11 +2,13 @@ package reconciler_test
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"locktide.dev/drivers"
+	"locktide.dev/drivers/memory"
 	"locktide.dev/reconciler"
 	"locktide.dev/reconciler/journal"
 	"locktide.dev/schema"
@@ -132,4 +134,34 @@ func soon(w *world, what string, ok func() bool) {
 		w.pass(time.Millisecond)
 	}
 	w.t.Fatalf("not within a minute: %s", what)
+}
+
+// A daemon that leads again does not tell the proxies who served when it led
+// last.
+func TestAnEarlierReignSaysNotWhoServes(t *testing.T) {
+	sharing(t, func(a, b *world, sa, sb *seat) {
+		a.until(10*time.Minute, "a brings c1", a.onCommit("c1"))
+		member := a.back.Standing()[apiGroup].Members[1].ID
+		a.back.Set(memory.Faults{Deaf: true})
+		a.do(schema.Command{Verb: "hold", Target: "member:" + a.back.Standing()[apiGroup].Members[0].ID, Reason: "r"})
+		a.pass(5 * time.Second) // what it decided does not reach the proxy
+		sa.setCut(true)
+		a.back.Set(memory.Faults{})
+		b.until(5*time.Minute, "b leads", func() bool { return b.loop.Report().Leading })
+		b.until(5*time.Minute, "b is well", b.healthy)
+		b.do(schema.Command{Verb: "hold", Target: "member:" + member, Reason: "r", Force: true})
+		b.until(time.Minute, "it is out", func() bool { return !slices.Contains(b.inRotation(apiGroup), member) })
+		b.pass(time.Minute)
+		sa.setCut(false)
+		a.pass(time.Minute)
+		sb.setCut(true)
+		n := len(a.back.Turnouts())
+		a.until(5*time.Minute, "a leads again", func() bool { return a.loop.Report().Leading })
+		a.pass(time.Minute)
+		for _, x := range a.back.Turnouts()[n:] {
+			if slices.Contains(x.In, member) {
+				t.Fatalf("%s serves, whom b held: %+v", member, x)
+			}
+		}
+	})
 }

@@ -98,7 +98,7 @@ func (l *Loop) leased(ctx context.Context, began time.Time, epoch uint64, held b
 	case !held:
 		l.deposed()
 	default:
-		if !st.leading || epoch != st.epoch {
+		if epoch != st.epoch { // else nobody else led since
 			if err := l.succeed(ctx, epoch); err != nil {
 				st.leading, st.appendErr = false, err.Error()
 				l.tell(Event{Kind: "journal", Error: err.Error()})
@@ -111,8 +111,10 @@ func (l *Loop) leased(ctx context.Context, began time.Time, epoch uint64, held b
 			}
 			st.meta.Epoch, st.dirty = epoch, true
 		}
-		if !st.leading || epoch != st.epoch {
+		if epoch != st.epoch {
 			l.readAnew()
+		}
+		if !st.leading || epoch != st.epoch {
 			st.planDue = true
 			for p := range st.rollouts {
 				st.news[p] = true
