@@ -101,6 +101,54 @@ func TestAHoldPassesToSuccessors(t *testing.T) {
 	}
 }
 
+// A rollout of a group of which somebody is held out that has no room for more
+// goes by surges: whoever it is, it ends, within capacity, and takes whom it said.
+func TestARolloutGoesOnBesideAHold(t *testing.T) {
+	for _, kind := range []string{"member", "host"} {
+		for slot := range 4 {
+			t.Run(fmt.Sprint(kind, " ", slot), func(t *testing.T) {
+				running(t, one("1"), 4, func(w *world) {
+					m := w.at(slot)
+					w.do(schema.Command{Verb: "hold", Target: kind + ":" + map[string]string{"member": m.ID, "host": m.Node}[kind], Reason: "disk"})
+					w.pass(time.Minute)
+					n := len(w.back.Writes())
+					w.git.commit(fleet(one("2"), 4))
+					w.until(30*time.Minute, "the release is everywhere", w.onCommit("c2"))
+					r := record{writes: w.since(n)}
+					if broken := capacityKept(&r) + floorKept(&r); broken != "" {
+						w.t.Error(broken)
+					}
+					for _, x := range r.writes {
+						var took []string
+						for _, l := range w.back.Lives() {
+							if l.Ends && l.At.Equal(x.At) && x.Key == apiJob {
+								took = append(took, l.Member)
+							}
+						}
+						slices.Sort(took)
+						if slices.Sort(x.Members); !slices.Equal(took, x.Members) {
+							w.t.Errorf("%s took %v, predicted were %v", about(x), took, x.Members)
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
+// A bastion on a host that is held does not bake, and says why.
+func TestABastionOnAHeldHostNamesTheHold(t *testing.T) {
+	inBubble(t, func(w *world) {
+		made := func(release string) schema.Fleet { return shop(release, baked) }
+		w.startFleet(made("1"))
+		w.do(schema.Command{Verb: "hold", Target: "host:node-m-0", Reason: "disk"})
+		w.git.commit(made("2"))
+		w.pass(5 * time.Minute)
+		w.says(apiGroup, schema.WaitBake, "held out of rotation: alloc-m-000005")
+		w.says(apiGroup, schema.WaitBake, "locktide unhold")
+	})
+}
+
 // Members of a system job all bear the same name: their place is their node.
 func TestAHoldOfASystemJobStaysOnItsNode(t *testing.T) {
 	inBubble(t, func(w *world) {

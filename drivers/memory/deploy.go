@@ -217,19 +217,13 @@ func (d *Driver) place(j *job, part string, now time.Time) bool {
 			old++
 		}
 	}
+	count := j.counts[part]
 	if j.canary > 0 && !j.promoted && old > 0 {
-		have := 0
-		for _, a := range j.of(part) {
-			if a.canary {
-				have++
-			}
-		}
-		if have < j.canary {
-			d.start(j, part, have, now).canary = true
+		if slot, ok := j.canarySlot(part, count); ok {
+			d.start(j, part, slot, now).canary = true
 			return true
 		}
 	}
-	count := j.counts[part]
 	for i := 0; i < count && placed < count; i++ {
 		if !used[i] {
 			d.start(j, part, i, now)
@@ -237,6 +231,28 @@ func (d *Driver) place(j *job, part string, now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// canarySlot gives the index of the next canary: that of the first old member
+// without one, whose place it takes when it is promoted, else one above count.
+func (j *job) canarySlot(part string, count int) (slot int, ok bool) {
+	taken := map[int]bool{}
+	for _, a := range j.of(part) {
+		if a.canary {
+			taken[a.slot] = true
+		}
+	}
+	if len(taken) >= j.canary {
+		return 0, false
+	}
+	for _, a := range j.of(part) {
+		if !a.canary && !j.stays(a) && !taken[a.slot] {
+			return a.slot, true
+		}
+	}
+	for slot = count; taken[slot]; slot++ {
+	}
+	return slot, true
 }
 
 // replace takes the next old member by index while the window has room. In the

@@ -153,7 +153,11 @@ func (t *turn) baked(it *Item, g group, bastions []schema.Member) bool {
 	case serving < len(bastions):
 		it.BakedTo = time.Time{}
 		t.read(it)
-		t.why(it, schema.WaitBake, fmt.Sprintf("%d of %d bastions are in rotation; %s of %s baked", serving, len(bastions), it.Baked, need), "")
+		message, next := fmt.Sprintf("%d of %d bastions are in rotation; %s of %s baked", serving, len(bastions), it.Baked, need), ""
+		if held := t.heldOf(bastions); held != "" {
+			message, next = message+held, unholdThem
+		}
+		t.why(it, schema.WaitBake, message, next)
 		return false
 	case it.BakedTo.IsZero() || it.BakedTo.After(t.now) || gap > bakeGap && !t.g.noBakeGap:
 		it.BakedTo = t.now // who serves may be newer than the list of members

@@ -328,16 +328,25 @@ func (t *turn) full(it *Item, g group, n int) {
 	b := g.budget
 	t.read(it)
 	message, next := fmt.Sprintf("%d desired, %d serving, cap %d: %d more would exceed it", b.N, b.Serving, b.Cap, n), "members that come back, locktide unhold"
-	held := slices.DeleteFunc(slices.Clone(b.members), func(m schema.Member) bool { return !IsHeld(t.s.Held, m) || t.s.Heirs[m.ID] })
-	if len(held) > 0 {
-		message += fmt.Sprintf("; held out of rotation: %s", strings.Join(ids(held), ", "))
-		next = "locktide unhold of what holds them (locktide out lists it), members that come back"
+	if held := t.heldOf(b.members); held != "" {
+		message, next = message+held, unholdThem+", members that come back"
 	}
 	way := "what was good: locktide rollback " + t.r.Partition + " --fast"
 	if it.good() == (schema.Entry{}) {
 		way = "nothing of it, as nothing was good before: locktide abort " + t.r.Partition
 	}
 	t.why(it, schema.WaitCapacity, message, next+", more capacity, or "+way)
+}
+
+const unholdThem = "locktide unhold of what holds them (locktide out lists it)"
+
+// heldOf names those of the members that somebody holds out, for people.
+func (t *turn) heldOf(members []schema.Member) string {
+	held := slices.DeleteFunc(slices.Clone(members), func(m schema.Member) bool { return !IsHeld(t.s.Held, m) || t.s.Heirs[m.ID] })
+	if len(held) == 0 {
+		return ""
+	}
+	return "; held out of rotation: " + strings.Join(ids(held), ", ")
 }
 
 func (b Budget) touchesAny(ids []string) bool {
