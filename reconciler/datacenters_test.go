@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +50,61 @@ func TestTheLimitPerDatacenterOfOneBackend(t *testing.T) {
 			t.Fatalf("want one rollout in each datacenter: %s\n%v", w.verbs(n), w.loop.Explain(""))
 		}
 		w.says("shop.b", schema.WaitFleet, "1 of 1 disruptive rollouts are open in dc1")
+		w.until(3*time.Hour, "all rolled", w.onCommit("c4"))
+	})
+}
+
+// A rollout over two datacenters takes a place in each as it comes there, in the
+// stage's order: it waits for one in the second, leaves its own in the first to
+// others meanwhile, and a daemon that dies in between changes nothing of it.
+func TestARolloutTakesAPlaceInEachDatacenter(t *testing.T) {
+	inBubble(t, func(w *world) {
+		at := map[string][]string{"shop.a": {"dc1", "dc2"}, "shop.b": {"dc2"}, "shop.c": {"dc1"}}
+		release := map[string]string{"shop.a": "1", "shop.b": "1", "shop.c": "1"}
+		commit := func() {
+			f := spread(release, nil)
+			for app, places := range at {
+				g := f.Groups.Get(app + "/prod.dc1")
+				f.Groups = f.Groups.Without(app + "/prod.dc1")
+				for _, datacenter := range places {
+					g.Datacenter, g.Rollout.Soak = datacenter, schema.Duration(2*time.Minute)
+					f.Groups = f.Groups.With(app+"/prod."+datacenter, g)
+				}
+			}
+			w.git.commit(f)
+		}
+		start := func() {
+			w.startWith(func(c *reconciler.Config) { c.Limits.Fleet, c.Limits.Datacenter = 10, 1 })
+		}
+		n := 0
+		wrote := func(verb schema.Verb, app, datacenter string) func() bool {
+			return func() bool {
+				return slices.ContainsFunc(w.since(n), func(x memory.Write) bool { return x.Verb == verb && x.Key == spreadJob(app, datacenter) })
+			}
+		}
+		commit()
+		start()
+		w.until(time.Hour, "runs", w.onCommit("c1"))
+		n = len(w.back.Writes())
+		release["shop.a"] = "2"
+		commit()
+		w.until(time.Minute, "the first datacenter rolls", wrote(schema.VerbStage, "shop.a", "dc1"))
+		w.pass(4 * time.Minute)
+		release["shop.b"] = "2"
+		commit()
+		w.until(time.Minute, "another one has the place in the second", wrote(schema.VerbStage, "shop.b", "dc2"))
+		w.until(time.Hour, "the first datacenter is done", wrote(schema.VerbPark, "shop.a", "dc1"))
+		w.pass(10 * time.Second)
+		w.says("shop.a", schema.WaitFleet, "1 of 1 disruptive rollouts are open in dc2")
+		release["shop.c"] = "2"
+		commit()
+		w.until(2*time.Minute, "its place in the first goes to another", wrote(schema.VerbStage, "shop.c", "dc1"))
+		w.stop()
+		start()
+		w.until(time.Hour, "it goes on into the second", wrote(schema.VerbStage, "shop.a", "dc2"))
+		if all := w.verbs(n); !contains(all, "park shop--b--prod--dc2") || strings.Index(all, "park shop--b--prod--dc2") > strings.Index(all, "stage shop--a--prod--dc2") {
+			w.t.Errorf("two rollouts in the second datacenter at once: %s", all)
+		}
 		w.until(3*time.Hour, "all rolled", w.onCommit("c4"))
 	})
 }
