@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func open(t *testing.T, change func(*consul.Config)) (*consul.Driver, *api.Client) {
+func open(t testing.TB, change func(*consul.Config)) (*consul.Driver, *api.Client) {
 	t.Helper()
 	name := strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-"))
 	c := consul.Config{Name: "east", Address: address, Datacenters: []string{"dc1"}, Prefix: "test/" + name, Owner: name}
@@ -70,7 +70,7 @@ func act(verb schema.Verb, o schema.Object, at schema.Version) schema.Action {
 	return schema.Action{Key: o.Key, Verb: verb, To: entry, Object: &o, If: at}.Sealed()
 }
 
-func apply(t *testing.T, d *consul.Driver, batch ...schema.Action) {
+func apply(t testing.TB, d *consul.Driver, batch ...schema.Action) {
 	t.Helper()
 	for i, out := range d.Apply(t.Context(), batch) {
 		if out.Failure != nil {
@@ -273,7 +273,7 @@ func TestARouteThroughTheMesh(t *testing.T) {
 	}
 }
 
-func compileAll(t *testing.T, d *consul.Driver, f *schema.Fleet, ref schema.Ref) []schema.Object {
+func compileAll(t testing.TB, d *consul.Driver, f *schema.Fleet, ref schema.Ref) []schema.Object {
 	t.Helper()
 	objects, findings := d.Compile(schema.NewView(f), ref)
 	if len(findings) > 0 {

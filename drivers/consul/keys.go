@@ -64,13 +64,11 @@ func (k rawKey) diff(want schema.ConsulKey) (out []schema.Change) {
 func (d *Driver) rawKeys(ctx context.Context, names []string, all bool) (map[string]rawKey, error) {
 	root := d.config.Prefix + "/" + keyMarks
 	if all {
-		marks, meta, err := d.client.KV().Keys(root, "", d.read(ctx))
-		if err = led(meta, err); err != nil {
-			return nil, fmt.Errorf("cannot list Consul KV under %s: %w", root, err)
+		marked, err := d.markedKeys(ctx)
+		if err != nil {
+			return nil, err
 		}
-		for _, m := range marks {
-			names = append(names, strings.TrimPrefix(m, root))
-		}
+		names = append(names, marked...)
 	}
 	slices.Sort(names)
 	names = slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == "" })
@@ -101,6 +99,20 @@ func (d *Driver) rawKeys(ctx context.Context, names []string, all bool) (map[str
 		}
 	}
 	return out, nil
+}
+
+// markedKeys lists the keys that have a mark, sorted.
+func (d *Driver) markedKeys(ctx context.Context) ([]string, error) {
+	root := d.config.Prefix + "/" + keyMarks
+	names, meta, err := d.client.KV().Keys(root, "", d.read(ctx))
+	if err = led(meta, err); err != nil {
+		return nil, fmt.Errorf("cannot list Consul KV under %s: %w", root, err)
+	}
+	for i := range names {
+		names[i] = strings.TrimPrefix(names[i], root)
+	}
+	slices.Sort(names)
+	return slices.DeleteFunc(names, func(name string) bool { return name == "" }), nil
 }
 
 // keyWanted gives what a raw key should be.

@@ -16,7 +16,7 @@ import (
 )
 
 // rawObjects compiles one consul definition, which has to be right.
-func rawObjects(t *testing.T, d *consul.Driver, c schema.Consul) map[string]schema.Object {
+func rawObjects(t testing.TB, d *consul.Driver, c schema.Consul) map[string]schema.Object {
 	t.Helper()
 	out := map[string]schema.Object{}
 	for _, o := range compileAll(t, d, &schema.Fleet{Consul: map[string]schema.Consul{"x": c}}, "consul/x") {

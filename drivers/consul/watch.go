@@ -13,8 +13,8 @@ import (
 // blockFor bounds one blocking query; the server adds up to 1/16 of it.
 const blockFor = 5 * time.Minute
 
-// pollKeys is how often raw keys are read: they may lie anywhere in KV, where a
-// blocking query would wake with every write of anybody.
+// pollKeys is how often it is asked whether raw keys were written, where that
+// cannot be waited for.
 const pollKeys = 2 * time.Second
 
 // briefly keeps a query that should block and does not from spinning.
@@ -28,13 +28,13 @@ type source struct {
 	pause time.Duration // between readings that do not block
 }
 
-// Watch implements drivers.Watcher with twelve blocking queries, however large
-// the fleet: KV below the prefix, all health, nodes, and each kind of entry. Raw
-// keys are read every two seconds, at the cost of those that are ours.
+// Watch implements drivers.Watcher with a bounded number of blocking queries,
+// however large the fleet: KV below the prefix, all health, nodes, each kind of
+// entry, and up to nine for raw keys.
 func (d *Driver) Watch(ctx context.Context, ring func(keys []schema.Key)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sources := []source{{"health", d.watchHealth, briefly}, {"KV", d.watchKV, briefly}, {"nodes", d.watchNodes, briefly}, {"keys", d.watchKeys, pollKeys}}
+	sources := []source{{"health", d.watchHealth, briefly}, {"KV", d.watchKV, briefly}, {"nodes", d.watchNodes, briefly}, {"keys", d.newKeyWatch().read, time.Second}}
 	for _, of := range rawKinds() {
 		sources = append(sources, source{of, d.watchEntries(of), briefly})
 	}
@@ -147,16 +147,6 @@ func (d *Driver) watchNodes(opts *api.QueryOptions) (map[schema.Key]string, *api
 		out[d.key(KindNode, n.Node)] = string(nodeVersion(n))
 	}
 	return out, meta, err
-}
-
-// watchKeys does not block: it comes after a pause.
-func (d *Driver) watchKeys(opts *api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
-	keys, err := d.rawKeys(opts.Context(), nil, true)
-	out := map[schema.Key]string{}
-	for name, k := range keys {
-		out[d.key(KindKey, name)] = string(k.version())
-	}
-	return out, &api.QueryMeta{KnownLeader: true}, err
 }
 
 func (d *Driver) watchEntries(of string) func(*api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
