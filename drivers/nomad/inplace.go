@@ -24,7 +24,7 @@ func (d *Driver) inPlace(ctx context.Context, key schema.Key, job *api.Job, stay
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	_, namespace := splitName(key.Name)
-	plan, _, err := d.api.Jobs().PlanOpts(copyJob(job), &api.PlanOptions{}, writing(ctx, namespace))
+	plan, _, err := d.api.Jobs().PlanOpts(job, &api.PlanOptions{}, writing(ctx, namespace))
 	if err != nil {
 		return reading(err)
 	}

@@ -98,7 +98,8 @@ func locktide(ctx context.Context, address, dir string, n int, rec *recorder, t 
 			err = errors.Join(err, e.stop())
 		}
 	}()
-	if err := await(ctx, "all done", limitOf(n), 50*time.Millisecond, func() (bool, error) { return e.done(n) }); err != nil {
+	// As seldom as the baseline looks: each look makes the report of all groups.
+	if err := await(ctx, "all done", limitOf(n), time.Second, func() (bool, error) { return e.done(n) }); err != nil {
 		return m, err
 	}
 	m.done, m.registered = time.Since(e.began), rec.registered().Sub(e.began)
