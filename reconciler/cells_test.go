@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -40,6 +41,48 @@ func TestCellsThatRollAtOnce(t *testing.T) {
 			t.Errorf("one of them is over: %s", w.verbs(n))
 		}
 	})
+}
+
+// A cell that names others comes after them, whatever the names: also where cells
+// roll at once, those that name nobody first.
+func TestCellsInTheirDeclaredOrder(t *testing.T) {
+	for name, c := range map[string]struct {
+		cells string
+		first []string // cells that roll in the first minute
+	}{"in turn": {"in_turn", []string{"north"}}, "at once": {"at_once", []string{"north", "west"}}} {
+		t.Run(name, func(t *testing.T) {
+			at := func(release string) schema.Fleet {
+				f := cells(release)
+				east, west := f.Groups.Get("shop.api/prod.east"), f.Groups.Get("shop.api/prod.west")
+				east.Rollout.Cells, west.Rollout.Cells = c.cells, c.cells
+				north := west
+				east.After = []string{"west", "north"}
+				f.Groups = f.Groups.With("shop.api/prod.east", east).With("shop.api/prod.west", west).With("shop.api/prod.north", north)
+				return f
+			}
+			inBubble(t, func(w *world) {
+				w.startFleet(at("1"))
+				n := len(w.back.Writes())
+				w.git.commit(at("2"))
+				begun := func(cell string) bool { return contains(w.verbs(n), "stage "+spreadJob("shop.api", cell).Name) }
+				w.until(time.Minute, "the first rolls", func() bool { return begun("north") })
+				w.pass(2 * time.Second)
+				for _, cell := range []string{"east", "north", "west"} {
+					if want := slices.Contains(c.first, cell); begun(cell) != want {
+						w.t.Errorf("cell %s rolls: %v, want %v", cell, !want, want)
+					}
+				}
+				w.says("groups/shop.api/prod.east", schema.WaitOrder, "north")
+				w.until(30*time.Minute, "the last one rolls", func() bool { return begun("east") })
+				for _, cell := range []string{"north", "west"} {
+					if !contains(w.verbs(n), "park "+spreadJob("shop.api", cell).Name) {
+						w.t.Errorf("cell %s is not done: %s", cell, w.verbs(n))
+					}
+				}
+				w.until(30*time.Minute, "all run", w.onCommit("c2"))
+			})
+		})
+	}
 }
 
 // Cells of a datacenter roll one after the other, and what fails in the first

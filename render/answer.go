@@ -93,6 +93,7 @@ func AppendDefinition(b []byte, k KeptDefinition) []byte {
 		w.Position(o.At)
 		w.Text(o.Unit)
 		w.Text(o.Place)
+		w.Texts(o.After)
 		w.Blob(o.Value)
 	}
 	return w.Bytes()
@@ -103,7 +104,7 @@ func ReadDefinition(b []byte) (k KeptDefinition, err error) {
 	r := wire.NewReader(b)
 	k.Ref, k.Stamp = schema.Ref(r.Text()), r.Text()
 	for range r.Count() {
-		k.Outputs = append(k.Outputs, KeptOutput{schema.Ref(r.Text()), r.Position(), r.Text(), r.Text(), r.Blob()})
+		k.Outputs = append(k.Outputs, KeptOutput{schema.Ref(r.Text()), r.Position(), r.Text(), r.Text(), r.Texts(), r.Blob()})
 	}
 	if err := r.End(); err != nil {
 		return KeptDefinition{}, fmt.Errorf("cannot read a kept definition: %w", err)

@@ -56,8 +56,9 @@ type KeptOutput struct {
 	Ref   schema.Ref
 	At    schema.Position
 	Unit  string
-	Place string // of a group: its datacenter
-	Value []byte // packed: of a group its body, empty if it is that of the group before
+	Place string   // of a group: its datacenter
+	After []string // of a group: cells that go before it
+	Value []byte   // packed: of a group its body, empty if it is that of the group before
 }
 
 // stampOf stands for a list of texts.
@@ -176,7 +177,7 @@ func (k KeptDefinition) outputs() []output {
 		out[i] = output{ref: o.Ref, at: o.At, unit: o.Unit, value: v}
 		if body, ok := v.(schema.Body); ok {
 			app, stage, _ := cutGroup(name)
-			out[i].value = schema.Group{App: app, Stage: stage, Datacenter: o.Place, Body: body}
+			out[i].value = schema.Group{App: app, Stage: stage, Datacenter: o.Place, After: o.After, Body: body}
 		}
 	}
 	return out
@@ -193,7 +194,7 @@ func (r *resolved) keep(ref schema.Ref, stamp string) (KeptDefinition, bool) {
 		out, v := KeptOutput{Ref: o.ref, At: o.at, Unit: o.unit}, o.value
 		g, group := v.(schema.Group)
 		if group {
-			out.Place, v = g.Datacenter, g.Body
+			out.Place, out.After, v = g.Datacenter, g.After, g.Body
 		}
 		if out.Value = wire.PackValue(v); group {
 			if bytes.Equal(out.Value, last) {

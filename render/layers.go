@@ -54,7 +54,7 @@ func (l *layers) merge(p place) *tree.Node {
 		{"defaults.tier." + tier, l.defaults.Get("tier", tier)},
 		{"defaults.stage." + p.stage, l.defaults.Get("stage", p.stage)},
 		{"defaults.team." + p.team, l.defaults.Get("team", p.team)},
-		{"app", without(p.body, "stages", "uses")},
+		{"app", without(p.body, "stages", "uses", "after")},
 		{"app.stages." + p.stage, without(stage, "groups")},
 		{"app.stages." + p.stage + ".groups." + p.cell, group},
 		{"groups", p.flat},

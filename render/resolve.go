@@ -368,16 +368,18 @@ func (r *resolver) app(name string, d definition) *resolved {
 		app.After = v
 	}
 	var shared bodies
+	cells := cellOrder{}
 	for _, p := range r.groupsOf(name, d, body, out) {
 		full := name + "/" + p.stage + "." + p.cell
 		p.team = team
-		if group, ok := r.group(full, p, d, &shared, out); ok {
+		if group, ok := r.group(full, p, d, &shared, cells, out); ok {
 			app.Groups = append(app.Groups, full)
 			if app.Tier == "" {
 				app.Tier = group.Tier
 			}
 		}
 	}
+	cells.check(name, out)
 	out.outputs = append(out.outputs, output{ref: d.ref, at: d.at, unit: d.unit, value: app})
 	return out
 }
@@ -433,7 +435,7 @@ func (r *resolver) groupsOf(name string, d definition, body *tree.Node, to *reso
 	return out
 }
 
-func (r *resolver) group(full string, p place, d definition, shared *bodies, to *resolved) (schema.Group, bool) {
+func (r *resolver) group(full string, p place, d definition, shared *bodies, cells cellOrder, to *resolved) (schema.Group, bool) {
 	ref := schema.NewRef("groups", full)
 	from := d
 	if f, ok := r.flat[p.app][full]; ok {
@@ -458,7 +460,7 @@ func (r *resolver) group(full string, p place, d definition, shared *bodies, to 
 	if !gates(ref, from, n, body, to) {
 		return schema.Group{}, false
 	}
-	group := schema.Group{App: p.app, Stage: p.stage, Datacenter: dc, Body: body}
+	group := schema.Group{App: p.app, Stage: p.stage, Datacenter: dc, After: cells.add(full, dc, from.unit, n), Body: body}
 	to.outputs = append(to.outputs, output{ref: ref, at: from.at, unit: from.unit, value: group})
 	return group, true
 }

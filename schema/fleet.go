@@ -186,9 +186,10 @@ type Use struct {
 // Group is the unit of release: one app in one stage and datacenter cell.
 // Its name is "<app>/<stage>.<cell>".
 type Group struct {
-	App        string `json:"app"`
-	Stage      string `json:"stage"`
-	Datacenter string `json:"datacenter"`
+	App        string   `json:"app"`
+	Stage      string   `json:"stage"`
+	Datacenter string   `json:"datacenter"`
+	After      []string `json:"after,omitempty"` // cells of its app, stage and datacenter whose groups go before it
 	Body
 }
 

@@ -44,6 +44,7 @@ type Item struct {
 	Layer  Layer    `json:"layer"`
 	Rank   int      `json:"rank,omitempty"`
 	Step   int      `json:"step,omitempty"`
+	Turn   int      `json:"turn,omitempty"` // of an instance: how many cells of its step come before it, one after the other
 	Group  string   `json:"group,omitempty"`
 	Reason Reason   `json:"reason"`
 	Diff   []Change `json:"diff,omitempty"`

@@ -112,7 +112,19 @@ func (s *state) item(k schema.Key, o schema.Object) schema.Item {
 	if rank == 0 {
 		rank = s.in.Kinds[k.Kind].Rank
 	}
-	return schema.Item{Key: k, Layer: o.Layer, Rank: rank, Step: o.Step, Group: o.Group}
+	return schema.Item{Key: k, Layer: o.Layer, Rank: rank, Step: o.Step, Turn: s.turnOf(o.Group, 0), Group: o.Group}
+}
+
+// turnOf says how many cells come before a group's, one after the other; depth
+// of them come after it.
+func (s *state) turnOf(group string, depth int) (turn int) {
+	g, _ := s.in.Groups.Find(group)
+	for _, cell := range g.After {
+		if depth < s.in.Groups.Len() { // a circle is refused, and would end here
+			turn = max(turn, 1+s.turnOf(g.App+"/"+g.Stage+"."+cell, depth+1))
+		}
+	}
+	return turn
 }
 
 // changed says in a few words what kind of change c is.

@@ -133,7 +133,7 @@ func inOrder(a, b *change) int {
 	if c := cmp.Compare(a.phase(), b.phase()); c != 0 {
 		return c
 	}
-	up := cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Step, b.Step), strings.Compare(a.Cell(), b.Cell()))
+	up := cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Step, b.Step), cmp.Compare(a.Turn, b.Turn), strings.Compare(a.Cell(), b.Cell()))
 	if a.phase() > 0 {
 		up = -up
 	}

@@ -128,7 +128,9 @@ func (t *turn) waves() {
 // sameWave says whether items are carried out together. What goes back to what
 // was good does so in all cells of a step.
 func (r Rollout) sameWave(a, b Item) bool {
-	together := func(it Item) bool { return r.Restores(it) > 0 || it.Paced != nil && it.Paced.Pacing.Cells == "at_once" }
+	together := func(it Item) bool {
+		return r.Restores(it) > 0 || a.Turn == b.Turn && it.Paced != nil && it.Paced.Pacing.Cells == "at_once"
+	}
 	if a.Cell() != b.Cell() && !(together(a) && together(b)) {
 		return false
 	}

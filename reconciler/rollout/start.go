@@ -167,7 +167,7 @@ func inOrder(a, b Item) int {
 	case shrinkB && !shrinkA:
 		return -1
 	}
-	up := cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Step, b.Step), strings.Compare(a.Cell(), b.Cell()))
+	up := cmp.Or(cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Step, b.Step), cmp.Compare(a.Turn, b.Turn), strings.Compare(a.Cell(), b.Cell()))
 	if shrinkA {
 		return -up
 	}
