@@ -52,6 +52,9 @@ func (t *turn) inPlace(it *Item, g group, a *schema.Action, victims []schema.Mem
 		if !on || !m.Running || m.Failed || m.Canary || leaving[m.Node] || contains(victims, m) {
 			continue
 		}
+		if it.Paced.System && t.s.Held[m.Node] {
+			continue // a node that takes nobody new: it is left as it is
+		}
 		switch a.Stay++; {
 		case b.in[m.ID]:
 			serving = append(serving, m)

@@ -62,3 +62,29 @@ func TestWhoIsUpdatedInPlaceStays(t *testing.T) {
 		})
 	}
 }
+
+// Who is not updated at all is not missed: members on nodes that are drained,
+// and of a system job those on nodes that take nobody new.
+func TestWhoIsMissedByAnEditInPlace(t *testing.T) {
+	members := []schema.Member{serves("a", 0, "new"), serves("b", 1, "new"), serves("c", 2, "new"), dead("d", 3, "new"), surged(serves("e", 4, "new"))}
+	for i := range members {
+		members[i].Node = "node-" + members[i].ID
+	}
+	for _, c := range []struct {
+		system, drained, ineligible bool
+		stay                        int
+	}{{false, false, false, 3}, {false, true, true, 2}, {false, false, true, 3}, {true, false, true, 2}} {
+		x, it, _ := moment(schema.Progress{}, members...)
+		it.Paced.System = c.system
+		if c.drained {
+			x.s.Leaving = map[string]bool{"node-a": true}
+		}
+		if c.ineligible {
+			x.s.Held = map[string]bool{"node-a": true}
+		}
+		var a schema.Action
+		if x.inPlace(it, group{budget: x.budget(it)}, &a, nil); a.Stay != c.stay {
+			t.Errorf("%+v: %d are to stay", c, a.Stay)
+		}
+	}
+}
