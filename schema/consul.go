@@ -55,8 +55,11 @@ func ConsulOf(partition string) (Ref, bool) {
 // if it concerns all of them.
 func ServiceOfEntry(at string) string {
 	kind, name, _ := strings.Cut(at, "/")
-	switch {
-	case kind == "proxy-defaults", kind == "mesh", name == "*":
+	switch kind {
+	case "proxy-defaults", "mesh", "exported-services", "jwt-provider", "file-system-certificate":
+		return ""
+	}
+	if name == "*" {
 		return ""
 	}
 	return name

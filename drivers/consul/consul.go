@@ -39,6 +39,12 @@ const (
 	KindMesh        schema.Kind = "consul.mesh"                // mesh
 	KindIngress     schema.Kind = "consul.ingress-gateway"     // ingress-gateway
 	KindTerminating schema.Kind = "consul.terminating-gateway" // terminating-gateway
+	KindExported    schema.Kind = "consul.exported-services"
+	KindJWT         schema.Kind = "consul.jwt-provider"
+	KindCertificate schema.Kind = "consul.file-system-certificate"
+	KindGateway     schema.Kind = "consul.api-gateway"
+	KindHTTPRoute   schema.Kind = "consul.http-route"
+	KindTCPRoute    schema.Kind = "consul.tcp-route"
 )
 
 // Meta keys that mark config entries and nodes as ours. Entries of intentions
@@ -100,7 +106,7 @@ func (c Config) Open(ctx context.Context) (*Driver, error) {
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	// Consul refuses more than 200 connections of one address with 429.
-	transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost = 48, 32
+	transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost = 64, 32
 	scheme, address := "http", c.Address
 	if s, rest, ok := strings.Cut(c.Address, "://"); ok && (s == "http" || s == "https") {
 		scheme, address = s, rest
@@ -146,6 +152,8 @@ func (d *Driver) Kinds() []drivers.KindSpec {
 		spec(KindKey, schema.LayerConfig, 0, drivers.PruneCapped),
 		spec(KindProxy, schema.LayerConfig, 0, drivers.PruneCapped),
 		spec(KindMesh, schema.LayerConfig, 0, drivers.PruneCapped),
+		spec(KindJWT, schema.LayerConfig, 0, drivers.PruneCapped),
+		spec(KindCertificate, schema.LayerConfig, 0, drivers.PruneCapped),
 		spec(KindDefaults, schema.LayerConfig, 1, drivers.PruneCapped),
 		spec(KindIntention, schema.LayerConfig, 2, drivers.PruneCapped),
 		spec(KindWhole, schema.LayerConfig, 2, drivers.PruneCapped),
@@ -154,6 +162,10 @@ func (d *Driver) Kinds() []drivers.KindSpec {
 		spec(KindSplitter, schema.LayerRoute, 3, drivers.PruneCapped),
 		spec(KindRouter, schema.LayerRoute, 4, drivers.PruneCapped),
 		spec(KindIngress, schema.LayerRoute, 5, drivers.PruneCapped),
+		spec(KindGateway, schema.LayerRoute, 5, drivers.PruneCapped),
+		spec(KindHTTPRoute, schema.LayerRoute, 6, drivers.PruneCapped),
+		spec(KindTCPRoute, schema.LayerRoute, 6, drivers.PruneCapped),
+		spec(KindExported, schema.LayerRoute, 6, drivers.PruneCapped),
 	}
 }
 

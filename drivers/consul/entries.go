@@ -24,7 +24,17 @@ var entryKinds = []struct {
 }{
 	{KindDefaults, api.ServiceDefaults}, {KindResolver, api.ServiceResolver}, {KindSplitter, api.ServiceSplitter}, {KindRouter, api.ServiceRouter},
 	{KindIntention, api.ServiceIntentions}, {KindWhole, api.ServiceIntentions}, {KindProxy, api.ProxyDefaults}, {KindMesh, api.MeshConfig},
-	{KindIngress, api.IngressGateway}, {KindTerminating, api.TerminatingGateway},
+	{KindIngress, api.IngressGateway}, {KindTerminating, api.TerminatingGateway}, {KindExported, api.ExportedServices},
+	{KindJWT, api.JWTProvider}, {KindCertificate, api.FileSystemCertificate}, {KindGateway, api.APIGateway}, {KindHTTPRoute, api.HTTPRoute},
+	{KindTCPRoute, api.TCPRoute},
+}
+
+// hidden says whether all that is wrong with a reading is that the token may not
+// read some entries of a kind that takes a right of the whole mesh. A fleet that
+// has none of them does not need it.
+func hidden(k schema.Kind, err error) bool {
+	var own *refusal
+	return slices.Contains([]schema.Kind{KindHTTPRoute, KindTCPRoute, KindExported, KindJWT, KindCertificate}, k) && errors.As(err, &own) && own.kind == schema.FailDenied
 }
 
 // consulKind gives Consul's name for a kind of config entry, or "".
@@ -108,6 +118,9 @@ func (e entry) owner(k schema.Kind) string {
 // entries lists all config entries of one kind by name.
 func (d *Driver) entries(ctx context.Context, k schema.Kind) (map[string]entry, error) {
 	list, meta, err := d.client.ConfigEntries().List(consulKind(k), d.read(ctx))
+	if unheard(err) {
+		return map[string]entry{}, nil
+	}
 	if err = led(meta, err); err != nil {
 		return nil, fmt.Errorf("cannot list Consul's %s entries: %w", consulKind(k), err)
 	}
@@ -120,6 +133,13 @@ func (d *Driver) entries(ctx context.Context, k schema.Kind) (map[string]entry, 
 		out[e.GetName()] = plain
 	}
 	return out, nil
+}
+
+// unheard says whether a server refused a kind of entries that it does not know:
+// it is older, and has none.
+func unheard(err error) bool {
+	var status api.StatusError
+	return errors.As(err, &status) && strings.HasPrefix(status.Body, "invalid config entry kind")
 }
 
 func (d *Driver) entry(ctx context.Context, k schema.Key) (entry, error) {

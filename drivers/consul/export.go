@@ -23,12 +23,14 @@ func (d *Driver) Export(ctx context.Context) ([]drivers.Exported, error) {
 		kinds = append(kinds, rawKind(of))
 	}
 	r := d.load(ctx, kinds, nil)
+	var out []drivers.Exported
 	for _, k := range kinds {
-		if err := r.failed[k]; err != nil {
+		if err := r.failed[k]; hidden(k, err) {
+			out = append(out, d.unreadable(consulKind(k)))
+		} else if err != nil {
 			return nil, fmt.Errorf("consul %s: %w", d.config.Name, explained(err))
 		}
 	}
-	var out []drivers.Exported
 	for _, name := range sortedKeys(r.folders) {
 		if f := r.folders[name]; f.owner() != d.config.Owner && !strings.HasPrefix(name, "_") {
 			out = append(out, d.exportFolder(name, f))
@@ -47,7 +49,33 @@ func (d *Driver) Export(ctx context.Context) ([]drivers.Exported, error) {
 			}
 		}
 	}
+	others, err := d.exportLeftOut(ctx)
+	return append(out, others...), err
+}
+
+// exportLeftOut names the entries of kinds that cannot be defined, and why.
+func (d *Driver) exportLeftOut(ctx context.Context) (out []drivers.Exported, err error) {
+	for _, of := range sortedKeys(leftOut) {
+		list, meta, err := d.client.ConfigEntries().List(of, d.read(ctx))
+		if unheard(err) {
+			continue
+		}
+		if err == nil && meta.ResultsFilteredByACLs {
+			out, meta.ResultsFilteredByACLs = append(out, d.unreadable(of)), false
+		}
+		if err = led(meta, err); err != nil {
+			return nil, fmt.Errorf("consul %s: cannot list its %s entries: %w", d.config.Name, of, explained(err))
+		}
+		for _, e := range list {
+			out = append(out, drivers.Exported{Key: d.key(schema.Kind("consul."+of), e.GetName()), Name: e.GetName(), Why: leftOut[of]})
+		}
+	}
 	return out, nil
+}
+
+// unreadable names entries of a kind that the token may not read.
+func (d *Driver) unreadable(of string) drivers.Exported {
+	return drivers.Exported{Key: d.key(schema.Kind("consul."+of), "(unread)"), Name: "(unread)", Why: "the token may not read all entries of " + of + ": that takes mesh = \"read\""}
 }
 
 func (d *Driver) exportEntry(k schema.Kind, name string, e entry, owner string) drivers.Exported {
@@ -115,6 +143,8 @@ func (d *Driver) exportKey(p *api.KVPair, owner string) drivers.Exported {
 		x.Why = "it is a lock: whoever holds it writes it"
 	case p.Flags > maxFlags:
 		x.Why = fmt.Sprintf("its flags are %d: a definition can say numbers up to %d", p.Flags, maxFlags)
+	case privateKey.Match(p.Value):
+		x.Why = secretHeld
 	case len(p.Value) > maxBytes:
 		x.Why = fmt.Sprintf("%d bytes are more than the %d that Consul takes at once", len(p.Value), maxBytes)
 	default:

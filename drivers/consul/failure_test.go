@@ -1,10 +1,12 @@
 package consul_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"locktide.dev/drivers"
 	"locktide.dev/drivers/consul"
@@ -101,5 +103,52 @@ func TestPartialAnswersAreUnknown(t *testing.T) {
 		if err != nil || live.Complete || live.Objects[0].State != schema.StateUnknown || live.Objects[0].Reason == "" || live.Objects[1].State != schema.StateAbsent {
 			t.Errorf("%s: %+v, error %v", name, live, err)
 		}
+	}
+}
+
+// Entries of a kind that takes a right of the mesh, which the token has not,
+// stop nothing but what is asked of that kind; an export says so.
+func TestEntriesOfTheMeshThatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Consul-Index", "1")
+		w.Header().Set("X-Consul-KnownLeader", "true")
+		w.Header().Set("X-Consul-LastContact", "0")
+		if r.URL.Path == "/v1/config/http-route" || r.URL.Path == "/v1/config/inline-certificate" {
+			w.Header().Set("X-Consul-Results-Filtered-By-ACLs", "true")
+		}
+		if r.URL.Path == "/v1/config/jwt-provider" { // of a newer Consul than this
+			http.Error(w, "invalid config entry kind: jwt-provider", http.StatusInternalServerError)
+		} else if _, err := w.Write([]byte("[]")); err != nil && r.Context().Err() == nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(s.Close)
+	d, err := consul.Config{Name: "east", Address: s.URL, Owner: "o"}.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if live, err := d.Observe(t.Context(), drivers.Query{}); err != nil || !live.Complete {
+		t.Errorf("a reading of all is incomplete: %s, error %v", live.Missing, err)
+	}
+	var wants []drivers.Want
+	for _, k := range []schema.Kind{consul.KindHTTPRoute, consul.KindJWT} {
+		wants = append(wants, drivers.Want{Object: schema.Object{Key: schema.Key{Kind: k, Instance: "east", Name: "x"}, Spec: []byte("{}")}})
+	}
+	live, err := d.Observe(t.Context(), drivers.Query{Want: wants})
+	if err != nil || live.Complete || live.Objects[0].State != schema.StateUnknown || live.Objects[1].State != schema.StateAbsent {
+		t.Errorf("asked for: %+v, error %v", live, err)
+	}
+	if _, err := d.Inventory(t.Context()); err != nil {
+		t.Errorf("inventory: %v", err)
+	}
+	exported, err := d.Export(t.Context())
+	if err != nil || len(exported) != 2 || !strings.Contains(exported[0].Why, `entries of http-route: that takes mesh = "read"`) || !strings.Contains(exported[1].Why, "inline-certificate") {
+		t.Errorf("exported %+v, error %v", exported, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := d.Watch(ctx, func([]schema.Key) {}); ctx.Err() == nil {
+		t.Errorf("the watch broke: %v", err)
 	}
 }

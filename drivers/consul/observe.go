@@ -107,7 +107,7 @@ func (d *Driver) Observe(ctx context.Context, q drivers.Query) (schema.Live, err
 	r := d.load(ctx, kinds, keys)
 	var errs []error
 	for _, k := range kinds {
-		if err := r.failed[k]; err != nil {
+		if err := r.failed[k]; err != nil && (q.Want != nil || !hidden(k, err)) {
 			errs = append(errs, err)
 			live.Complete, live.Missing = false, err.Error()
 		}
@@ -204,7 +204,7 @@ func (d *Driver) Inventory(ctx context.Context) ([]drivers.Owned, error) {
 	}
 	r := d.load(ctx, kinds, nil)
 	for _, k := range kinds {
-		if err := r.failed[k]; err != nil {
+		if err := r.failed[k]; err != nil && !hidden(k, err) {
 			return nil, err
 		}
 	}

@@ -92,6 +92,9 @@ func (e entry) writer() string {
 func (d *Driver) rawEntry(v *schema.View, at string, raw json.RawMessage) (kind schema.Kind, name string, body entry, bad string) {
 	of, name, _ := strings.Cut(at, "/")
 	kind = rawKind(of)
+	if why := leftOut[of]; why != "" {
+		return "", "", nil, why
+	}
 	if kind == "" || name == "" {
 		return "", "", nil, "want <kind>/<name>, the kind one of " + strings.Join(rawKinds(), ", ")
 	}
@@ -121,6 +124,10 @@ func (d *Driver) rawEntry(v *schema.View, at string, raw json.RawMessage) (kind 
 	if field := unknownField("", map[string]any(given), map[string]any(plain)); field != "" {
 		return "", "", nil, fmt.Sprintf("%s entries have no field %s", of, field)
 	}
+	if secret := heldSecret(plain); secret != "" {
+		return "", "", nil, secret
+	}
+	filled(kind, plain)
 	if kind == KindWhole && d.called(v, name) {
 		return "", "", nil, "apps that use the service give it intentions by themselves: write the others by hand, they are left alone"
 	}

@@ -1,12 +1,21 @@
 package consul_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"maps"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/consul/api"
 
@@ -79,6 +88,116 @@ var varied = []string{
 	`{"Kind": "service-intentions", "Name": "raw-web", "Sources": [{"Name": "raw-api", "Action": "allow", "Description": "by hand"}, {"Name": "*", "Action": "deny"}, {"Name": "raw-l7", "Permissions": [{"Action": "allow", "HTTP": {"PathPrefix": "/x", "Methods": ["GET"]}}]}]}`,
 	`{"Kind": "terminating-gateway", "Name": "raw-term", "Services": [{"Name": "raw-ext", "SNI": "a.example"}]}`,
 	`{"Kind": "ingress-gateway", "Name": "raw-in", "Listeners": [{"Port": 8080, "Protocol": "http", "Services": [{"Name": "raw-web", "Hosts": ["a.example"]}]}]}`,
+	`{"Kind": "exported-services", "Name": "default", "Services": [{"Name": "raw-web", "Consumers": [{"Peer": "east"}]}]}`,
+	`{"Kind": "jwt-provider", "Name": "raw-jwt", "Issuer": "https://id.example", "Audiences": ["web"], "JSONWebKeySet": {"Remote": {"URI": "https://id.example/jwks", "FetchAsynchronously": true, "CacheDuration": "10m"}}, "Locations": [{"Header": {"Name": "Authorization", "ValuePrefix": "Bearer "}}]}`,
+	`{"Kind": "file-system-certificate", "Name": "raw-cert", "Certificate": "/etc/gw/cert.pem", "PrivateKey": "/etc/gw/key.pem"}`,
+	`{"Kind": "api-gateway", "Name": "raw-gw", "Listeners": [{"Name": "web", "Port": 8443, "Protocol": "HTTP", "Hostname": "a.example", "TLS": {"Certificates": [{"Kind": "file-system-certificate", "Name": "raw-cert"}]}}, {"Name": "db", "Port": 5432, "Protocol": "tcp"}]}`,
+	`{"Kind": "http-route", "Name": "raw-web", "Parents": [{"Name": "raw-gw", "SectionName": "web"}], "Hostnames": ["a.example"], "Rules": [{"Matches": [{"Method": "get"}, {"Path": {"Match": "prefix", "Value": "/a"}}], "Filters": {"Headers": [{"Set": {"x": "1"}}], "TimeoutFilter": {"RequestTimeout": "2s"}}, "Services": [{"Name": "raw-web"}, {"Name": "raw-web2", "Weight": 3}]}]}`,
+	`{"Kind": "tcp-route", "Name": "raw-db", "Parents": [{"Name": "raw-gw", "SectionName": "db"}], "Services": [{"Name": "raw-db"}]}`,
+}
+
+// Entries are the same before and after they were written: what Consul fills in
+// is no drift.
+func TestWhatConsulFillsInIsNoDrift(t *testing.T) {
+	d, client := open(t, nil)
+	def := schema.Consul{Entries: map[string]json.RawMessage{}}
+	for _, text := range varied[9:] {
+		var e map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(strings.ReplaceAll(text, "raw-", "fill-")), &e); err != nil {
+			t.Fatal(err)
+		}
+		at := strings.Trim(string(e["Kind"]), `"`) + "/" + strings.Trim(string(e["Name"]), `"`)
+		delete(e, "Kind")
+		delete(e, "Name")
+		body, err := json.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		def.Entries[at] = body
+	}
+	objects := compileAll(t, d, &schema.Fleet{Consul: map[string]schema.Consul{"x": def}}, "consul/x")
+	slices.SortFunc(objects, func(a, b schema.Object) int { return a.Rank - b.Rank })
+	if len(objects) != len(def.Entries) {
+		t.Fatalf("%d objects of %d entries", len(objects), len(def.Entries))
+	}
+	for _, o := range objects {
+		if _, err := client.ConfigEntries().Delete(schema.Kind(o.Key.Kind).Thing(), o.Key.Name, nil); err != nil {
+			t.Fatal(err)
+		}
+		apply(t, d, act(schema.VerbCreate, o, ""))
+	}
+	for _, o := range objects {
+		if live := observe(t, d, o); live.State != schema.StateSame {
+			t.Errorf("after it was written %s is %+v", o.Key, live)
+		}
+	}
+	for _, o := range slices.Backward(objects) {
+		var out schema.Outcome
+		for range 5 { // Consul itself writes the status of gateways and routes
+			if out = d.Apply(t.Context(), []schema.Action{act(schema.VerbDelete, o, observe(t, d, o).Version)})[0]; out.Failure == nil {
+				break
+			}
+		}
+		if out.Failure != nil {
+			t.Errorf("%s is not deleted: %s", o.Key, out.Failure.Message)
+		}
+	}
+}
+
+// Private keys are not exported, wherever they lie, and what is left out is named.
+func TestPrivateKeysAreLeftOut(t *testing.T) {
+	d, client := open(t, nil)
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair := x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "a.example"}, NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"a.example"}}
+	cert, err := x509.CreateCertificate(rand.Reader, &pair, &pair, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}))
+	entry(client, &api.InlineCertificateConfigEntry{Kind: api.InlineCertificate, Name: "left-cert", PrivateKey: private,
+		Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}))})(t)
+	entry(client, &api.ServiceConfigEntry{Kind: api.ServiceDefaults, Name: "left-web", Meta: map[string]string{"key": private}})(t)
+	if _, err := client.KV().Put(&api.KVPair{Key: "left/key.pem", Value: []byte(private)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		for _, of := range []string{api.InlineCertificate + "/left-cert", api.ServiceDefaults + "/left-web"} {
+			kind, name, _ := strings.Cut(of, "/")
+			if _, err := client.ConfigEntries().Delete(kind, name, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := client.KV().DeleteTree("left/", nil); err != nil {
+			t.Error(err)
+		}
+	})
+	all, err := d.Export(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := d.ExportKeys(t.Context(), []string{"left/*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := map[string]string{}
+	for _, x := range append(all, keys...) {
+		if strings.Contains(string(schema.MustCanonical(x)), "BEGIN EC") {
+			t.Errorf("%s is exported with its private key", x.Key)
+		}
+		why[x.Key.String()] = x.Why
+	}
+	for _, name := range []string{"consul.inline-certificate:east:left-cert", "consul.defaults:east:left-web", "consul.key:east:left/key.pem"} {
+		if !strings.Contains(why[name], "a private key, which does not belong into a repository") {
+			t.Errorf("%s: %q", name, why[name])
+		}
+	}
 }
 
 // TestRawExport: entries of every kind and varied keys are exported, compile to
@@ -126,7 +245,7 @@ func TestRawExport(t *testing.T) {
 	def, why := schema.Consul{Keys: map[string]schema.ConsulKey{}, Entries: map[string]json.RawMessage{}}, map[string]string{}
 	for _, x := range append(all, raw...) {
 		switch {
-		case x.Consul != nil && (x.Asked || slices.Contains([]string{"raw-web", "raw-in", "raw-term"}, x.Name) || x.Key.Kind == consul.KindProxy || x.Key.Kind == consul.KindMesh):
+		case x.Consul != nil && (x.Asked || slices.Contains([]string{"raw-web", "raw-in", "raw-term", "raw-jwt", "raw-cert", "raw-gw", "raw-db"}, x.Name) || x.Key.Kind == consul.KindExported || x.Key.Kind == consul.KindProxy || x.Key.Kind == consul.KindMesh):
 			maps.Copy(def.Keys, x.Consul.Keys)
 			maps.Copy(def.Entries, x.Consul.Entries)
 		case x.Asked:
@@ -229,7 +348,10 @@ func TestRawThatCannotBeSaidIsDenied(t *testing.T) {
 		"more than":        {Keys: map[string]schema.ConsulKey{"x": {Value: strings.Repeat("x", 361<<10)}}},
 		"base64":           {Keys: map[string]schema.ConsulKey{"x": {Base64: "%"}}},
 		"one of them":      {Keys: map[string]schema.ConsulKey{"x": {Base64: "AA==", Value: "x"}}},
-		"the kind one of":  {Entries: bodies(map[string]string{"inline-certificate/x": `{}`})},
+		"the kind one of":  {Entries: bodies(map[string]string{"service-x/x": `{}`})},
+		"a private key,":   {Entries: bodies(map[string]string{"inline-certificate/x": `{}`})},
+		"private key, whi": {Entries: bodies(map[string]string{"jwt-provider/x": `{"JSONWebKeySet": {"Local": {"JWKS": "` + base64.StdEncoding.EncodeToString([]byte(`{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}`)) + `"}}}`})},
+		"Enterprise":       {Entries: bodies(map[string]string{"sameness-group/x": `{}`})},
 		"no field Protcol": {Entries: bodies(map[string]string{"service-defaults/x": `{"Protcol": "http"}`})},
 		"Routes[0].Match.": {Entries: bodies(map[string]string{"service-router/x": `{"Routes": [{"Match": {"HTP": {"a": 1}}}]}`})},
 		"Name is not":      {Entries: bodies(map[string]string{"service-router/x": `{"Name": "y"}`})},
@@ -258,7 +380,8 @@ func TestKeysAndEntriesAreFoundByTheirReference(t *testing.T) {
 	}
 	def := schema.Consul{Keys: map[string]schema.ConsulKey{"a/b": {Value: "1"}}, Entries: map[string]json.RawMessage{}}
 	want := map[string]bool{"keys/a/b": true}
-	for _, of := range []string{api.ServiceDefaults, api.ServiceResolver, api.ServiceSplitter, api.ServiceRouter, api.ServiceIntentions, api.ProxyDefaults, api.MeshConfig, api.IngressGateway, api.TerminatingGateway} {
+	for _, of := range []string{api.ServiceDefaults, api.ServiceResolver, api.ServiceSplitter, api.ServiceRouter, api.ServiceIntentions, api.ProxyDefaults, api.MeshConfig, api.IngressGateway, api.TerminatingGateway,
+		api.ExportedServices, api.JWTProvider, api.FileSystemCertificate, api.APIGateway, api.HTTPRoute, api.TCPRoute} {
 		at := of + "/x"
 		def.Entries[at], want["entries/"+at] = json.RawMessage("{}"), true
 	}

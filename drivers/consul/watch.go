@@ -152,6 +152,12 @@ func (d *Driver) watchNodes(opts *api.QueryOptions) (map[schema.Key]string, *api
 func (d *Driver) watchEntries(of string) func(*api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
 	return func(opts *api.QueryOptions) (map[schema.Key]string, *api.QueryMeta, error) {
 		list, meta, err := d.client.ConfigEntries().List(of, opts)
+		if unheard(err) {
+			return nil, &api.QueryMeta{KnownLeader: true}, pause(opts.Context(), blockFor)
+		}
+		if hidden(rawKind(of), led(meta, err)) {
+			meta.ResultsFilteredByACLs = false
+		}
 		out := map[schema.Key]string{}
 		for _, e := range list {
 			for _, k := range entryKinds {
