@@ -240,8 +240,8 @@ func TestImportOfRawConsul(t *testing.T) {
 		`"Sources": [{"Name": "z", "Action": "allow"}, {"Name": "*", "Action": "deny"}]`,
 		`"Issuer": "https://id.example", "JSONWebKeySet": {"Remote": {"URI": "https://id.example/jwks", "FetchAsynchronously": true}}`,
 		`"Certificate": "/etc/gw/cert.pem", "PrivateKey": "/etc/gw/key.pem"`,
-		`"Listeners": [{"Name": "web", "Port": 8443, "Protocol": "http", "TLS": {"Certificates": [{"Kind": "file-system-certificate", "Name": "`+service+`"}]}}]`,
-		`"Parents": [{"Name": "`+service+`"}], "Rules": [{"Matches": [{"Path": {"Match": "prefix", "Value": "/a"}}], "Services": [{"Name": "`+service+`"}]}]`,
+		`"Listeners": [{"Name": "web", "Port": 8443, "Protocol": "http", "TLS": {"Certificates": [{"Kind": "file-system-certificate", "Name": "` + service + `"}]}}]`,
+		`"Parents": [{"Name": "` + service + `"}], "Rules": [{"Matches": [{"Path": {"Match": "prefix", "Value": "/a"}}], "Services": [{"Name": "` + service + `"}]}]`,
 	} {
 		f.consul.put(t, http.MethodPut, "/v1/config", `{"Kind": "`+entries[i]+`", "Name": "`+service+`", `+body+`}`)
 	}

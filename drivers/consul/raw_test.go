@@ -121,7 +121,7 @@ func TestWhatConsulFillsInIsNoDrift(t *testing.T) {
 		t.Fatalf("%d objects of %d entries", len(objects), len(def.Entries))
 	}
 	for _, o := range objects {
-		if _, err := client.ConfigEntries().Delete(schema.Kind(o.Key.Kind).Thing(), o.Key.Name, nil); err != nil {
+		if _, err := client.ConfigEntries().Delete(o.Key.Kind.Thing(), o.Key.Name, nil); err != nil {
 			t.Fatal(err)
 		}
 		apply(t, d, act(schema.VerbCreate, o, ""))
