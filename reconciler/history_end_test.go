@@ -108,7 +108,8 @@ func (c *chronicle) lift() {
 
 // help does what is left to people where the capacity rule stands in the way for
 // good: a surge that nobody wants any more serves in the place of members that
-// do not come back.
+// do not come back. What was never good, and has nobody who could come back, is
+// given up and begun anew.
 func (c *chronicle) help() {
 	p := c.leader()
 	if p == nil {
@@ -116,9 +117,22 @@ func (c *chronicle) help() {
 	}
 	for _, x := range p.loop.Report().Partitions {
 		if slices.ContainsFunc(x.Why, func(why schema.Reason) bool { return why.Code == schema.WaitCapacity }) {
-			c.ask(schema.Command{Verb: "rollback", Target: x.ID, Value: "fast"})
+			if !c.ask(schema.Command{Verb: "rollback", Target: x.ID, Value: "fast"}) && c.lostAll(x.ID) && c.ask(schema.Command{Verb: "abort", Target: x.ID}) {
+				c.pass(time.Minute)
+				c.ask(schema.Command{Verb: "retry", Target: x.ID})
+			}
 		}
 	}
+}
+
+// lostAll says whether all members of an app that do not pass never will.
+func (c *chronicle) lostAll(app string) bool {
+	members := c.back.Standing()[app+"/prod.dc1"].Members
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !slices.ContainsFunc(members, func(m memory.Place) bool {
+		return !m.Passing && !slices.Contains([]string{"crash", "fail", "one"}, c.fates[c.record.releases[m.Release]])
+	})
 }
 
 // settled waits until the backend holds what Git says, and nothing else.
