@@ -69,7 +69,11 @@ func asks(words string) act {
 func approves(rule string) act {
 	return func(p *play) {
 		p.t.Helper()
-		p.until(time.Hour, rule+" awaits", func() bool { _, ok := awaited(p.world, rule); return ok })
+		p.until(time.Hour, rule+" awaits", func() bool { // a set that a daemon shows before it read all may change at once
+			d := p.lead()
+			_, ok := awaited(p.world, rule)
+			return ok && d != nil && d.knows()
+		})
 		a, _ := awaited(p.world, rule)
 		p.do(schema.Command{Verb: "approve", Target: a.Digest.Short(), Reason: "r"})
 	}

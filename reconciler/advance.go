@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -190,7 +191,7 @@ func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][
 			if len(m.rests[g]) > 0 {
 				s.MembersAt[g] = m.at(g)
 			}
-			if why := l.blind(m, g); why != "" && !l.off.noBlind {
+			if why := cmp.Or(l.blind(m, g), l.untold(m, g)); why != "" && !l.off.noBlind {
 				s.Blind[g] = why
 			}
 			s.Withholds[g] = l.withholds(g, m)

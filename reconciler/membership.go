@@ -48,6 +48,18 @@ func (l *Loop) blind(m *members, group string) string {
 	return why
 }
 
+// untold says why it cannot be judged yet who of a group serves: its proxies do
+// not know what this process decided first.
+func (l *Loop) untold(m *members, group string) string {
+	debut, decided := l.st.debuts[group]
+	for _, f := range m.routed[group] {
+		if len(m.groups[group]) > 0 && (!decided || f.confirmed < debut) {
+			return f.backend + " was not told yet who serves"
+		}
+	}
+	return ""
+}
+
 // bits gathers who holds which member out. Nodes that a backend drains or
 // closes for new placements are not among them: what runs there serves until
 // the backend stops it, as gently as it was told to.
@@ -157,9 +169,14 @@ func (l *Loop) decide(now time.Time) {
 	}
 	clear(st.undecided)
 	if len(changed) > 0 {
-		groups := maps.Clone(st.membership.Groups) // feeds may still send what was
+		groups, next := maps.Clone(st.membership.Groups), st.membership.Revision+1 // feeds may still send what was
+		for g := range changed {
+			if _, had := groups[g]; !had {
+				st.debuts[g] = next
+			}
+		}
 		maps.Copy(groups, changed)
-		st.membership = schema.Membership{Revision: st.membership.Revision + 1, Groups: groups}
+		st.membership = schema.Membership{Revision: next, Groups: groups}
 	}
 }
 

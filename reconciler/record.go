@@ -183,6 +183,7 @@ type state struct {
 	hostBits    map[string]schema.Bit   // hosts that Git holds out
 	hostHolds   hostHolds
 	membership  schema.Membership
+	debuts      map[string]uint64       // group -> revision of membership with which it was first decided who serves
 	maintenance map[string]*maintenance // by backend that lists services
 	base        *schema.Fleet           // definitions of the commit before, as read for baseOf
 	baseOf      string
@@ -219,7 +220,7 @@ func newState() state {
 		holders: newHolders(), alarms: alarms{at: map[string]time.Time{}}, eager: map[string]bool{}, waits: map[schema.Key]schema.Reason{}, errands: map[schema.Digest]errand{}, refusals: map[schema.Key]schema.Reason{}, owners: map[schema.Digest]string{}, denied: map[string][]schema.Action{},
 		lastBody: map[schema.Key]schema.Digest{}, learn: map[string]*lesson{},
 		feeds: map[string]*feed{}, suspects: map[string]map[string]time.Time{}, maintenance: map[string]*maintenance{}, stored: map[string]map[string]json.RawMessage{}, backends: map[place]*reading{}, released: map[string]map[string]schema.Bit{}, touched: newTouched(), byApp: map[string][]schema.Key{}, byGroup: map[string][]schema.Key{}, undecided: map[string]bool{}, unjudged: map[schema.Key]bool{}, unplanned: map[schema.Key]bool{}, differs: map[schema.Key]bool{}, confirms: alarms{at: map[string]time.Time{}}, well: map[string]wellness{}, planDue: true,
-		membership: schema.Membership{Groups: map[string]schema.Serving{}}}
+		membership: schema.Membership{Groups: map[string]schema.Serving{}}, debuts: map[string]uint64{}}
 }
 
 // load reads the journal; an empty one is rebuilt from the marks of what

@@ -99,6 +99,7 @@ func (l *Loop) readAnew() {
 	clear(st.readAt)
 	clear(st.compared)
 	clear(st.suspects)
+	clear(st.debuts)
 	st.membership.Groups, st.roster = map[string]schema.Serving{}, nil
 	for _, r := range st.readings {
 		r.want, r.live, r.at = nil, schema.Live{}, time.Time{}
