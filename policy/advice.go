@@ -112,19 +112,16 @@ func secretInKey(v *view, name string, report report) {
 	for _, key := range sortedKeys(def.Keys) {
 		value, err := def.Keys[key].Bytes()
 		last := strings.NewReplacer("-", "_", ".", "_").Replace(key[strings.LastIndex(key, "/")+1:])
-		if err == nil && len(value) > 0 && (secretName.MatchString(last) || privateKey.Match(value)) {
+		if err == nil && len(value) > 0 && (secretName.MatchString(last) || schema.HoldsPrivateKey(value)) {
 			say("keys", "key "+key)
 		}
 	}
 	for _, at := range sortedKeys(def.Entries) {
-		if privateKey.Match(def.Entries[at]) {
+		if schema.HoldsPrivateKey(def.Entries[at]) {
 			say("entries", "entry "+at)
 		}
 	}
 }
-
-// privateKey is how a private key begins as text.
-var privateKey = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`)
 
 // singleMember finds routes that one member answers.
 func singleMember(v *view, name string, report report) {

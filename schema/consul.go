@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -71,6 +72,11 @@ type ConsulKey struct {
 	Base64 string `json:"base64,omitempty"` // the value, if it is no text
 	Flags  int64  `json:"flags,omitempty"`  // a number that Consul keeps for whoever uses the key
 }
+
+var privateKey = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`)
+
+// HoldsPrivateKey says whether a text has a private key (PEM) in it.
+func HoldsPrivateKey(text []byte) bool { return privateKey.Match(text) }
 
 // NewConsulKey gives the definition of a value, the same for the same value.
 func NewConsulKey(value []byte, flags int64) ConsulKey {

@@ -143,7 +143,7 @@ func (d *Driver) exportKey(p *api.KVPair, owner string) drivers.Exported {
 		x.Why = "it is a lock: whoever holds it writes it"
 	case p.Flags > maxFlags:
 		x.Why = fmt.Sprintf("its flags are %d: a definition can say numbers up to %d", p.Flags, maxFlags)
-	case privateKey.Match(p.Value):
+	case schema.HoldsPrivateKey(p.Value):
 		x.Why = secretHeld
 	case len(p.Value) > maxBytes:
 		x.Why = fmt.Sprintf("%d bytes are more than the %d that Consul takes at once", len(p.Value), maxBytes)

@@ -3,7 +3,6 @@ package consul
 import (
 	"encoding/base64"
 	"encoding/json"
-	"regexp"
 	"strings"
 
 	"github.com/hashicorp/consul/api"
@@ -18,15 +17,12 @@ var leftOut = map[string]string{
 	api.RateLimitIPConfig: "rate limits of the control plane are of Consul Enterprise, and stay with whoever writes them now",
 }
 
-// privateKey is how a private key begins as text.
-var privateKey = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`)
-
 const secretHeld = "it holds a private key, which does not belong into a repository: leave it to whoever writes it now"
 
 // heldSecret says that an entry holds a private key, as text or in a set of
 // keys that tokens are verified by; "": it holds none.
 func heldSecret(e entry) string {
-	if privateKey.MatchString(text(map[string]any(e))) {
+	if schema.HoldsPrivateKey(schema.MustCanonical(map[string]any(e))) {
 		return secretHeld
 	}
 	set, _ := e["JSONWebKeySet"].(map[string]any)
