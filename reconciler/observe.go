@@ -253,7 +253,7 @@ func (l *Loop) unread(r *reading) {
 	}
 	r.other = map[schema.Key]bool{}
 	for k, at := range st.written {
-		if _, asked := r.asked[k]; !asked && at.Before(r.began) {
+		if _, asked := r.asked[k]; !asked && l.backendOf(k) == r && at.Before(r.began) {
 			delete(st.written, k)
 		}
 	}
