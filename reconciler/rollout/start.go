@@ -59,7 +59,8 @@ func Supersede(old Rollout, p schema.Partition, bodies Bodies, commit string, no
 		}
 		if i < 0 {
 			kept := o
-			kept.Ask, kept.Lost, kept.Serial = nil, nil, 0
+			kept.unanswered() // a Stage that may have taken effect is looked for
+			kept.Ask, kept.Serial = nil, 0
 			kept.inherit(o, now)
 			r.Items = append(r.Items, kept)
 			continue
