@@ -48,6 +48,20 @@ func (r *record) holding(at time.Time) bool {
 	})
 }
 
+// holds is holding of what nobody has let in again.
+func (r *record) holds(at time.Time) bool {
+	on := map[string]bool{}
+	for _, o := range r.orders {
+		switch verb := o.Command.Verb; {
+		case o.May && o.At.Before(at) && (verb == "hold" || verb == "drain"):
+			on[o.Command.Target] = true
+		case o.Asked.Before(at) && (verb == "unhold" || verb == "undrain"):
+			delete(on, o.Command.Target)
+		}
+	}
+	return len(on) > 0
+}
+
 // crossed says whether people held somebody out, or let him in, while a write was
 // on its way.
 func (r *record) crossed(at time.Time) bool {
@@ -228,7 +242,7 @@ func brakesHeld(r *record) string {
 		if w.Routed { // who is out of rotation may be taken
 			taken = w.Parted
 		}
-		if taken == 0 {
+		if taken == 0 || !w.Routed && r.holds(w.At) {
 			continue
 		}
 		on := map[string]time.Time{}
