@@ -48,8 +48,8 @@ func (r *record) holding(at time.Time) bool {
 	})
 }
 
-// holds is holding of what nobody has let in again.
-func (r *record) holds(at time.Time) bool {
+// held gives what people hold out and have not let in again.
+func (r *record) held(at time.Time) map[string]bool {
 	on := map[string]bool{}
 	for _, o := range r.orders {
 		switch verb := o.Command.Verb; {
@@ -59,7 +59,7 @@ func (r *record) holds(at time.Time) bool {
 			delete(on, o.Command.Target)
 		}
 	}
-	return len(on) > 0
+	return on
 }
 
 // crossed says whether people held somebody out, or let him in, while a write was
@@ -128,6 +128,9 @@ func floorKept(r *record) string {
 		_, scope, _ := strings.Cut(o.Command.Target, ":")
 		for _, group := range sorted(o.Standing) {
 			s, in, hit := o.Standing[group], 0, 0
+			if !s.Routed && r.held(o.At)["group:"+group] {
+				continue // the backend does not know that nobody was in rotation
+			}
 			for _, m := range s.Members {
 				if m.Passing && m.InRotation {
 					in++
@@ -242,7 +245,7 @@ func brakesHeld(r *record) string {
 		if w.Routed { // who is out of rotation may be taken
 			taken = w.Parted
 		}
-		if taken == 0 || !w.Routed && r.holds(w.At) {
+		if taken == 0 || !w.Routed && len(r.held(w.At)) > 0 {
 			continue
 		}
 		on := map[string]time.Time{}

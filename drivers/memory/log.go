@@ -193,6 +193,7 @@ type Standing struct {
 	Count   int // live desired count
 	Members []Place
 	Fallen  time.Time // when the last of them died that had passed
+	Routed  bool      // a route names it
 }
 
 // Place is a member in a Standing.
@@ -211,8 +212,8 @@ func (d *Driver) Standing() map[string]Standing {
 	now, out := d.opt.Now(), map[string]Standing{}
 	for _, k := range d.keysOfJobs() {
 		j := d.jobs[k]
-		rotates, _ := d.rotating(j.object.Group)
-		s := Standing{Count: j.count}
+		rotates, routed := d.rotating(j.object.Group)
+		s := Standing{Count: j.count, Routed: routed}
 		for _, m := range j.allocs {
 			_, passing, _ := d.state(m, now)
 			if died := d.diedAt(m, now); died.After(s.Fallen) {
