@@ -180,7 +180,7 @@ func gatesPassed(r *record) string {
 			delete(good, w.Key)
 			continue
 		case w.Verb == schema.VerbPark && !known:
-			good[w.Key], lets[r.releases[w.To]] = r.known(w.At), w.At // and is good from then on
+			good[w.Key], lets[r.releases[w.To]] = r.known(appOf(w.Group), w.At), w.At // and is good from then on
 			continue
 		case w.Key.Kind != memory.KindJob || w.Pacing == nil || len(w.Pacing.Gates) == 0 || !known || w.At.Before(at):
 			continue
@@ -203,13 +203,24 @@ func gatesPassed(r *record) string {
 // the group: a surge of an older release, beyond its count, does not.
 func places(w memory.Write, old int) int { return max(0, old-max(0, w.Serving-w.Fresh-w.Count)) }
 
-// known gives when the engine surely has noted that a first release, parked at
-// a time, is good: a good while later if it had trouble then.
-func (r *record) known(parked time.Time) time.Time {
-	if slices.ContainsFunc(r.troubles, func(at time.Time) bool { return at.Sub(parked).Abs() < 90*time.Second }) {
-		return parked.Add(4 * time.Minute)
+// known gives when the engine surely has noted that an app's first release, parked
+// at a time, is good: a good while after the last trouble before that.
+func (r *record) known(app string, parked time.Time) time.Time {
+	troubles := slices.Clone(r.troubles)
+	for _, m := range r.foreign {
+		if m.App == app {
+			troubles = append(troubles, m.At)
+		}
 	}
-	return parked.Add(10 * time.Second)
+	slices.SortFunc(troubles, time.Time.Compare)
+	at, upset := parked.Add(10*time.Second), parked.Add(90*time.Second)
+	for _, t := range troubles {
+		if t.After(parked.Add(-90*time.Second)) && t.Before(upset) {
+			at = parked.Add(max(0, t.Sub(parked)) + 4*time.Minute)
+			upset = at
+		}
+	}
+	return at
 }
 
 // lapsed says whether a job that somebody else stopped was taken out of Git since
@@ -284,7 +295,7 @@ func bastionsFirst(r *record) string {
 			delete(good, w.Key)
 			continue
 		case w.Verb == schema.VerbPark && !known:
-			good[w.Key] = r.known(w.At)
+			good[w.Key] = r.known(appOf(w.Group), w.At)
 		}
 		it := w.Key.Name + string(w.To)
 		if _, ok := first[it]; !ok && !w.Since.IsZero() {

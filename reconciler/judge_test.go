@@ -250,7 +250,7 @@ func deletionsCapped(r *record) string {
 		case w.Key.Kind != memory.KindJob:
 		case w.Verb == schema.VerbPark:
 			if _, known := whole[w.Key]; !known {
-				whole[w.Key] = r.known(w.At)
+				whole[w.Key] = r.known(appOf(w.Group), w.At)
 			}
 		case w.Verb == schema.VerbDelete:
 			since, known := whole[w.Key]
