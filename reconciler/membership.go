@@ -198,7 +198,7 @@ func (l *Loop) decideGroup(m *members, g string, bits schema.Bits, gone func(str
 	}
 	bits.Release = map[string]schema.Bit{}
 	lim := l.cfg.Rotation
-	lim.Now, lim.Checked, lim.Old = now, l.checkedGroup(g), !now.Before(old)
+	lim.Now, lim.ReadAt, lim.Checked, lim.Old = now, at, l.checkedGroup(g), !now.Before(old)
 	if lim.Old {
 		last = confirmed(g, last, m.routed[g])
 	} else {
@@ -210,7 +210,12 @@ func (l *Loop) decideGroup(m *members, g string, bits schema.Bits, gone func(str
 		if st.suspects[g] = suspects; len(suspects) == 0 {
 			delete(st.suspects, g)
 		}
-		st.confirms.set(g, rotation.Confirms(suspects, lim))
+		again, read := rotation.Confirms(suspects, lim)
+		if st.confirms.set(g, again); read {
+			for _, r := range m.rests[g] {
+				r.ring()
+			}
+		}
 		st.decidedTo = earliest(st.decidedTo, stale)
 	}
 	for _, id := range st.holders.groups[g] {

@@ -190,7 +190,7 @@ type state struct {
 	decided     bool                            // the release bits of all rollouts were known once
 	undecided   map[string]bool                 // groups with news since it was decided who serves
 	decidedTo   time.Time                       // it is decided for all groups then
-	confirms    alarms                          // when time alone makes a group's loss of health believed
+	confirms    alarms                          // when a group's loss of health may be believed
 	reportCost  time.Duration                   // of the last report
 	suspects    map[string]map[string]time.Time // group -> member -> without health since
 	well        map[string]wellness             // member -> seen to run and pass since

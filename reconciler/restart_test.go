@@ -2,6 +2,7 @@ package reconciler_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,6 +103,32 @@ func TestAnOutageLetsNobodyInOnOldEvidence(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A group that loses its health as a whole is out of rotation only when a second
+// reading shows it: one that hangs for long is no second one.
+func TestALossOfHealthIsBelievedByASecondReading(t *testing.T) {
+	behindAnEdge(t, func(w *world, edge *memory.Driver, start func()) {
+		w.git.commit(edgeFleet("1", 4))
+		start()
+		serve := func(n int) func() bool { return func() bool { return served(w.t.Context(), edge, apiGroup) == n } }
+		w.until(10*time.Minute, "four serve", func() bool { return w.onCommit("c1")() && serve(4)() })
+		w.back.Set(memory.Faults{Unwell: true})
+		w.until(time.Minute, "it is seen", func() bool {
+			i := slices.IndexFunc(w.loop.Report().Groups, func(g schema.GroupReport) bool { return g.Name == apiGroup })
+			return i >= 0 && !slices.ContainsFunc(w.loop.Report().Groups[i].Members, func(m schema.MemberReport) bool { return m.Passing == nil || *m.Passing })
+		})
+		w.back.Set(memory.Faults{Unwell: true, Down: true})
+		for range 600 {
+			if w.pass(100 * time.Millisecond); !serve(4)() {
+				w.t.Fatal("one reading took all of them out of rotation")
+			}
+		}
+		w.back.Set(memory.Faults{Unwell: true})
+		w.until(time.Minute, "nobody serves", serve(0))
+		w.back.Set(memory.Faults{})
+		w.until(time.Minute, "four serve again", serve(4))
+	})
 }
 
 // A proxy that cannot be read since the daemon started may send traffic to

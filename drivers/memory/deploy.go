@@ -65,7 +65,7 @@ func (d *Driver) state(a *alloc, now time.Time) (running, passing, failed bool) 
 	}
 	died := a.behave.Dies > 0 && now.After(ready.Add(a.behave.Dies))
 	failed = a.behave.Crash || died
-	return !failed, !failed && !a.behave.Fail, failed
+	return !failed, !failed && !a.behave.Fail && !d.faults.Unwell, failed
 }
 
 func (d *Driver) passing(j *job, now time.Time) int {

@@ -142,6 +142,7 @@ type Faults struct {
 	Unclear int                 // the next n writes take effect but report Unclear
 	Stale   bool                // compare-and-set does not bite
 	Deaf    bool                // Feed and Serving fail: Unavailable
+	Unwell  bool                // whoever runs passes no check
 	Skew    time.Duration       // added to the times that it tells: its clock goes wrong
 }
 

@@ -18,6 +18,7 @@ type Limits struct {
 	FlipShare int                  // percent of a group that may lose health in one interval; default 30
 	Confirm   time.Duration        // how long a mass loss must last to be believed; default 10 s
 	Now       time.Time            // of this decision; zero: nothing is ever confirmed
+	ReadAt    time.Time            // when the reading of the members began; zero: now
 	Suspect   map[string]time.Time // from Suspects: since when running members lack health; nil: Member.Since says it
 	Old       bool                 // the reading may be one of before an outage: nobody is pulled in who did not serve
 	Checked   bool                 // members have checks: without evidence nobody is pulled in, and nobody is dropped
@@ -140,16 +141,33 @@ func Suspects(before map[string]time.Time, members []schema.Member, now time.Tim
 	return out
 }
 
-// Confirms says when time alone makes a loss of health believed next; zero:
-// it does not.
-func Confirms(suspects map[string]time.Time, lim Limits) (next time.Time) {
+// Confirms says when a loss of health is to be believed next, if a reading that
+// is newer than the loss shows it then; zero: never. Read says that such a
+// reading is due now.
+func Confirms(suspects map[string]time.Time, lim Limits) (next time.Time, read bool) {
 	for _, since := range suspects {
 		at := since.Add(cmp.Or(lim.Confirm, defaultConfirm))
-		if at.After(lim.Now) && (next.IsZero() || at.Before(next)) {
+		switch {
+		case at.After(lim.Now):
+		case lim.readAt().After(since):
+			continue
+		default:
+			at, read = lim.Now.Add(readAgain), true
+		}
+		if next.IsZero() || at.Before(next) {
 			next = at
 		}
 	}
-	return next
+	return next, read
+}
+
+const readAgain = time.Second // a second reading is looked for so often
+
+func (lim Limits) readAt() time.Time {
+	if lim.ReadAt.IsZero() {
+		return lim.Now
+	}
+	return lim.ReadAt
 }
 
 func healthy(m schema.Member, lim Limits) bool {
@@ -168,7 +186,7 @@ func confirmed(m schema.Member, lim Limits) bool {
 		}
 		since = at
 	}
-	return !lim.Now.IsZero() && !lim.Now.Before(since.Add(cmp.Or(lim.Confirm, defaultConfirm)))
+	return !lim.Now.IsZero() && lim.readAt().After(since) && !lim.Now.Before(since.Add(cmp.Or(lim.Confirm, defaultConfirm)))
 }
 
 func sorted(es []schema.Endpoint) {
