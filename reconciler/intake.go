@@ -191,6 +191,8 @@ func (l *Loop) enforce(fleet *schema.Fleet, head schema.Head, rev Revision) {
 			st.meta.Before, st.meta.Previous = st.meta.Previous, d
 			st.meta.CalledOff = st.meta.CallsOff
 		}
+		st.snapshots[st.meta.Previous] = st.head
+		maps.DeleteFunc(st.snapshots, func(d string, _ schema.Head) bool { return d != st.meta.Previous && d != st.meta.Before })
 	}
 	l.awaitHolds(ruled, fleet)
 	l.enforceFleet(fleet)

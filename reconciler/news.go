@@ -159,7 +159,7 @@ func sameMember(a, b schema.Member) bool {
 	said := func(x, y *bool) bool { return (x == nil) == (y == nil) && (x == nil || *x == *y) }
 	return a.ID == b.ID && a.Key == b.Key && a.Group == b.Group && a.Part == b.Part && a.PartRelease == b.PartRelease && a.Index == b.Index && a.Release == b.Release &&
 		a.Node == b.Node && a.Host == b.Host && a.Address == b.Address && maps.Equal(a.Ports, b.Ports) &&
-		a.Running == b.Running && a.Pending == b.Pending && a.Failed == b.Failed && a.Current == b.Current &&
+		a.Running == b.Running && a.Pending == b.Pending && a.Failed == b.Failed && a.Unstarted == b.Unstarted && a.Current == b.Current &&
 		said(a.Approved, b.Approved) && said(a.Passing, b.Passing) && a.Canary == b.Canary && a.Restarts == b.Restarts &&
 		a.Since.Equal(b.Since) && a.Created.Equal(b.Created) && a.Why == b.Why && a.Maintenance == b.Maintenance
 }

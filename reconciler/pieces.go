@@ -142,8 +142,7 @@ func (l *Loop) keepFleet(f *schema.Fleet) schema.Digest {
 	return l.keepBody(row(w))
 }
 
-// keepSnapshot stores what a head consists of and gives its digest. Beside it
-// those stay at hand that a revert is compared with.
+// keepSnapshot stores what a head consists of and gives its digest.
 func (l *Loop) keepSnapshot(head schema.Head) string {
 	encode := func(keys []schema.Key) []byte {
 		part := schema.Snapshot{}
@@ -152,10 +151,7 @@ func (l *Loop) keepSnapshot(head schema.Head) string {
 		}
 		return row(part)
 	}
-	d := l.keepBody(row(whole{Pieces: l.st.headPieces.update(head, sameEntry, schema.Key.String, encode, l.st.unsaved)}))
-	maps.DeleteFunc(l.st.snapshots, func(d string, _ schema.Head) bool { return d != l.st.meta.Previous && d != l.st.meta.Before })
-	l.st.snapshots[string(d)] = head
-	return string(d)
+	return string(l.keepBody(row(whole{Pieces: l.st.headPieces.update(head, sameEntry, schema.Key.String, encode, l.st.unsaved)})))
 }
 
 func (l *Loop) keepBody(body []byte) schema.Digest {
