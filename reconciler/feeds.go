@@ -23,13 +23,14 @@ type feed struct {
 }
 
 // push feeds one proxy fleet when it is behind, and asks it now and then who
-// serves there. One that did not answer is asked before it is fed again.
+// serves there. One that did not answer, or was never asked, is asked before it
+// is fed.
 func (l *Loop) push(ctx context.Context, f *feed, now time.Time) {
 	every := l.cfg.Idle / 2
 	if l.busy() {
 		every = l.cfg.Busy
 	}
-	behind, again := f.confirmed < l.st.membership.Revision, f.failures > 0
+	behind, again := f.confirmed < l.st.membership.Revision, f.failures > 0 || f.at.IsZero()
 	if again {
 		behind, every = false, min(30*time.Second, time.Second<<min(f.failures, 5))
 	}

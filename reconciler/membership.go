@@ -193,8 +193,11 @@ func (l *Loop) decideGroup(m *members, g string, bits schema.Bits, gone func(str
 	old, stale := at.Add(max(l.cfg.Staleness, l.cfg.Idle+l.cfg.Busy)), at.Add(max(l.cfg.Staleness, 2*l.cfg.Idle))
 	fresh := !at.IsZero() && now.Before(stale)
 	last, had := st.membership.Groups[g]
-	if !had && (!fresh || l.awaitsSight(m, g)) {
-		return schema.Serving{}, false
+	if !had {
+		if !fresh || l.awaitsSight(m, g) || unasked(m.routed[g]) {
+			return schema.Serving{}, false
+		}
+		last = served(g, list, m.routed[g])
 	}
 	bits.Release = map[string]schema.Bit{}
 	lim := l.cfg.Rotation
@@ -222,6 +225,22 @@ func (l *Loop) decideGroup(m *members, g string, bits schema.Bits, gone func(str
 		maps.Copy(bits.Release, st.released[id])
 	}
 	return rotation.Decide(g, list, bits, last, fresh, lim), true
+}
+
+// unasked says whether a proxy did not tell yet whom it serves.
+func unasked(fleets []*feed) bool {
+	return slices.ContainsFunc(fleets, func(f *feed) bool { return f.at.IsZero() && f.err == "" })
+}
+
+// served gives whom proxies send traffic to as a daemon before this one decided:
+// a loss of health at its end is believed no sooner than any other.
+func served(group string, list []schema.Member, fleets []*feed) (last schema.Serving) {
+	for _, m := range list {
+		if slices.ContainsFunc(fleets, func(f *feed) bool { return slices.Contains(f.serving[group], m.ID) }) {
+			last.Members = append(last.Members, schema.Endpoint{ID: m.ID, Address: m.Address, Ports: m.Ports})
+		}
+	}
+	return last
 }
 
 // confirmed gives those of the last decision whom a proxy serves, if it serves

@@ -131,6 +131,27 @@ func TestALossOfHealthIsBelievedByASecondReading(t *testing.T) {
 	})
 }
 
+// So it is after a restart: who served is known by the proxy.
+func TestALossOfHealthDuringARestartIsNoDifferent(t *testing.T) {
+	behindAnEdge(t, func(w *world, edge *memory.Driver, start func()) {
+		w.git.commit(edgeFleet("1", 4))
+		start()
+		serve := func(n int) func() bool { return func() bool { return served(w.t.Context(), edge, apiGroup) == n } }
+		w.until(10*time.Minute, "four serve", func() bool { return w.onCommit("c1")() && serve(4)() })
+		w.stop()
+		w.back.Set(memory.Faults{Unwell: true})
+		start()
+		for range 90 {
+			if w.pass(100 * time.Millisecond); !serve(4)() {
+				w.t.Fatal("the first reading after a restart took all of them out of rotation")
+			}
+		}
+		w.until(time.Minute, "nobody serves", serve(0))
+		w.back.Set(memory.Faults{})
+		w.until(time.Minute, "four serve again", serve(4))
+	})
+}
+
 // A proxy that cannot be read since the daemon started may send traffic to
 // the group: nothing of it is taken.
 func TestAProxyUnreadSinceTheStartBlindsItsGroups(t *testing.T) {

@@ -101,6 +101,9 @@ func (l *Loop) readAnew() {
 	clear(st.suspects)
 	clear(st.debuts)
 	st.membership.Groups, st.roster = map[string]schema.Serving{}, nil
+	for _, f := range st.feeds {
+		f.at, f.serving = time.Time{}, nil
+	}
 	for _, r := range st.readings {
 		r.want, r.live, r.at = nil, schema.Live{}, time.Time{}
 		r.groups, r.health = map[string][]schema.Member{}, map[string]schema.Member{}
