@@ -99,7 +99,7 @@ var varied = []string{
 // Entries are the same before and after they were written: what Consul fills in
 // is no drift.
 func TestWhatConsulFillsInIsNoDrift(t *testing.T) {
-	d, client := open(t, nil)
+	d, client := open(t, apart(t))
 	def := schema.Consul{Entries: map[string]json.RawMessage{}}
 	for _, text := range varied[9:] {
 		var e map[string]json.RawMessage
@@ -203,7 +203,7 @@ func TestPrivateKeysAreLeftOut(t *testing.T) {
 // TestRawExport: entries of every kind and varied keys are exported, compile to
 // what is there, and are adopted without a write to them; then they change and go.
 func TestRawExport(t *testing.T) {
-	d, client := open(t, nil)
+	d, client := open(t, apart(t))
 	for _, text := range varied {
 		e, err := api.DecodeConfigEntryFromJSON([]byte(text))
 		if err != nil {
