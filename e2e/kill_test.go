@@ -45,6 +45,12 @@ func TestKillNine(t *testing.T) {
 		f.inForce(f.git.push(version, f.files(web, two))) // a rollout of its own for each
 		two.version = version
 		commit := f.git.push(version, f.files(web, two))
+		f.await("twelve groups roll at the same time", func() error {
+			if n := f.rolling(); n < 12 {
+				return fmt.Errorf("%d roll", n)
+			}
+			return nil
+		})
 		for killed < (i+1)*kills/4 {
 			died, rolling := f.killedBefore(commit, points)
 			if !died {
