@@ -237,3 +237,22 @@ func TestARevertWritesDeletedConfigurationFirst(t *testing.T) {
 		}
 	})
 }
+
+// A group that is to be deleted, and may not be yet, serves: people cannot hold
+// out, or drain, the last who does.
+func TestAGroupThatIsToBeDeletedKeepsItsFloor(t *testing.T) {
+	running(t, map[string]string{"shop.api": "1", "shop.web": "1"}, 2, func(w *world) {
+		w.do(schema.Command{Verb: "brake", Target: "all", Reason: "r"})
+		w.git.commit(fleet(one("1"), 2))
+		w.until(time.Minute, "the commit in force", func() bool { return w.loop.Report().InForce == "c2" })
+		w.pass(time.Minute)
+		members := w.back.Standing()["shop.web/prod.dc1"].Members
+		w.do(schema.Command{Verb: "hold", Target: "member:" + members[0].ID, Reason: "r"})
+		w.pass(20 * time.Second)
+		for verb, target := range map[string]string{"hold": "member:" + members[1].ID, "drain": "host:" + members[1].Node} {
+			if a := w.try(schema.Command{Verb: verb, Target: target, Reason: "r"}); a.OK {
+				w.t.Errorf("%s of the last that serves: %s", verb, a.Message)
+			}
+		}
+	})
+}

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -38,22 +39,31 @@ func (e effect) String() string {
 }
 
 // effects charges the members that hit selects to every group that they are
-// of, on top of who is out already and of what rollouts are about to take.
+// of, on top of who is out already and of what rollouts are about to take. One
+// that is to be deleted serves until it is.
 func (l *Loop) effects(hit func(schema.Member) bool) []effect {
 	m, held, flight := l.members(), l.held(), l.taken()
+	runs := maps.Clone(l.st.target)
+	for _, r := range l.st.rollouts {
+		for _, it := range r.Items {
+			if it.To == (schema.Entry{}) {
+				runs[it.Key] = it.From
+			}
+		}
+	}
 	var out []effect
-	for _, k := range sortKeys(l.st.target) {
-		if e, charged := l.effect(k, m, held, flight, hit); charged {
+	for _, k := range sortKeys(runs) {
+		if e, charged := l.effect(k, runs[k], m, held, flight, hit); charged {
 			out = append(out, e)
 		}
 	}
 	return out
 }
 
-// effect is what it means for the group of one object; it is charged if somebody
-// would leave.
-func (l *Loop) effect(k schema.Key, m *members, held, flight map[string]bool, hit func(schema.Member) bool) (e effect, charged bool) {
-	o, ok := l.body(l.st.target[k].Body)
+// effect is what it means for the group of one object, as it runs; it is charged
+// if somebody would leave.
+func (l *Loop) effect(k schema.Key, runs schema.Entry, m *members, held, flight map[string]bool, hit func(schema.Member) bool) (e effect, charged bool) {
+	o, ok := l.body(runs.Body)
 	if !ok || o.Paced == nil || !o.Paced.Gated {
 		return e, false
 	}

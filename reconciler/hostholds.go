@@ -108,7 +108,7 @@ func (l *Loop) cannotSpare(group, host string, m *members, held, flight map[stri
 	}
 	hit := func(x schema.Member) bool { return x.Host == host || x.Node == host }
 	for _, k := range l.st.byGroup[group] {
-		e, charged := l.effect(k, m, held, flight, hit)
+		e, charged := l.effect(k, l.st.target[k], m, held, flight, hit)
 		if !charged {
 			continue
 		}
