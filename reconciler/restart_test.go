@@ -106,50 +106,48 @@ func TestAnOutageLetsNobodyInOnOldEvidence(t *testing.T) {
 }
 
 // A group that loses its health as a whole is out of rotation only when a second
-// reading shows it: one that hangs for long is no second one.
+// reading shows it: one that hangs for long is no second one, nor is the first
+// after a restart, since the proxy knows who served.
 func TestALossOfHealthIsBelievedByASecondReading(t *testing.T) {
-	behindAnEdge(t, func(w *world, edge *memory.Driver, start func()) {
-		w.git.commit(edgeFleet("1", 4))
-		start()
-		serve := func(n int) func() bool { return func() bool { return served(w.t.Context(), edge, apiGroup) == n } }
-		w.until(10*time.Minute, "four serve", func() bool { return w.onCommit("c1")() && serve(4)() })
-		w.back.Set(memory.Faults{Unwell: true})
-		w.until(time.Minute, "it is seen", func() bool {
-			i := slices.IndexFunc(w.loop.Report().Groups, func(g schema.GroupReport) bool { return g.Name == apiGroup })
-			return i >= 0 && !slices.ContainsFunc(w.loop.Report().Groups[i].Members, func(m schema.MemberReport) bool { return m.Passing == nil || *m.Passing })
+	unwell := memory.Faults{Unwell: true}
+	for name, c := range map[string]struct {
+		lose func(w *world, start func())
+		keep time.Duration
+	}{
+		"one reading hangs": {func(w *world, _ func()) {
+			w.back.Set(unwell)
+			w.until(time.Minute, "it is seen", func() bool {
+				groups := w.loop.Report().Groups
+				i := slices.IndexFunc(groups, func(g schema.GroupReport) bool { return g.Name == apiGroup })
+				return i >= 0 && !slices.ContainsFunc(groups[i].Members, func(m schema.MemberReport) bool { return m.Passing == nil || *m.Passing })
+			})
+			w.back.Set(memory.Faults{Unwell: true, Down: true})
+		}, time.Minute},
+		"during a restart": {func(w *world, start func()) {
+			w.stop()
+			w.back.Set(unwell)
+			start()
+		}, 9 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			behindAnEdge(t, func(w *world, edge *memory.Driver, start func()) {
+				w.git.commit(edgeFleet("1", 4))
+				start()
+				serve := func(n int) func() bool { return func() bool { return served(w.t.Context(), edge, apiGroup) == n } }
+				w.until(10*time.Minute, "four serve", func() bool { return w.onCommit("c1")() && serve(4)() })
+				c.lose(w, start)
+				for passed := time.Duration(0); passed < c.keep; passed += 100 * time.Millisecond {
+					if w.pass(100 * time.Millisecond); !serve(4)() {
+						w.t.Fatal("one reading took all of them out of rotation")
+					}
+				}
+				w.back.Set(unwell)
+				w.until(time.Minute, "nobody serves", serve(0))
+				w.back.Set(memory.Faults{})
+				w.until(time.Minute, "four serve again", serve(4))
+			})
 		})
-		w.back.Set(memory.Faults{Unwell: true, Down: true})
-		for range 600 {
-			if w.pass(100 * time.Millisecond); !serve(4)() {
-				w.t.Fatal("one reading took all of them out of rotation")
-			}
-		}
-		w.back.Set(memory.Faults{Unwell: true})
-		w.until(time.Minute, "nobody serves", serve(0))
-		w.back.Set(memory.Faults{})
-		w.until(time.Minute, "four serve again", serve(4))
-	})
-}
-
-// So it is after a restart: who served is known by the proxy.
-func TestALossOfHealthDuringARestartIsNoDifferent(t *testing.T) {
-	behindAnEdge(t, func(w *world, edge *memory.Driver, start func()) {
-		w.git.commit(edgeFleet("1", 4))
-		start()
-		serve := func(n int) func() bool { return func() bool { return served(w.t.Context(), edge, apiGroup) == n } }
-		w.until(10*time.Minute, "four serve", func() bool { return w.onCommit("c1")() && serve(4)() })
-		w.stop()
-		w.back.Set(memory.Faults{Unwell: true})
-		start()
-		for range 90 {
-			if w.pass(100 * time.Millisecond); !serve(4)() {
-				w.t.Fatal("the first reading after a restart took all of them out of rotation")
-			}
-		}
-		w.until(time.Minute, "nobody serves", serve(0))
-		w.back.Set(memory.Faults{})
-		w.until(time.Minute, "four serve again", serve(4))
-	})
+	}
 }
 
 // A proxy that cannot be read since the daemon started may send traffic to
