@@ -125,7 +125,11 @@ func BenchmarkWatchOfKeys(b *testing.B) {
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	var rung atomic.Int64
-	go func() { _ = d.Watch(ctx, func(k []schema.Key) { rung.Add(int64(len(k))) }) }()
+	go func() {
+		if err := d.Watch(ctx, func(k []schema.Key) { rung.Add(int64(len(k))) }); ctx.Err() == nil {
+			b.Errorf("the watch ended: %v", err)
+		}
+	}()
 	time.Sleep(5 * time.Second)
 	for _, c := range []struct {
 		name  string
