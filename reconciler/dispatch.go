@@ -242,7 +242,7 @@ func (l *Loop) flush(ctx context.Context, name string, now time.Time) {
 }
 
 // batch takes what one Apply may get of what waits.
-func (q *queue) batch() []schema.Action {
+func (q *queue) batch() []pending {
 	taken := map[schema.Kind]int{}
 	n := slices.IndexFunc(q.waiting, func(a pending) bool {
 		taken[a.Key.Kind]++
@@ -252,10 +252,7 @@ func (q *queue) batch() []schema.Action {
 	if n < 0 {
 		n = len(q.waiting)
 	}
-	out := make([]schema.Action, n)
-	for i, a := range q.waiting[:n] {
-		out[i] = a.Action
-	}
+	out := q.waiting[:n:n]
 	q.waiting = q.waiting[n:]
 	return out
 }
@@ -270,9 +267,15 @@ func (l *Loop) writeBy(now time.Time) time.Time {
 	return limit
 }
 
-func (l *Loop) apply(ctx context.Context, q *queue, name string, batch []schema.Action, now time.Time) {
+func (l *Loop) apply(ctx context.Context, q *queue, name string, waited []pending, now time.Time) {
 	q.running++
-	limit := l.writeBy(now)
+	limit, batch := l.writeBy(now), make([]schema.Action, len(waited))
+	for i, a := range waited {
+		batch[i] = a.Action
+		if old := a.at.Add(q.window + l.cfg.Staleness); ledger.Disruptive(a.Action) && !l.off.noBlind {
+			limit = earliest(limit, old) // whoever stood still meanwhile judges anew
+		}
+	}
 	l.work(func() {
 		call, cancel := l.outlive(ctx, limit)
 		defer cancel()

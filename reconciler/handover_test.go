@@ -86,6 +86,7 @@ func queued(t *testing.T, f func(w *world, d slow)) {
 		w.git.commit(groups(12, "1"))
 		w.startWith(func(c *reconciler.Config) {
 			c.Drivers, c.Limits.SlowStart = []drivers.Driver{d}, 50
+			c.Lease = &memory.Lease{Server: w.lease, Holder: "a", Now: time.Now, Length: time.Minute}
 		})
 		w.until(30*time.Minute, "runs", w.onCommit("c1"))
 		f(w, d)
@@ -205,36 +206,51 @@ func TestHoldsInHasteLeaveOneServing(t *testing.T) {
 	})
 }
 
-// What disrupts and waits in line is judged anew before it is old: whoever went
-// out meanwhile counts.
-func TestWhatWaitsInLineIsJudgedAnew(t *testing.T) {
-	queued(t, func(w *world, d slow) {
-		four := func(release string) schema.Fleet {
-			f := groups(12, "1")
-			g := f.Groups.Get("shop.a00/prod.dc1")
-			g.Release, g.Count.Number = release, 4
-			f.Groups = f.Groups.With("shop.a00/prod.dc1", g)
-			return f
-		}
-		w.git.commit(four("1"))
-		w.until(10*time.Minute, "four members", w.onCommit("c2"))
-		d.takes.Store(int64(9 * time.Second))
-		w.back.Remove(schema.Key{Kind: memory.KindConfig, Instance: "m", Name: configOf(w, 11)})
-		w.pass(time.Second)
-		n := len(w.back.Writes())
-		w.git.commit(four("2"))
-		w.loop.Fetch()
-		w.pass(2 * time.Second)
-		if contains(w.verbs(n), "stage") {
-			t.Fatalf("nothing waits in line: %s", w.verbs(n))
-		}
-		w.back.Kill(w.back.Standing()["shop.a00/prod.dc1"].Members[3].ID) // and it is not replaced
-		d.takes.Store(0)
-		w.until(10*time.Minute, "it is sent", func() bool { return contains(w.verbs(n), "stage") })
-		for _, x := range w.since(n) {
-			if x.Verb == schema.VerbStage && x.Serving-x.Taken < 3 {
-				t.Errorf("%s took %d of %d serving members, of four one may be out", x.Verb, x.Taken, x.Serving)
-			}
-		}
-	})
+// What disrupts is judged anew before it is old, whether it waits in line or is
+// under way: whoever went out meanwhile counts.
+func TestWhatIsSentLateIsJudgedAnew(t *testing.T) {
+	four := func(release string) schema.Fleet {
+		f := groups(12, "1")
+		g := f.Groups.Get("shop.a00/prod.dc1")
+		g.Release, g.Count.Number = release, 4
+		f.Groups = f.Groups.With("shop.a00/prod.dc1", g)
+		return f
+	}
+	for where, lates := range map[string]func(w *world, d slow){
+		"in line": func(w *world, d slow) {
+			d.takes.Store(int64(9 * time.Second))
+			w.back.Remove(schema.Key{Kind: memory.KindConfig, Instance: "m", Name: configOf(w, 11)})
+			w.pass(time.Second)
+			w.git.commit(four("2"))
+			w.loop.Fetch()
+			w.pass(2 * time.Second)
+		},
+		"under way": func(w *world, d slow) {
+			d.takes.Store(int64(12 * time.Second))
+			before := d.calls.Load()
+			w.git.commit(four("2"))
+			w.loop.Fetch()
+			w.until(time.Minute, "it is sent", func() bool { return d.calls.Load() > before })
+		},
+	} {
+		t.Run(where, func(t *testing.T) {
+			queued(t, func(w *world, d slow) {
+				w.git.commit(four("1"))
+				w.until(10*time.Minute, "four members", w.onCommit("c2"))
+				n := len(w.back.Writes())
+				lates(w, d)
+				if contains(w.verbs(n), "stage") {
+					t.Fatalf("nothing is late: %s", w.verbs(n))
+				}
+				w.back.Kill(w.back.Standing()["shop.a00/prod.dc1"].Members[3].ID) // and it is not replaced
+				d.takes.Store(0)
+				w.until(10*time.Minute, "it is sent", func() bool { return contains(w.verbs(n), "stage") })
+				for _, x := range w.since(n) {
+					if x.Verb == schema.VerbStage && x.Serving-x.Taken < 3 {
+						t.Errorf("%s took %d of %d serving members, of four one may be out", x.Verb, x.Taken, x.Serving)
+					}
+				}
+			})
+		})
+	}
 }

@@ -25,19 +25,30 @@ func (r *record) disturbed(app string, at time.Time) bool {
 }
 
 const (
-	staleness = 12 * time.Second // of a reading, with its way
-	atRest    = 17 * time.Second // the same while nothing rolls: it is read every 15 s
-	resting   = 20 * time.Second // of one while nothing is rolled out
-	groupHold = 5 * time.Second  // between two rollouts that take members of one group
+	staleness = 12 * time.Second       // of a reading, with its way
+	atRest    = 17 * time.Second       // the same while nothing rolls: it is read every 15 s
+	resting   = 20 * time.Second       // of one while nothing is rolled out
+	onTheWay  = 100 * time.Millisecond // a write may be
+	groupHold = 5 * time.Second        // between two rollouts that take members of one group
 )
 
 // takes says whether a write stopped members that served: where a route names
-// the group, who is out of rotation may be taken.
-func takes(w memory.Write) bool {
-	if w.Routed {
+// the group, or did until just now, who is out of rotation may be taken.
+func (r *record) takes(w memory.Write) bool {
+	switch {
+	case w.Routed:
 		return w.Parted > 0
+	case r.unrouted(w):
+		return w.Fed > 0
 	}
 	return w.Taken > 0
+}
+
+// unrouted says whether the route to a group went while a write was on its way.
+func (r *record) unrouted(w memory.Write) bool {
+	return slices.ContainsFunc(r.writes, func(x memory.Write) bool {
+		return x.Key == routeOf(appOf(w.Group)) && x.Verb == schema.VerbDelete && !x.At.After(w.At) && w.At.Sub(x.At) < onTheWay
+	})
 }
 
 // holding says whether people hold somebody out: where no route names the
@@ -66,7 +77,7 @@ func (r *record) held(at time.Time) map[string]bool {
 // on its way.
 func (r *record) crossed(at time.Time) bool {
 	return slices.ContainsFunc(r.orders, func(o order) bool {
-		return o.May && slices.Contains([]string{"hold", "drain", "unhold", "undrain"}, o.Command.Verb) && !o.At.After(at) && at.Sub(o.At) < 100*time.Millisecond
+		return o.May && slices.Contains([]string{"hold", "drain", "unhold", "undrain"}, o.Command.Verb) && !o.At.After(at) && at.Sub(o.At) < onTheWay
 	})
 }
 
@@ -329,7 +340,7 @@ func failuresStayOut(r *record) string {
 		}
 	}
 	for _, w := range r.writes {
-		if w.Old == w.Surged || !takes(w) || w.Verb == schema.VerbDelete || w.Reason == schema.ReasonRollback || w.Failing.IsZero() || w.At.Sub(w.Failing) <= staleness {
+		if w.Old == w.Surged || !r.takes(w) || w.Verb == schema.VerbDelete || w.Reason == schema.ReasonRollback || w.Failing.IsZero() || w.At.Sub(w.Failing) <= staleness {
 			continue
 		}
 		if !r.accepted(appOf(w.Group), w.At) {
@@ -347,7 +358,7 @@ func spaced(r *record) string {
 	}
 	last := map[string]taking{}
 	for _, w := range r.writes {
-		if !takes(w) || w.Rollout == "" {
+		if !r.takes(w) || w.Rollout == "" {
 			continue
 		}
 		at := r.sent[arrival{w.ID, w.At}]

@@ -104,6 +104,7 @@ func (d *Driver) note(w Write, was, up []*alloc) {
 		}
 		w.Releases = len(releases)
 		rotates, _ := d.rotating(w.Group)
+		fed := d.fed(w.Group)
 		for _, m := range was {
 			if !stays[m.id] {
 				w.Stopped++
@@ -116,6 +117,9 @@ func (d *Driver) note(w Write, was, up []*alloc) {
 			w.Taken++
 			if rotates(m.id) {
 				w.Parted++
+			}
+			if fed[m.id] {
+				w.Fed++
 			}
 			if m.release != w.To {
 				w.Old++
@@ -132,13 +136,20 @@ func (d *Driver) note(w Write, was, up []*alloc) {
 // names the group, nobody is left out.
 func (d *Driver) rotating(group string) (rotates func(id string) bool, routed bool) {
 	if d.routed[group] > 0 {
-		in := map[string]bool{}
-		for _, e := range d.feed.Groups[group].Members {
-			in[e.ID] = true
-		}
+		in := d.fed(group)
 		return func(id string) bool { return in[id] }, true
 	}
 	return func(string) bool { return true }, false
+}
+
+// fed tells whom of a group the proxy was told of, whether or not it sends
+// traffic there.
+func (d *Driver) fed(group string) map[string]bool {
+	in := map[string]bool{}
+	for _, e := range d.feed.Groups[group].Members {
+		in[e.ID] = true
+	}
+	return in
 }
 
 // turnout keeps what a new membership changes for a group.

@@ -98,6 +98,7 @@ type Write struct {
 	Stopped  int            // members that the write stopped at once
 	Taken    int            // of those that passed, likewise
 	Parted   int            // of the rotating ones, likewise
+	Fed      int            // of the taken ones, whom the proxy was told of, also where no route names the group
 	Old      int            // of the taken ones, those on another release than To
 	Surged   int            // of those, canaries that were never promoted
 	Fallen   time.Time      // when the last of the members died that had passed

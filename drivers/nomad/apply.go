@@ -22,22 +22,7 @@ func (d *Driver) Apply(ctx context.Context, batch []schema.Action) []schema.Outc
 func (d *Driver) apply(ctx context.Context, a schema.Action) schema.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, 2*callTimeout)
 	defer cancel()
-	var r *schema.Receipt
-	var err error
-	switch a.Verb {
-	case schema.VerbCreate, schema.VerbUpdate, schema.VerbStage, schema.VerbPark:
-		r, err = d.register(ctx, a)
-	case schema.VerbDelete:
-		r, err = d.stop(ctx, a)
-	case schema.VerbApprove:
-		r, err = d.approve(ctx, a)
-	case schema.VerbMove:
-		r, err = d.move(ctx, a)
-	case schema.VerbAdopt:
-		r, err = d.adopt(ctx, a)
-	default:
-		err = invalid("%q is no verb for %s", a.Verb, a.Key.Kind)
-	}
+	r, err := d.write(ctx, a)
 	o := schema.Outcome{ID: a.ID, At: d.now(), Receipt: r}
 	if err != nil {
 		f := *failureOf(err, true)
@@ -45,6 +30,25 @@ func (d *Driver) apply(ctx context.Context, a schema.Action) schema.Outcome {
 		o.Failure = &f
 	}
 	return o
+}
+
+func (d *Driver) write(ctx context.Context, a schema.Action) (*schema.Receipt, error) {
+	if ctx.Err() != nil {
+		return nil, &schema.Failure{Kind: schema.FailUnavailable, Message: "its turn came too late, it was not sent", Next: "it is decided anew"}
+	}
+	switch a.Verb {
+	case schema.VerbCreate, schema.VerbUpdate, schema.VerbStage, schema.VerbPark:
+		return d.register(ctx, a)
+	case schema.VerbDelete:
+		return d.stop(ctx, a)
+	case schema.VerbApprove:
+		return d.approve(ctx, a)
+	case schema.VerbMove:
+		return d.move(ctx, a)
+	case schema.VerbAdopt:
+		return d.adopt(ctx, a)
+	}
+	return nil, invalid("%q is no verb for %s", a.Verb, a.Key.Kind)
 }
 
 // current reads the job that an action was decided on and refuses when it

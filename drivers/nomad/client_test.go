@@ -1,6 +1,7 @@
 package nomad
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -86,6 +87,11 @@ func TestFailures(t *testing.T) {
 	update := action(schema.VerbUpdate, objects[0], "7").Sealed()
 	if out := broken.Apply(t.Context(), []schema.Action{update})[0]; out.Failure == nil || out.Failure.Kind != schema.FailUnavailable {
 		t.Errorf("a connection cut while reading before a write gave %+v, want unavailable", out.Failure)
+	}
+	late, cancel := context.WithCancel(t.Context())
+	cancel()
+	if out := broken.Apply(late, []schema.Action{create})[0]; out.Failure == nil || out.Failure.Kind != schema.FailUnavailable {
+		t.Errorf("a write whose turn comes too late gave %+v, want unavailable", out.Failure)
 	}
 	away, err := Config{Name: "dc1", Address: "http://127.0.0.1:1", Owner: "acme"}.Open(t.Context(), Options{})
 	if err != nil {
