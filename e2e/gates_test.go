@@ -55,7 +55,7 @@ apps:
         checks:
           ready: {http: /healthz, every: 1s, timeout: 5s}
           self: {script: [/bin/sh, -c, 'test "$VERSION" != v4 && test -n "$NOMAD_ALLOC_ID"'], every: 1s, timeout: 5s}
-    ignite: {script: [/bin/sh, -c, 'true'], every: 1s, timeout: 5s}
+    ignite: {script: [/bin/sh, -c, 'true']}
     rollout:
       start_timeout: 15s
       gates:

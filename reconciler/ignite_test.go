@@ -49,7 +49,7 @@ func igniting(t *testing.T, ignite *schema.Ignition, f func(w *world, i *ignitio
 
 // A new member is ignited before it serves, and a release that is not goes back.
 func TestIgnition(t *testing.T) {
-	ready := &schema.Ignition{Check: schema.Check{HTTP: "/ready", Port: "http"}}
+	ready := &schema.Ignition{HTTP: "/ready", Port: "http"}
 	igniting(t, ready, func(w *world, i *ignitions, with func(string) schema.Fleet) {
 		for _, g := range i.asked {
 			if g.Kind != schema.GateHTTP || g.Path != "/ready" || g.Port != "http" {
@@ -81,7 +81,7 @@ func TestIgnition(t *testing.T) {
 // Where ignition is skipped nobody is asked; a bastion that does not start
 // fails its smoke all the same.
 func TestIgnitionSkipped(t *testing.T) {
-	igniting(t, &schema.Ignition{Skip: true, Check: schema.Check{HTTP: "/ready"}}, func(w *world, i *ignitions, with func(string) schema.Fleet) {
+	igniting(t, &schema.Ignition{Skip: true, HTTP: "/ready"}, func(w *world, i *ignitions, with func(string) schema.Fleet) {
 		w.bad.Store("v2", memory.Behaviour{Fail: true})
 		w.git.commit(with("v2"))
 		w.until(10*time.Minute, "it went back", func() bool { return w.ended("failed") })

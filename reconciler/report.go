@@ -150,6 +150,7 @@ func (l *Loop) reportGroups(r *schema.Report, m *members) {
 		if def, ok := l.group(o.Group); ok {
 			g.Release, g.DC = def.Release, def.Datacenter
 			g.Team = orElse(def.Owner, st.fleet.Apps[def.App].Owner)
+			g.Contact = st.fleet.Teams[g.Team].Contact
 		}
 		g.ReadAt = m.at(o.Group)
 		if b := l.backendOf(k); g.ReadAt.IsZero() && b != nil {

@@ -104,6 +104,14 @@ func TestErrors(t *testing.T) {
 		"after no cell":          {one("a.yaml", "apps:\n  a: {after: [b], stages: {prod: {groups: {east: {after: [wets]}, west: {}}}}}\n  b: {}\n"), "unknown-reference", "a.yaml:2", "east"},
 		"after a cell elsewhere": {one("a.yaml", "stages: {prod: {datacenters: [dc1, dc2]}}\napps:\n  a:\n    stages:\n      prod:\n        groups:\n          dc1: {}\n          dc2:\n            after: [dc1]\n"), "unknown-reference", "a.yaml:9", "datacenter dc2"},
 		"cells in a circle":      {one("a.yaml", "stages: {prod: {datacenters: [dc1]}}\napps:\n  a:\n    stages:\n      prod:\n        groups:\n          east: {datacenter: dc1, after: [west]}\n          west: {datacenter: dc1, after: [east]}\n"), "after-cycle", "a.yaml:7", "comes after itself"},
+		"ignition of two":        {one("a.yaml", "apps:\n  a:\n    ignite: {http: /, tcp: true}\n    stages: {prod: {groups: {dc1: {}}}}\n"), "type", "a.yaml:3", "it asks 2 things"},
+		"ignition of nothing":    {one("a.yaml", "apps: {a: {stages: {prod: {groups: {dc1: {}}}},\n  ignite: {timeout: 5s}}}\n"), "type", "a.yaml:2", "it asks 0 things"},
+		"schedule of a service":  {one("a.yaml", "apps: {a: {stages: {prod: {groups: {dc1: {}}}},\n  schedule: {cron: '0 2 * * *'}}}\n"), "type", "a.yaml:2", "only kind periodic"},
+		"image with a tag":       {one("a.yaml", "apps: {a: {stages: {prod: {groups: {dc1: {}}}},\n  image: 'reg:5000/x:1.2'}}\n"), "type", "a.yaml:2", "the tag is the release"},
+		"image with a digest":    {one("a.yaml", "apps: {a: {stages: {prod: {groups: {dc1: {}}}},\n  image: 'x@sha256:ab'}}\n"), "type", "a.yaml:2", "the tag is the release"},
+		"unknown network":        {one("a.yaml", "apps: {a: {stages: {prod: {groups: {dc1:\n  {network: bridged}}}}}}\n"), "type", "a.yaml:2", "want host, bridge, none or cni/NAME"},
+		"port out of range":      {one("a.yaml", "apps: {a: {stages: {prod: {groups: {dc1: {}}}},\n  ports: {\n  http: {static: 70000}}}}\n"), "type", "a.yaml:3", "70000 is no port"},
+		"signal of a raw job":    {one("a.yaml", "apps: {a: {job: {TaskGroups: []}, stages: {prod: {groups: {dc1: {}}}},\n  count: {max: 3, signal: {x: 1}}}}\n"), "type", "a.yaml:2", "scaling block"},
 		"owner against path":     {one("t/a.yaml", "teams: {x: {paths: [t]}}\napps:\n  a: {owner: y}\n"), "owner", "t/a.yaml:3", `team "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {

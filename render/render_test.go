@@ -77,7 +77,7 @@ func TestThreeTeams(t *testing.T) {
 	if prod.Job != "cart-api" || prod.Count.Number != 12 || prod.Rollout.Bake.Std() != 2*time.Minute || prod.Ports["http"].To != 8081 || prod.Tier != "logic" || prod.Owner != "cart" {
 		t.Errorf("prod: %+v", prod)
 	}
-	if dc2.Count != (schema.Count{Number: 6, Min: 6, Max: 40}) {
+	if got := string(schema.MustCanonical(dc2.Count)); got != `{"max":40,"min":6,"signal":{"busy":0.6}}` || dc2.Count.Number != 6 {
 		t.Errorf("dc2 count: %+v", dc2.Count)
 	}
 	shards := f.Groups.Get("shop.search.shards/prod.dc2")

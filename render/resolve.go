@@ -457,12 +457,27 @@ func (r *resolver) group(full string, p place, d definition, shared *bodies, cel
 		to.deny(d.unit, "type", ref, from.at, "%v", err)
 		return schema.Group{}, false
 	}
-	if !gates(ref, from, n, body, to) {
+	if !whole(ref, from, n, body, to) || !gates(ref, from, n, body, to) {
 		return schema.Group{}, false
 	}
 	group := schema.Group{App: p.app, Stage: p.stage, Datacenter: dc, After: cells.add(full, dc, from.unit, n), Body: body}
 	to.outputs = append(to.outputs, output{ref: ref, at: from.at, unit: from.unit, value: group})
 	return group, true
+}
+
+// whole reports what is wrong with a body as a whole, where it was written.
+func whole(ref schema.Ref, from definition, n *tree.Node, body schema.Body, to *resolved) bool {
+	problems := body.Problems()
+	for _, p := range problems {
+		at := n.Get(strings.Split(p.Field, ".")...)
+		if at == nil { // a value of the program's own
+			at = n
+		}
+		f := deny("type", ref, at.At, "%s: %s", p.Field, p.Message)
+		f.Field = p.Field
+		to.found = append(to.found, unitFinding{from.unit, f})
+	}
+	return len(problems) == 0
 }
 
 // gates reports gates that cannot be asked, where they were written.
@@ -490,7 +505,7 @@ func gates(ref schema.Ref, from definition, n *tree.Node, body schema.Body, to *
 }
 
 // ignitionProblem says why an ignition cannot be asked, where it was written.
-func ignitionProblem(ref schema.Ref, n *tree.Node, p schema.GateProblem) schema.Finding {
+func ignitionProblem(ref schema.Ref, n *tree.Node, p schema.Problem) schema.Finding {
 	f := deny("gate", ref, n.Get("ignite").At, "ignite: %s", p.Message)
 	f.Field = "ignite"
 	return f

@@ -178,10 +178,8 @@ type App struct {
 	Groups []string       `json:"groups,omitempty"`
 }
 
-// Use says how an app calls another.
-type Use struct {
-	Port string `json:"port,omitempty"`
-}
+// Use says that an app calls another.
+type Use struct{}
 
 // Group is the unit of release: one app in one stage and datacenter cell.
 // Its name is "<app>/<stage>.<cell>".
@@ -226,18 +224,25 @@ type Body struct {
 }
 
 // Count is a number, or bounds inside which an autoscaler owns the number.
-// JSON: 3, or {"min":1,"max":9}.
+// JSON: 3, or {"min":1,"max":9,"signal":{...}}.
 type Count struct {
 	Number   int
-	Min, Max int // Max > 0: autoscaled
+	Min, Max int             // Max > 0: autoscaled
+	Signal   json.RawMessage // what the autoscaler reads: an object, or nil
 }
 
 // MarshalJSON writes a number or bounds.
 func (c Count) MarshalJSON() ([]byte, error) {
 	if c.Max > 0 {
-		return json.Marshal(map[string]int{"min": c.Min, "max": c.Max})
+		return json.Marshal(bounds{c.Min, c.Max, c.Signal})
 	}
 	return json.Marshal(c.Number)
+}
+
+type bounds struct {
+	Min    int             `json:"min"`
+	Max    int             `json:"max"`
+	Signal json.RawMessage `json:"signal,omitempty"`
 }
 
 // UnmarshalJSON reads a number or bounds.
@@ -245,11 +250,11 @@ func (c *Count) UnmarshalJSON(b []byte) error {
 	if json.Unmarshal(b, &c.Number) == nil {
 		return nil
 	}
-	var r struct{ Min, Max int }
+	var r bounds
 	if err := json.Unmarshal(b, &r); err != nil || r.Max < r.Min || r.Max < 1 || r.Min < 0 {
 		return fmt.Errorf("count: want a number, or {min, max} with 0 <= min <= max")
 	}
-	*c = Count{Number: r.Min, Min: r.Min, Max: r.Max}
+	*c = Count{Number: r.Min, Min: r.Min, Max: r.Max, Signal: r.Signal}
 	return nil
 }
 
@@ -301,7 +306,6 @@ type Check struct {
 	Port    string   `json:"port,omitempty"`
 	Every   Duration `json:"every,omitempty"`
 	Timeout Duration `json:"timeout,omitempty"`
-	Grace   Duration `json:"grace,omitempty"`
 }
 
 // Port is a labelled port of the group; Static 0 lets Nomad choose.

@@ -38,6 +38,7 @@ type Gate struct {
 	Body    string            `json:"body,omitempty"`    // http: RE2 that the first 64 KiB must match
 	Service string            `json:"service,omitempty"` // grpc: health service; "" the whole server
 	Timeout Duration          `json:"timeout,omitempty"` // of one attempt; default 2s
+	Grace   Duration          `json:"grace,omitempty"`   // http, tcp, grpc: after a member came up, in which a bad answer does not count
 
 	Query   string   `json:"query,omitempty"`    // prometheus: PromQL that gives one number
 	AtMost  *float64 `json:"at_most,omitempty"`  // prometheus: largest number that passes

@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// GateProblem is a field of a gate that is wrong.
-type GateProblem struct{ Field, Message string }
+// Problem is a field of a definition that is wrong.
+type Problem struct{ Field, Message string }
 
 // gateFields are the fields that each kind reads, besides kind, too_little and
 // bake_limit.
 var gateFields = map[GateKind][]string{
-	GateHTTP:       {"port", "path", "header", "status", "body", "timeout"},
-	GateTCP:        {"port", "timeout"},
-	GateGRPC:       {"port", "service", "timeout"},
+	GateHTTP:       {"port", "path", "header", "status", "body", "timeout", "grace"},
+	GateTCP:        {"port", "timeout", "grace"},
+	GateGRPC:       {"port", "service", "timeout", "grace"},
 	GateScript:     {},
 	GateConsul:     {},
 	GateDiff:       {"port", "header", "timeout", "requests", "mirror", "ignore"},
@@ -39,10 +39,10 @@ var headerName = regexp.MustCompile("^[a-zA-Z0-9!#$%&'*+.^_`|~-]+$")
 var requestPath = regexp.MustCompile(`^/[!-~]*$`)
 
 // Problems lists what is wrong with the gate of a group that runs b.
-func (g Gate) Problems(b Body) []GateProblem {
-	var out []GateProblem
+func (g Gate) Problems(b Body) []Problem {
+	var out []Problem
 	wrong := func(field, format string, args ...any) {
-		out = append(out, GateProblem{field, fmt.Sprintf(format, args...)})
+		out = append(out, Problem{field, fmt.Sprintf(format, args...)})
 	}
 	fields, known := gateFields[g.Kind]
 	if !known {

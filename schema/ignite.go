@@ -10,27 +10,36 @@ import (
 const IgniteGate = "ignite"
 
 // Ignition is the check that each new member answers before it serves, asked
-// at its own address. JSON: a Check, or "skip": it is not asked, and a member
-// that starts and passes the checks of its services is good enough.
+// at its own address; exactly one of HTTP, TCP, GRPC, Script is set. Skip, in
+// JSON "skip" instead of an object: nothing is asked, and a member that starts
+// and passes the checks of its services is good enough.
 type Ignition struct {
-	Skip bool
-	Check
+	Skip    bool     `json:"-"`
+	HTTP    string   `json:"http,omitempty"` // path
+	TCP     bool     `json:"tcp,omitempty"`
+	GRPC    string   `json:"grpc,omitempty"`
+	Script  []string `json:"script,omitempty"`
+	Port    string   `json:"port,omitempty"`
+	Timeout Duration `json:"timeout,omitempty"`
+	Grace   Duration `json:"grace,omitempty"` // after a member came up, in which a bad answer does not count
 }
 
-// MarshalJSON writes "skip" or the check.
+// MarshalJSON writes "skip" or an object.
 func (i Ignition) MarshalJSON() ([]byte, error) {
 	if i.Skip {
 		return json.Marshal("skip")
 	}
-	return json.Marshal(i.Check)
+	type plain Ignition
+	return json.Marshal(plain(i))
 }
 
-// UnmarshalJSON reads "skip" or a check.
+// UnmarshalJSON reads "skip" or an object.
 func (i *Ignition) UnmarshalJSON(b []byte) error {
 	var word string
 	if json.Unmarshal(b, &word) != nil {
+		type plain Ignition
 		i.Skip = false
-		return json.Unmarshal(b, &i.Check)
+		return json.Unmarshal(b, (*plain)(i))
 	}
 	if word != "skip" {
 		return fmt.Errorf("ignite: %q is neither a check nor skip", word)
@@ -44,7 +53,7 @@ func (i *Ignition) gate() (g Gate, ok bool) {
 	if i == nil || i.Skip {
 		return g, false
 	}
-	g = Gate{Port: i.Port, Timeout: i.Timeout}
+	g = Gate{Port: i.Port, Timeout: i.Timeout, Grace: i.Grace}
 	switch {
 	case i.HTTP != "":
 		g.Kind, g.Path = GateHTTP, i.HTTP

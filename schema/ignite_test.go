@@ -11,7 +11,7 @@ func TestIgnitionIsAGate(t *testing.T) {
 		`{"grpc":"cart"}`:                  `{"kind":"grpc","service":"cart"}`,
 		`{"tcp":true,"port":"redis"}`:      `{"kind":"tcp","port":"redis"}`,
 		`{"script":["bin/ready"]}`:         `{"kind":"script"}`,
-		`{"http":"/ready","grace":"1m0s"}`: `{"kind":"http","path":"/ready"}`,
+		`{"http":"/ready","grace":"1m0s"}`: `{"kind":"http","path":"/ready","grace":"1m0s"}`,
 		`"skip"`:                           "", `{}`: "",
 	} {
 		var i Ignition
@@ -43,7 +43,7 @@ func TestIgnitionIsAGate(t *testing.T) {
 // one leaves the body's own gates alone.
 func TestIgnitionLeavesGatesAlone(t *testing.T) {
 	own := Gate{Kind: GateTCP}
-	b := Body{Ignite: &Ignition{Check: Check{HTTP: "/ready"}}, Rollout: Pacing{Gates: map[string]Gate{IgniteGate: own}}}
+	b := Body{Ignite: &Ignition{HTTP: "/ready"}, Rollout: Pacing{Gates: map[string]Gate{IgniteGate: own}}}
 	if got := b.Paces().Gates[IgniteGate]; got.Kind != GateTCP {
 		t.Errorf("the written gate became %+v", got)
 	}

@@ -215,6 +215,7 @@ type GroupReport struct {
 	Name    string            `json:"name"`
 	App     string            `json:"app"`
 	Team    string            `json:"team,omitempty"`
+	Contact string            `json:"contact,omitempty"` // of the team
 	DC      string            `json:"datacenter,omitempty"`
 	Desired int               `json:"desired"`
 	Serving int               `json:"serving"`

@@ -2,6 +2,7 @@ package nomad
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -124,6 +125,7 @@ func (b *builder) job() *api.Job {
 			return nil
 		}
 	}
+	b.runs(job)
 	b.mark(job)
 	return job
 }
@@ -169,6 +171,9 @@ func (b *builder) typed() *api.Job {
 	}
 	if g.Count.Max > 0 {
 		tg.Scaling = &api.ScalingPolicy{Type: "horizontal", Enabled: ptr(true), Min: ptr(int64(g.Count.Min)), Max: ptr(int64(g.Count.Max))}
+		if err := json.Unmarshal([]byte(cmp.Or(string(g.Count.Signal), "null")), &tg.Scaling.Policy); err != nil {
+			b.deny("signal", "count.signal", "write fields, as the policy of Nomad's scaling block has them", "what the autoscaler reads is no object: %v", err)
+		}
 	}
 	job.TaskGroups = []*api.TaskGroup{tg}
 	return job

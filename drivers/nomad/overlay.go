@@ -60,6 +60,10 @@ func (b *builder) overlay(job *api.Job) *api.Job {
 		b.deny("overlay", "nomad.TaskGroups", "remove the app instead", "the overlay leaves no task group")
 		return nil
 	}
+	if is, was := kindOf(out), kindOf(job); is != was {
+		b.deny("overlay", "nomad", "write kind: "+is+" instead", "the overlay makes of the %s job a %s job", was, is)
+		return nil
+	}
 	return out
 }
 

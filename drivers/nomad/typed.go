@@ -103,13 +103,13 @@ func taskOf(t *api.Task) schema.Task {
 	return out
 }
 
-// image takes the tag of the only image with one out as the group's release,
-// so that a new version is a change of one line.
+// image takes the tag of main's image out as the group's release, so that a new
+// version is a change of one line. One by digest alone has no tag.
 func image(g *schema.Group) {
 	main := (&builder{group: *g}).mainTask()
 	t, ok := g.Tasks[main]
 	slash := strings.LastIndexByte(t.Image, '/')
-	if colon := strings.IndexByte(t.Image[slash+1:], ':'); ok && colon > 0 {
+	if colon := strings.IndexAny(t.Image[slash+1:], ":@"); ok && colon > 0 && t.Image[slash+1+colon] == ':' {
 		g.Image, g.Release, t.Image = t.Image[:slash+1+colon], t.Image[slash+2+colon:], ""
 		g.Tasks[main] = t
 	}

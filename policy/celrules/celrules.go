@@ -1,11 +1,11 @@
 // Package celrules runs the rules that users keep as CEL expressions in YAML
-// files of the policy folder. They are bounded by a cost and can be
+// (or JSON) files of the policy folder. They are bounded by a cost and can be
 // interrupted, and cost microseconds each:
 //
 //	rules:
 //	  web-needs-two:
 //	    severity: deny            # warn or next-change; deny when left out
-//	    for: groups               # groups, apps, routes, hosts or objects
+//	    for: groups               # groups, apps, routes, hosts, consul or objects
 //	    when: self.stage == "prod" && self.tier == "access"
 //	    must: self.count >= 2
 //	    message: public groups run at least twice
@@ -15,7 +15,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/google/cel-go/cel"
@@ -35,13 +37,23 @@ const (
 // other rules are given all the same.
 func Parse(file string, src []byte) ([]*policy.Rule, []schema.Finding) {
 	p := &parser{file: file}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(src, &doc); err != nil {
-		p.bad = append(p.bad, policy.Invalid(p.lineOf(err), strings.TrimPrefix(err.Error(), "yaml: ")))
-		return nil, p.bad
+	for docs := yaml.NewDecoder(bytes.NewReader(src)); ; {
+		var doc yaml.Node
+		switch err := docs.Decode(&doc); {
+		case errors.Is(err, io.EOF):
+			return p.rules, p.bad
+		case err != nil:
+			p.bad = append(p.bad, policy.Invalid(p.lineOf(err), strings.TrimPrefix(err.Error(), "yaml: ")))
+			return nil, p.bad
+		}
+		p.document(&doc)
 	}
-	if len(doc.Content) == 0 {
-		return nil, nil
+}
+
+// document reads one of a file's documents; an empty one says nothing.
+func (p *parser) document(doc *yaml.Node) {
+	if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" {
+		return
 	}
 	p.fields(doc.Content[0], func(key string, at, value *yaml.Node) {
 		if key != "rules" {
@@ -50,7 +62,6 @@ func Parse(file string, src []byte) ([]*policy.Rule, []schema.Finding) {
 		}
 		p.fields(value, p.rule)
 	})
-	return p.rules, p.bad
 }
 
 type parser struct {

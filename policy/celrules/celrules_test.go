@@ -85,6 +85,8 @@ func TestBadFiles(t *testing.T) {
 		"quoted":            {file("for: apps, must: \"slef.name == 'x'\", message: m"), "own.yaml:2:27"},
 		"in a block":        {"rules:\n  own:\n    for: apps\n    message: m\n    must: |\n      self.name == 'x' &&\n      slef.name == 'y'\n", "own.yaml:7"},
 		"syntax":            {file("for: apps, must: self.name ==, message: m"), "own.yaml:2"},
+		"second document":   {"rules: {}\n---\n---\nrules:\n  own: {for: apps}\n", "own.yaml:5:3: rule \"own\": must is missing"},
+		"broken document":   {"rules: {own: {for: apps, must: 'true', message: m}}\n---\nrules: [", "own.yaml:3"},
 		"not true or false": {file("for: apps, must: \"'x'\", message: m"), "gives string: want true or false"},
 	} {
 		t.Run(name, func(t *testing.T) {

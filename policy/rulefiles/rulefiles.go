@@ -1,5 +1,5 @@
 // Package rulefiles reads the users' own rules from the policy folder of a
-// definitions repository: CUE in .cue files, CEL in .yaml files.
+// definitions repository: CUE in .cue files, CEL in .yaml and .json files.
 package rulefiles
 
 import (
@@ -14,6 +14,7 @@ import (
 	"locktide.dev/policy"
 	"locktide.dev/policy/celrules"
 	"locktide.dev/policy/cuerules"
+	"locktide.dev/render/source"
 	"locktide.dev/schema"
 )
 
@@ -43,7 +44,11 @@ func Load(ctx context.Context, tree fs.FS, ask cuerules.Ask) ([]*policy.Rule, []
 			return nil
 		}
 		ext := path.Ext(name)
-		if ext != ".cue" && ext != ".yaml" && ext != ".yml" {
+		switch {
+		case ext != ".cue" && !IsYAML(name) && source.IsDefinition(name):
+			bad = append(bad, policy.Invalid(schema.Position{File: name}, "no rule is written in "+ext+": want .cue, .yaml or .json"))
+			return nil
+		case ext != ".cue" && !IsYAML(name):
 			return nil
 		}
 		src, err := read(tree, name)
@@ -64,6 +69,12 @@ func Load(ctx context.Context, tree fs.FS, ask cuerules.Ask) ([]*policy.Rule, []
 	found, wrong := cuerules.Load(ctx, cue, ask)
 	rules, wrong = distinct(append(rules, found...), wrong)
 	return rules, append(bad, wrong...)
+}
+
+// IsYAML says whether a file's name makes it YAML, of which JSON is a part.
+func IsYAML(name string) bool {
+	ext := path.Ext(name)
+	return ext == ".yaml" || ext == ".yml" || ext == ".json"
 }
 
 func read(tree fs.FS, name string) ([]byte, error) {

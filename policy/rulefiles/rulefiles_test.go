@@ -43,13 +43,14 @@ func children(t *testing.T) cuerules.Ask {
 func TestBothLanguages(t *testing.T) {
 	tree := fstest.MapFS{
 		"policy/a.cue":           {Data: []byte(`rules: "cue-two": {for: "groups", must: count: >=2, message: "m"}`)},
-		"policy/sub/b.yaml":      {Data: []byte("rules: {cel-two: {for: groups, must: self.count >= 2, message: m}}")},
+		"policy/sub/b.yaml":      {Data: []byte("# several documents\n---\nrules: {cel-two: {for: groups, must: self.count >= 2, message: m}}")},
+		"policy/c.json":          {Data: []byte("{\"rules\": {\"json-two\":\n\t{\"for\": \"groups\", \"must\": \"self.count >= 2\", \"message\": \"m\"}}}")},
 		"policy/tests/t.yaml":    {Data: []byte("no rules")},
 		"policy/README.md":       {Data: []byte("no rules")},
 		"elsewhere/policy/c.cue": {Data: []byte("no rules")},
 	}
 	rules, bad := rulefiles.Load(t.Context(), tree, children(t))
-	if len(bad) > 0 || len(rules) != 2 {
+	if len(bad) > 0 || len(rules) != 3 {
 		t.Fatalf("%d rules, %v", len(rules), bad)
 	}
 	fleet := &schema.Fleet{Groups: persistent.Of(map[string]schema.Group{"x/prod.dc1": {App: "x", Stage: "prod", Body: schema.Body{Count: schema.Count{Number: 1}}}})}
@@ -57,7 +58,7 @@ func TestBothLanguages(t *testing.T) {
 	for _, f := range policy.Evaluate(t.Context(), policy.Config{}, rules, policy.Input{Fleet: fleet}) {
 		got = append(got, f.Code+" "+f.Related[0].String())
 	}
-	if s := strings.Join(got, "; "); s != "cel-two policy/sub/b.yaml:1:9; cue-two policy/a.cue:1:8" {
+	if s := strings.Join(got, "; "); s != "cel-two policy/sub/b.yaml:3:9; cue-two policy/a.cue:1:8; json-two policy/c.json:1:12" {
 		t.Errorf("got %q", s)
 	}
 }
@@ -70,6 +71,15 @@ func TestCodesAreUnique(t *testing.T) {
 	rules, bad := rulefiles.Load(t.Context(), tree, nil)
 	if len(rules) != 1 || len(bad) != 2 || !strings.Contains(fmt.Sprint(bad), `a.cue:1:8: rule "one": it is declared at policy/b.yaml:1:9 already`) || !strings.Contains(fmt.Sprint(bad), "built-in rule") {
 		t.Errorf("rules %v, %v", rules, bad)
+	}
+}
+
+// A rule in a language that rules are not written in is no rule, and is told.
+func TestOtherLanguages(t *testing.T) {
+	tree := fstest.MapFS{"policy/a.jsonnet": {Data: []byte("{}")}, "policy/rules.txt": {Data: []byte("x")}}
+	rules, bad := rulefiles.Load(t.Context(), tree, nil)
+	if len(rules) > 0 || len(bad) != 1 || !schema.AnyDenied(bad) || !strings.HasPrefix(bad[0].String(), "policy/a.jsonnet: no rule is written in .jsonnet") {
+		t.Errorf("got %v %v", rules, bad)
 	}
 }
 

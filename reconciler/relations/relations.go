@@ -114,6 +114,7 @@ type Overview struct {
 	Of      schema.Ref      `json:"of"`
 	Defined schema.Position `json:"defined,omitzero"`
 	Owner   schema.Ref      `json:"owner,omitempty"`
+	Contact string          `json:"contact,omitempty"` // of the owner
 	Counts  map[string]int  `json:"counts"` // by kind and role; none: left out
 }
 
@@ -161,6 +162,8 @@ func (x *Index) Overview(of schema.Ref) (Overview, error) {
 	out.Defined = x.fleet.Positions[out.Of]
 	if owner := x.role(kind, name, Owner); len(owner) == 1 {
 		out.Owner = owner[0]
+		_, team := owner[0].Split()
+		out.Contact = x.fleet.Teams[team].Contact
 	}
 	for _, to := range Kinds {
 		if n := len(x.walk(kind, name, to)); to != kind && n > 0 {

@@ -38,7 +38,7 @@ func fleet() *schema.Fleet {
 			"h1": {Pool: "web", Rack: "r1", Datacenter: "dc1"}, "h2": {Pool: "web", Rack: "r1", Datacenter: "dc2"}, "idle": {Pool: "web", Rack: "r2", Datacenter: "dc1"},
 		},
 		Stages: map[string]schema.Stage{"prod": {}, "test": {}},
-		Teams:  map[string]schema.Team{"metal": {Paths: []string{"metal"}}, "cart": {}, "stock": {}},
+		Teams:  map[string]schema.Team{"metal": {Paths: []string{"metal"}, Contact: "#metal"}, "cart": {}, "stock": {}},
 		Pools:  map[string]schema.Pool{"web": {}},
 		Consul: map[string]schema.Consul{
 			"mesh":   {Entries: map[string]json.RawMessage{"service-router/shop--cart": nil, "service-defaults/db": nil, "proxy-defaults/global": nil}},
@@ -165,7 +165,7 @@ func TestUnknownNames(t *testing.T) {
 func TestOverviewAndNames(t *testing.T) {
 	x := index()
 	o, err := x.Overview("hosts/h1")
-	if err != nil || o.Owner != "teams/metal" || o.Defined.Line != 2 || o.Counts[Apps] != 2 || o.Counts[Members] != 2 || o.Counts[Hosts] != 0 {
+	if err != nil || o.Owner != "teams/metal" || o.Contact != "#metal" || o.Defined.Line != 2 || o.Counts[Apps] != 2 || o.Counts[Members] != 2 || o.Counts[Hosts] != 0 {
 		t.Errorf("overview %+v, %v", o, err)
 	}
 	names, err := x.Names("host")

@@ -29,7 +29,8 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 		if gate.Compares() {
 			q.Baseline = g.baseline(len(members))
 		}
-		if gate.ReadsLog() || gate.ReadsChecks() {
+		excused := grace(gate, members)
+		if gate.ReadsLog() || gate.ReadsChecks() || t.now.Before(excused) {
 			q.MaxAge = pollPause // it costs little, and a bad release hurts until it is answered
 		}
 		if gate.ReadsChecks() && t.s.MembersAt[it.Group].Before(until) {
@@ -40,7 +41,7 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 		j, answered := t.s.Answers[q.ID]
 		late := until.Add(duration(gate.BakeLimit, defaultGateLimit))
 		switch {
-		case answered && j.Result == schema.GateFail && !j.From.Before(since):
+		case answered && j.Result == schema.GateFail && !j.From.Before(since) && !j.At.Before(excused):
 			return &schema.Verdict{Group: it.Group, Gate: name, Why: j.Why, At: t.now, Commit: t.r.Commit, Members: q.Members}, false
 		case answered && (j.Lets(q, until) || t.r.Unmeasured && j.Result == schema.GateTooLittle && !j.To.Before(until)):
 			continue
@@ -54,9 +55,25 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 		if answered {
 			said = fmt.Sprintf("%s: %s", j.Result, j.Why)
 		}
+		if t.now.Before(excused) {
+			t.wake(excused)
+			said += "; a bad answer does not count until " + excused.UTC().Format(time.TimeOnly)
+		}
 		t.why(it, schema.WaitGate, fmt.Sprintf("gate %s of batch %d: %s", name, it.Round, said), j.Next)
 	}
 	return nil, all
+}
+
+// grace is until when a bad answer of members that came up does not count; zero
+// where every answer does.
+func grace(gate schema.Gate, members []schema.Member) (until time.Time) {
+	if gate.Grace <= 0 {
+		return until
+	}
+	for _, m := range members {
+		until = max2(until, m.Since.Add(gate.Grace.Std()))
+	}
+	return until
 }
 
 // baseline picks as many old members that serve as there are new ones: the

@@ -44,6 +44,32 @@ func TestGatesThatCannotBeAnsweredAreNotAsked(t *testing.T) {
 	}
 }
 
+// A bad answer of a member that came up less than the gate's grace ago does not
+// count; it is asked again, and what it answers then does.
+func TestGraceOfAGate(t *testing.T) {
+	for _, c := range []struct {
+		grace time.Duration
+		want  string
+	}{{0, PhaseFailed}, {20 * time.Second, PhaseFailed}, {time.Minute, PhaseDone}} {
+		p := schema.Paced{Count: 4, Gated: true, Checked: true, Pacing: schema.Pacing{Gates: map[string]schema.Gate{"warm": {Kind: schema.GateHTTP, Grace: schema.Duration(c.grace)}}}}
+		s := newScene(1, p, guards{})
+		s.sim.fate = fateOf(draw{})
+		s.verdicts = func(w *world, q schema.Question) schema.Judgment {
+			j := schema.Judgment{Question: q.ID, At: w.sim.now, From: w.sim.now, To: w.sim.now, Result: schema.GatePass}
+			for _, m := range w.rotation()[q.Group] {
+				if slices.Contains(q.Members, m.ID) && w.sim.now.Before(m.Since.Add(40*time.Second)) {
+					j.Result = schema.GateFail
+				}
+			}
+			return j
+		}
+		s.run(time.Hour, func() {})
+		if s.r.Phase != c.want {
+			t.Errorf("grace %s: phase %s, want %s: %v", c.grace, s.r.Phase, c.want, s.step.Why)
+		}
+	}
+}
+
 // A comparison is with as many old members as there are new ones: the youngest
 // of those that serve.
 func TestTheBaselineIsOfTheSameSize(t *testing.T) {

@@ -52,8 +52,8 @@ func (c *checker) check(t *Type, n *tree.Node, path string) {
 		}
 	case t.Name == "Share":
 		var share schema.Share
-		if b, err := n.MarshalJSON(); err != nil || share.UnmarshalJSON(b) != nil {
-			c.wrong(path, n, `a share such as "25%" or a number of members`)
+		if b, err := n.MarshalJSON(); err != nil || share.UnmarshalJSON(b) != nil || share.IsZero() {
+			c.wrong(path, n, `a share such as "25%" or a number of members, at least 1`)
 		}
 	case t.Name == "Ratio":
 		var ratio schema.Ratio

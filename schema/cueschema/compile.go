@@ -32,7 +32,7 @@ type Type struct {
 	Enum   []string // allowed strings
 	List   *Type
 	MapOf  *Type
-	Fields []Field // of a struct
+	Fields []Field // of a struct; not nil if it is closed
 	Open   bool    // any data
 	OneOf  []*Type
 	refer  string // reference to a definition, resolved by Schema.Resolve
@@ -171,6 +171,9 @@ func compileStruct(x *ast.StructLit, owner string, embeds map[string][]string) (
 			}
 			t.Fields = append(t.Fields, field)
 		}
+	}
+	if t.Fields == nil && t.MapOf == nil && !t.Open {
+		t.Fields = []Field{} // closed, without any
 	}
 	return t, nil
 }

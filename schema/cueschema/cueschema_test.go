@@ -59,7 +59,7 @@ func TestFieldsAreThoseOfGo(t *testing.T) {
 		"Task": schema.Task{}, "Mount": schema.Mount{}, "Service": schema.Service{}, "Check": schema.Check{}, "Port": schema.Port{},
 		"File": schema.File{}, "Secret": schema.Secret{}, "Volume": schema.Volume{}, "Resources": schema.Resources{},
 		"Placement": schema.Placement{}, "Stop": schema.Stop{}, "Schedule": schema.Schedule{}, "Rollout": schema.Pacing{}, "Gate": schema.Gate{},
-		"Route": schema.Route{}, "Target": schema.Target{},
+		"Route": schema.Route{}, "Target": schema.Target{}, "Ignition": schema.Ignition{},
 	}
 	for name, v := range structs {
 		var got, want []string
@@ -69,7 +69,9 @@ func TestFieldsAreThoseOfGo(t *testing.T) {
 		typ := reflect.TypeOf(v)
 		for i := range typ.NumField() {
 			tag, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
-			want = append(want, tag)
+			if tag != "-" {
+				want = append(want, tag)
+			}
 		}
 		sort.Strings(got)
 		sort.Strings(want)
@@ -92,6 +94,10 @@ func TestCheck(t *testing.T) {
 		{"App", `{"rollout": {"soak": "1y"}}`, `want a duration`},
 		{"App", `{"rollout": {"soak": "-5s"}}`, `want a duration`},
 		{"App", `{"rollout": {"max_unavailable": "250%"}}`, `want a share`},
+		{"App", `{"rollout": {"max_unavailable": 0}}`, `want a share such as "25%" or a number of members, at least 1`},
+		{"App", `{"rollout": {"batches": [1, 0]}}`, `want a share`},
+		{"App", `{"ignite": {"http": "/", "every": "5s"}}`, `unknown field "ignite.every"`},
+		{"App", `{"uses": {"b": {"port": "http"}}}`, `unknown field "uses.b.port"`},
 		{"App", `{"rollout": {"gates": {"g": {"errors": "1.00001%"}}}}`, `want a ratio`},
 		{"App", `{"rollout": {"gates": {"g": {"errors": "101%"}}}}`, `want a ratio`},
 		{"App", `{"rollout": {"gates": {"g": {"at_most": "3"}}}}`, `want a number`},

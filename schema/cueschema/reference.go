@@ -43,6 +43,9 @@ func (s *Schema) Reference() string {
 			fmt.Fprintf(&b, "\nWritten as: %s\n", s.Text(t))
 			continue
 		}
+		if len(t.Fields) == 0 {
+			continue
+		}
 		b.WriteString("\n| field | type | default | meaning |\n|---|---|---|---|\n")
 		fields := t.Fields
 		if name != "Body" && t.field("kind") != nil && t.field("rollout") != nil {

@@ -33,7 +33,7 @@ func (e *engine) Dev(ctx context.Context, o cli.DevOptions) error {
 		return e.demo(ctx, o, n)
 	}
 	if _, err := os.Stat(o.Folder); err != nil {
-		return cli.Fail("`locktide init "+o.Folder+"` writes a starter fleet", "there is no folder %s", o.Folder)
+		return noFolder(o.Folder)
 	}
 	if o.Listen == "" {
 		o.Listen = cli.DefaultListen

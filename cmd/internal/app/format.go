@@ -11,11 +11,15 @@ import (
 
 	"locktide.dev/cmd/internal/cli"
 	"locktide.dev/render"
+	"locktide.dev/render/source"
 )
 
 // Format implements cli.Engine. Hidden folders and links are left alone, and a
 // file is replaced whole.
 func (e *engine) Format(ctx context.Context, root string, check bool) (changed []string, err error) {
+	if info, err := os.Stat(root); err == nil && !info.IsDir() && !source.IsDefinition(root) {
+		return nil, cli.Fail("definitions end in .cue, .jsonnet, .libsonnet, .yaml, .yml or .json", "%s is no file of definitions", root)
+	}
 	var broken []error
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		switch {

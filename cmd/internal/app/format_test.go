@@ -65,6 +65,9 @@ func TestFormat(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, "a.cue")); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("the mode became %v: %v", info.Mode(), err)
 	}
+	if _, err := e.Format(t.Context(), "format_test.go", true); err == nil || !strings.Contains(err.Error(), "is no file of definitions") {
+		t.Errorf("a file of another language: %v", err)
+	}
 	if changed, _ := e.Format(t.Context(), dir, false); len(changed) > 0 {
 		t.Errorf("laid out twice: %v", changed)
 	}

@@ -14,9 +14,10 @@ import (
 )
 
 func gitConfig(g config.Git) gitsource.Config {
+	keys := g.Keys()
 	c := gitsource.Config{URL: g.URL, Branch: g.Branch, Path: g.Path, User: g.User, KnownHosts: g.KnownHosts,
 		Client: g.Client, ConfigFile: g.ConfigFile, MirrorDir: g.MirrorDir,
-		Signatures: signature.Config{GPGKeyring: g.Signatures.GPGKeyring, AllowedSigners: g.Signatures.AllowedSigners, RevokedKeys: g.Signatures.RevokedKeys}}
+		Signatures: signature.Config{GPGKeyring: keys.GPGKeyring, AllowedSigners: keys.AllowedSigners, RevokedKeys: keys.RevokedKeys}}
 	if strings.HasPrefix(g.URL, "https://") || strings.HasPrefix(g.URL, "http://") {
 		c.TokenFile = g.Credentials
 	} else {

@@ -38,9 +38,13 @@ func (e *engine) Vet(ctx context.Context, folder, path string) ([]schema.Finding
 
 func (e *engine) judgedFolder(ctx context.Context, folder, path string, advice bool) (cli.Rendered, error) {
 	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return cli.Rendered{}, cli.Fail("`locktide init "+folder+"` writes a starter fleet", "there is no folder %s", folder)
+		return cli.Rendered{}, noFolder(folder)
 	}
 	return e.judged(ctx, os.DirFS(folder), path, advice)
+}
+
+func noFolder(name string) error {
+	return cli.Fail("`locktide init "+name+"` writes a starter fleet", "there is no folder %s", name)
 }
 
 // judged renders definitions and judges them, with advice if that is asked for.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -20,6 +21,7 @@ import (
 	"locktide.dev/policy"
 	"locktide.dev/policy/rulefiles"
 	"locktide.dev/render"
+	"locktide.dev/render/source"
 	"locktide.dev/schema"
 )
 
@@ -33,20 +35,30 @@ type policyCase struct {
 
 // TestPolicies implements cli.Engine.
 func (e *engine) TestPolicies(ctx context.Context, folder string) ([]cli.PolicyTest, error) {
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		return nil, noFolder(folder)
+	}
 	tree := os.DirFS(folder)
 	rules, bad := rulefiles.Load(ctx, tree, e.ask)
 	for _, f := range bad {
 		return nil, cli.Fail(f.Next, "%s", f)
 	}
-	var files []string
+	var files, strange []string
 	err := fs.WalkDir(tree, rulefiles.Tests, func(name string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() && (path.Ext(name) == ".yaml" || path.Ext(name) == ".yml") {
+		switch {
+		case err != nil || d.IsDir():
+		case rulefiles.IsYAML(name):
 			files = append(files, name)
+		case source.IsDefinition(name):
+			strange = append(strange, name)
 		}
 		return err
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot list the tests: %w", err)
+	}
+	if len(strange) > 0 {
+		return nil, cli.Fail("write tests in YAML or JSON: docs/policies.md has an example", "%s is no file of tests", strings.Join(strange, ", "))
 	}
 	var out []cli.PolicyTest
 	for _, name := range files {
@@ -68,26 +80,29 @@ func (e *engine) policyFile(ctx context.Context, tree fs.FS, name string, rules 
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", name, err)
 	}
-	var doc struct {
-		Tests map[string]policyCase `yaml:"tests"`
-	}
-	d := yaml.NewDecoder(bytes.NewReader(src))
-	d.KnownFields(true)
-	if err := d.Decode(&doc); err != nil {
-		return nil, cli.Fail("docs/policies.md has an example", "cannot read the tests in %s: %v", name, err)
-	}
 	var out []cli.PolicyTest
-	for _, test := range names(doc.Tests) {
-		t := cli.PolicyTest{File: name, Name: test}
-		got, err := e.policyCase(ctx, doc.Tests[test], rules)
-		if err != nil {
-			t.Problem = err.Error()
-		} else {
-			t.Missing, t.Unexpected = differ(doc.Tests[test].Expect, got), differ(got, doc.Tests[test].Expect)
+	for d := yaml.NewDecoder(bytes.NewReader(src)); ; {
+		var doc struct {
+			Tests map[string]policyCase `yaml:"tests"`
 		}
-		out = append(out, t)
+		d.KnownFields(true)
+		switch err := d.Decode(&doc); {
+		case errors.Is(err, io.EOF):
+			return out, nil
+		case err != nil:
+			return nil, cli.Fail("docs/policies.md has an example", "cannot read the tests in %s: %v", name, err)
+		}
+		for _, test := range names(doc.Tests) {
+			t := cli.PolicyTest{File: name, Name: test}
+			got, err := e.policyCase(ctx, doc.Tests[test], rules)
+			if err != nil {
+				t.Problem = err.Error()
+			} else {
+				t.Missing, t.Unexpected = differ(doc.Tests[test].Expect, got), differ(got, doc.Tests[test].Expect)
+			}
+			out = append(out, t)
+		}
 	}
-	return out, nil
 }
 
 // policyCase gives what the users' own rules find, and the built-in ones that

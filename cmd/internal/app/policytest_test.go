@@ -48,6 +48,19 @@ func TestPolicies(t *testing.T) {
 			}
 		})
 	}
+	const second = "tests: {x: {definitions: {apps: {a.x: {}}}}}\n---\ntests: {y: {expect: [two]}}\n"
+	if got, err := (&engine{}).TestPolicies(t.Context(), policyFolder(t, second)); err != nil || len(got) != 2 || !strings.Contains(got[1].Problem, `expect "two"`) {
+		t.Errorf("the second document: %v %v", got, err)
+	}
+	strange := policyFolder(t, second)
+	if err := os.Rename(filepath.Join(strange, "policy/tests/x.yaml"), filepath.Join(strange, "policy/tests/x.cue")); err != nil {
+		t.Fatal(err)
+	}
+	for folder, want := range map[string]string{strange: "policy/tests/x.cue is no file of tests", filepath.Join(strange, "nowhere"): "there is no folder"} {
+		if _, err := (&engine{}).TestPolicies(t.Context(), folder); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", folder, err, want)
+		}
+	}
 	for test, want := range map[string]string{"": "there are no tests", "tests: {x: {wants: []}}": "policy/tests/x.yaml", "tests: [": "policy/tests/x.yaml"} {
 		if _, err := (&engine{}).TestPolicies(t.Context(), policyFolder(t, test)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", test, err, want)

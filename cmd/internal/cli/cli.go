@@ -68,6 +68,7 @@ type shared struct {
 // Main runs one command line and gives its exit code. SIGINT and SIGTERM end
 // the context that the commands run under.
 func Main(ctx context.Context, args []string, std Streams, version string, engine Engine) int {
+	std.Out, std.Err = onScreen(std.Out), onScreen(std.Err)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	root := New(std, version, engine)
@@ -107,6 +108,7 @@ func New(std Streams, version string, engine Engine) *cobra.Command {
 	flags.StringVar(&s.api, "api", "", "address of the daemon (default $LOCKTIDE_API, else http://"+DefaultListen+")")
 	flags.StringVar(&s.token, "token-file", "", "file with the API token (default $LOCKTIDE_TOKEN_FILE, else "+tokenHint+")")
 	flags.StringVarP(&s.output, "output", "o", "", "table, json or yaml")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misused(c, err) })
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if !slices.Contains([]string{"", "table", "json", "yaml"}, s.output) {
 			return Fail("write -o table (the default), json or yaml", "there is no output format %q", s.output)
@@ -129,6 +131,7 @@ func New(std Streams, version string, engine Engine) *cobra.Command {
 		for _, c := range g.commands {
 			c.GroupID = g.id
 			root.AddCommand(c)
+			explicit(c)
 		}
 	}
 	for verb, names := range map[string]func(schema.Report) []string{"explain": named, "diff": named, "changes": named, "history": named, "rollout": rolloutNames} {
@@ -140,4 +143,28 @@ func New(std Streams, version string, engine Engine) *cobra.Command {
 	root.SetCompletionCommandGroupID("more")
 	root.AddCommand(s.helloCommand(), s.docsCommand(root))
 	return root
+}
+
+// explicit makes a command with commands below it refuse what is none of them,
+// and every command say how it is written when it is written otherwise.
+func explicit(c *cobra.Command) {
+	for _, below := range c.Commands() {
+		explicit(below)
+	}
+	if c.HasSubCommands() && !c.Runnable() {
+		c.Args = cobra.NoArgs
+		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				return misused(c, err)
+			}
+			return nil
+		}
+	}
+}
+
+func misused(c *cobra.Command, err error) error {
+	return Fail(fmt.Sprintf("write %s; `%s --help` says more", c.UseLine(), c.CommandPath()), "%v", err)
 }

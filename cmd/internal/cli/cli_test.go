@@ -92,7 +92,7 @@ func (f *fleet) Report() *schema.Report {
 			Gates: []schema.Judgment{{Name: "errors", Group: "shop.web/prod.dc1", Result: schema.GateTooLittle, Sample: 42, Why: "0.00 % errors of 42 requests; 100 are needed", Threshold: "at most 1% errors", At: now}},
 			Items: []schema.ItemReport{{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: "staged", Batch: 2, Batches: 3,
 				Members: 3, Done: 2, Next: []string{"aaaaaaaa-1111-2222-3333-444444444444"}}}}},
-		Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Team: "shop", Desired: 2, Serving: 1, Cap: 1, Release: "1.2.0",
+		Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Team: "shop", Contact: "#shop", Desired: 2, Serving: 1, Cap: 1, Release: "1.2.0",
 			Members: []schema.MemberReport{{Member: schema.Member{ID: "aaaaaaaa-1111-2222-3333-444444444444", Group: "shop.web/prod.dc1", Node: "n1", Running: true, Passing: &no, Since: now, Created: now}}},
 			Goods:   []schema.GoodReport{{Version: "1.1.0", Commit: "c1", At: now}}}},
 		Objects: append(f.foreign, schema.ObjectReport{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", State: schema.StateDiffers,
@@ -214,6 +214,9 @@ func TestValidate(t *testing.T) {
 	if code, _, errs := run(t, &engine{rendered: bad}, "validate", "x"); code != 0 {
 		t.Errorf("a warning gave exit code %d: %s", code, errs)
 	}
+	if _, out, _ := run(t, &engine{rendered: Rendered{Fleet: &schema.Fleet{}}}, "validate", "x", "-o", "json"); out != "[]\n" {
+		t.Errorf("no findings are printed as %q", out)
+	}
 }
 
 func TestCodeownersGiveAPathToItsTeam(t *testing.T) {
@@ -226,6 +229,10 @@ func TestCodeownersGiveAPathToItsTeam(t *testing.T) {
 	}
 	if code, _, errs := run(t, &engine{rendered: Rendered{Fleet: &schema.Fleet{}}}, "codeowners"); code != 1 || !strings.Contains(errs, "define teams") {
 		t.Errorf("without teams: exit code %d, %s", code, errs)
+	}
+	r.Findings = []schema.Finding{{Code: "syntax", Severity: schema.Deny}}
+	if code, out, errs := run(t, &engine{rendered: r}, "codeowners"); code != 1 || out != "" || !strings.Contains(errs, "not valid") {
+		t.Errorf("with a broken file: exit code %d, %s%s", code, out, errs)
 	}
 }
 
@@ -245,7 +252,7 @@ func TestVetExitCodes(t *testing.T) {
 		}
 		var list []schema.Finding
 		code, out, _ = run(t, &engine{rendered: Rendered{Findings: c.found}}, "vet", "x", "-o", "json")
-		if err := json.Unmarshal([]byte(out), &list); err != nil || code != c.code || len(list) != len(c.found) {
+		if err := json.Unmarshal([]byte(out), &list); err != nil || list == nil || code != c.code || len(list) != len(c.found) {
 			t.Errorf("%s, -o json: exit code %d, %s (%v)", name, code, out, err)
 		}
 	}
@@ -311,6 +318,10 @@ func TestErrorsSayWhatNext(t *testing.T) {
 		{"status -o xml", "yaml"},
 		{"status --api http://127.0.0.1:1", "locktide serve"},
 		{"status --token-file /nonexistent/token", "cannot read the API token"},
+		{"render fleet --objects", "--config"},
+		{"policy tset", "`locktide policy --help`"},
+		{"import", "write locktide import FOLDER"},
+		{"get --frist", "locktide get [GROUP"},
 	} {
 		code, out, errs := run(t, &engine{}, append(flags, strings.Fields(c.args)...)...)
 		if code != 1 || !strings.Contains(errs, c.want) {
@@ -357,7 +368,7 @@ func TestEveryCommandHasHelp(t *testing.T) {
 		for _, sub := range c.Commands() {
 			visit(sub)
 		}
-		if c.Hidden || !c.Runnable() || c == root || strings.Contains(c.CommandPath(), "completion") || c.Name() == "help" {
+		if c.Hidden || c.HasSubCommands() || strings.Contains(c.CommandPath(), "completion") || c.Name() == "help" {
 			return
 		}
 		if c.Short == "" || !strings.Contains(c.Example, "locktide ") {
@@ -425,7 +436,7 @@ func TestLooking(t *testing.T) {
 		{"get consul", []string{"consul/vendor"}},
 		{"get consul/vendor", []string{"consul/vendor  owner teams/metal  (metal/consul.yaml:2)", "locktide get consul/vendor keys"}},
 		{"get keys/vendor/a owner", []string{"teams/metal"}},
-		{"get shop.web/prod.dc1", []string{"2 desired, 1 serving, cap 1, 0 free", "aaaaaaaa", "its checks do not pass", "hor-", "1  1.1.0, commit c1"}},
+		{"get shop.web/prod.dc1", []string{"release 1.2.0, team shop, contact #shop", "2 desired, 1 serving, cap 1, 0 free", "aaaaaaaa", "its checks do not pass", "hor-", "1  1.1.0, commit c1"}},
 		{"diff", []string{"nomad.job:dc1:shop--web  differs", "by eve", "count: 2 -> 5", "repaired in 14 min", "next: locktide repair shop.web"}},
 		{"out --dc dc9", []string{"every member serves"}},
 		{"rollout shop.web", []string{"shop.web  braked, commit c2", "about 1m0s left", "2 of 3", "next batch of shop.web/prod.dc1: aaaaaaaa on n1", "locktide abort shop.web: takes it back",

@@ -122,6 +122,9 @@ func (s *shared) codeownersCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if schema.AnyDenied(r.Findings) { // whose file is broken is not known
+				return Fail("`locktide validate "+folderOf(args)+"` says what", "the definitions in %s are not valid", folderOf(args))
+			}
 			if r.Fleet == nil || len(r.Fleet.Teams) == 0 {
 				return Fail("define teams, see docs/policies.md", "the definitions in %s have no teams", folderOf(args))
 			}

@@ -18,8 +18,13 @@ func (s *shared) fmtCommand() *cobra.Command {
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			changed, err := s.engine.Format(cmd.Context(), folderOf(args), check)
-			for _, name := range changed {
-				fmt.Fprintln(s.Out, name)
+			switch {
+			case s.wantsJSON() && err == nil:
+				err = s.json(append([]string{}, changed...))
+			default:
+				for _, name := range changed {
+					fmt.Fprintln(s.Out, name)
+				}
 			}
 			if err == nil && check && len(changed) > 0 {
 				return Fail("locktide fmt "+folderOf(args), "%d files are not laid out", len(changed))

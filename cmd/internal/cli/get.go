@@ -60,6 +60,9 @@ func (s *shared) group(g schema.GroupReport, now time.Time) {
 	if g.Team != "" {
 		fmt.Fprintf(s.Out, ", team %s", g.Team)
 	}
+	if g.Contact != "" {
+		fmt.Fprintf(s.Out, ", contact %s", g.Contact)
+	}
 	fmt.Fprintf(s.Out, "\n%d desired, %d serving, cap %d, %d free (members read %s)\n", g.Desired, g.Serving, g.Cap, g.Free, age(now, g.ReadAt))
 	if g.Blind != "" {
 		fmt.Fprintf(s.Out, "%s: %s\n", s.paint(red, "BLIND"), g.Blind)

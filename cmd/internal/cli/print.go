@@ -3,21 +3,13 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
-	"golang.org/x/term"
 )
-
-// isTerminal says whether a stream is a person's screen or keyboard.
-func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
 
 // json prints v as indented JSON, or as YAML with the same fields.
 func (s *shared) json(v any) error {

@@ -71,6 +71,9 @@ func (s *shared) overview(ctx context.Context, ref string) error {
 	if o.Owner != "" {
 		fmt.Fprintf(s.Out, "  owner %s", o.Owner)
 	}
+	if o.Contact != "" {
+		fmt.Fprintf(s.Out, ", contact %s", o.Contact)
+	}
 	if o.Defined.File != "" {
 		fmt.Fprintf(s.Out, "  (%s)", o.Defined)
 	}

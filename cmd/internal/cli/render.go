@@ -19,6 +19,9 @@ func (s *shared) renderCommand() *cobra.Command {
 		Example: "  locktide render fleet --explain",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if objects && config == "" {
+				return Fail("name the daemon's configuration with --config", "--objects does not say for which backends")
+			}
 			r, err := s.engine.Render(cmd.Context(), folderOf(args), config)
 			if err != nil {
 				return err

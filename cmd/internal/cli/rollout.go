@@ -77,11 +77,14 @@ func (s *shared) follow(ctx context.Context, name string) error {
 		if ok {
 			seen = p
 			var page bytes.Buffer
-			screen := *s
-			screen.Out = &page
-			screen.rollout(p, r, time.Now())
-			if isTerminal(s.Out) {
-				fmt.Fprintf(s.Out, "\x1b[H\x1b[2J%s", page.String())
+			onPage := *s
+			onPage.Out = &page
+			onPage.rollout(p, r, time.Now())
+			if shown, ok := s.Out.(screen); ok {
+				if err := shown.clear(); err != nil {
+					return err
+				}
+				fmt.Fprint(shown, page.String())
 			} else if text := steps(p); text != last {
 				fmt.Fprintln(s.Out, text)
 				last = text

@@ -28,7 +28,7 @@ func (s *shared) validateCommand() *cobra.Command {
 				return err
 			}
 			if s.wantsJSON() {
-				if err := s.json(r.Findings); err != nil {
+				if err := s.json(append([]schema.Finding{}, r.Findings...)); err != nil {
 					return err
 				}
 			} else {

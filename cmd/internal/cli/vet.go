@@ -25,7 +25,7 @@ func (s *shared) vetCommand() *cobra.Command {
 				return err
 			}
 			if s.wantsJSON() {
-				err = s.json(slices.Concat([]schema.Finding{}, found))
+				err = s.json(append([]schema.Finding{}, found...))
 			} else {
 				s.findings(found)
 			}

@@ -200,7 +200,44 @@ func Parse(raw []byte) (Config, error) {
 		}
 		return c, err
 	}
+	var document yaml.Node
+	switch err := dec.Decode(&document); {
+	case err == nil:
+		return c, fmt.Errorf("line %d: a second document begins: the configuration is one", document.Line)
+	case !errors.Is(err, io.EOF):
+		return c, err
+	}
+	if err := yaml.Unmarshal(raw, &document); err != nil {
+		return c, err
+	}
+	if err := written(&document, ""); err != nil {
+		return c, err
+	}
 	return c, c.validate()
+}
+
+// written refuses fields that stand there without a value, or with a limit of 0:
+// what is meant to bind must not count as left out.
+func written(n *yaml.Node, path string) error {
+	switch {
+	case n.Kind == yaml.ScalarNode && n.Tag == "!!null" && path != "":
+		return fmt.Errorf("%s: line %d: nothing is written: write a value, or leave the field out", path, n.Line)
+	case n.Kind == yaml.ScalarNode && n.Value == "0" && strings.HasPrefix(path, "limits."):
+		return fmt.Errorf("%s: 0 is out of range: want at least 1, or leave it out for the default", path)
+	case n.Kind != yaml.MappingNode:
+		for _, item := range n.Content {
+			if err := written(item, path); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if err := written(n.Content[i+1], strings.TrimPrefix(path+"."+n.Content[i].Value, ".")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var ownerID = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
@@ -233,10 +270,17 @@ func (c *Config) validate() error {
 }
 
 func (c *Config) backends() error {
+	serves := map[string]string{} // datacenter -> the Nomad that serves it
 	for _, name := range sorted(c.Nomad) {
 		n := c.Nomad[name]
 		if err := address("nomad."+name, n.Address, n.Datacenters, n.TLS); err != nil {
 			return err
+		}
+		for _, dc := range n.Datacenters {
+			if other := serves[dc]; other != "" {
+				return fmt.Errorf("nomad.%s.datacenters: %s is that of nomad.%s, too: each group there would run twice", name, dc, other)
+			}
+			serves[dc] = name
 		}
 	}
 	for _, name := range sorted(c.Consul) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"locktide.dev/policy"
 	"locktide.dev/policy/calendar"
 	"locktide.dev/schema"
 )
@@ -35,7 +36,15 @@ func (p Policy) Backup() (*schema.Window, error) {
 }
 
 func (c *Config) severities() error {
+	codes := policy.Codes()
 	for _, code := range sorted(c.Policy.Severity) {
+		if !slices.Contains(codes, code) {
+			hint := "docs/policies.md lists them"
+			if near := schema.Nearest(code, codes); near != "" {
+				hint = fmt.Sprintf("did you mean %q?", near)
+			}
+			return fmt.Errorf("policy.severity.%s: no built-in rule has this code: %s", code, hint)
+		}
 		if v := c.Policy.Severity[code]; !slices.Contains([]string{"deny", "warn", "next-change", "off"}, v) {
 			return fmt.Errorf("policy.severity.%s: want deny, warn, next-change or off, not %q", code, v)
 		}
