@@ -115,7 +115,7 @@ type Overview struct {
 	Defined schema.Position `json:"defined,omitzero"`
 	Owner   schema.Ref      `json:"owner,omitempty"`
 	Contact string          `json:"contact,omitempty"` // of the owner
-	Counts  map[string]int  `json:"counts"` // by kind and role; none: left out
+	Counts  map[string]int  `json:"counts"`            // by kind and role; none: left out
 }
 
 // Names lists the objects of a kind, sorted.
