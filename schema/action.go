@@ -64,6 +64,10 @@ func (a Action) Sealed() Action {
 	return a
 }
 
+// Stops says whether the backend stops members because of the action, in
+// rotation or not.
+func (a Action) Stops() bool { return len(a.Victims) > 0 || a.Verb == VerbMove }
+
 // Reason is why something is done, or not done: a code from a closed list
 // and a sentence with the figures.
 type Reason struct {

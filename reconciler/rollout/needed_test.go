@@ -91,6 +91,25 @@ func TestANextBatchFitsWhicheverWindowHolds(t *testing.T) {
 	}
 }
 
+// Nobody gives way on an old reading, not even who is held out: those who pass
+// in it may have failed since.
+func TestNobodyGivesWayOnAnOldReading(t *testing.T) {
+	for _, held := range []bool{false, true} {
+		for age, want := range map[time.Duration]int{9 * time.Second: 1, 11 * time.Second: 0} {
+			members := []schema.Member{serves("a", 0, "old"), serves("b", 1, "old"), serves("c", 2, "new")}
+			for i := range members {
+				members[i].Group, members[i].Serving = testGroup, !held
+			}
+			x, it, g := moment(schema.Progress{Status: "running", Parallel: 1}, members...)
+			it.Parallel, x.s.Held, x.s.MembersAt[testGroup] = 1, map[string]bool{testGroup: held}, x.now.Add(-age)
+			g.budget = x.budget(it)
+			if x.approve(it, g, g.on, 0); len(x.step.Want) != want {
+				t.Errorf("held: %t, read %s ago: %d approvals, want %d: %v", held, age, len(x.step.Want), want, x.step.Want)
+			}
+		}
+	}
+}
+
 // A member that somebody holds out may still get traffic: its proxy has not let
 // it go. An action that takes it pays for it.
 func TestWhoIsHeldCostsUntilItsProxyLetItGo(t *testing.T) {

@@ -289,7 +289,7 @@ func (t *turn) ask(it *Item, a schema.Action) {
 		t.why(it, schema.WaitBrake, why, "locktide resume")
 		return
 	}
-	if (disruptive || a.Verb == schema.VerbMove) && t.stale(it) {
+	if (disruptive || a.Stops()) && t.stale(it) { // what they give way to may have failed since
 		t.read(it)
 		t.why(it, schema.WaitObserve, fmt.Sprintf("a write that stops members needs a reading younger than %s: the last one is %s old", t.staleness(), t.now.Sub(t.s.ReadAt[it.Key]).Round(time.Second)), "")
 		return
