@@ -21,6 +21,7 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 	}
 	off := t.moving(it, g.off)
 	if it.Canary > 0 {
+		batch = join(batch, it.taken(g.on, batch)) // it is promoted as a whole
 		surged, want := canaries(g.on), t.surged(it, g)
 		if surged < want || canaries(batch) < surged {
 			t.read(it)
@@ -46,6 +47,14 @@ func (t *turn) approve(it *Item, g group, batch []schema.Member, unready int) {
 	if !t.confirms(it, g) {
 		t.stage(it, g) // the window no longer fits: choose again, or surge
 	}
+}
+
+// taken gives the members of a surge, besides those of the batch, that are
+// accepted as they are.
+func (it *Item) taken(on, batch []schema.Member) []schema.Member {
+	return slices.DeleteFunc(slices.Clone(on), func(m schema.Member) bool {
+		return !m.Canary || !m.Current || !slices.Contains(it.Accepted, m.ID) || contains(batch, m)
+	})
 }
 
 // pauses says whether the next batch has to wait, although this one is good.

@@ -76,6 +76,27 @@ func TestContinueAcceptsFailedMembersAndEndsIncomplete(t *testing.T) {
 	s.report(t)
 }
 
+// A surge is promoted as a whole: with those of it that somebody accepted.
+func TestContinueGoesOnWithASurge(t *testing.T) {
+	s := newScene(1, schema.Paced{Count: 8, Pacing: schema.Pacing{OnFailure: "brake", Bastions: 2}}, guards{})
+	bad := schema.DigestOf([]byte("r2"))
+	s.sim.fate = func(r schema.Digest, index, _ int) fate {
+		return fate{start: time.Second, crash: r == bad && index == 1}
+	}
+	s.run(10*time.Minute, func() {
+		if s.r.Phase == PhaseBraked {
+			s.command(t, "continue")
+		}
+	})
+	if s.r.Phase != PhaseIncomplete {
+		t.Fatalf("phase %s: %+v", s.r.Phase, s.step.Reason)
+	}
+	if got := s.sim.contents()[keyJob]; got != s.after[keyJob] {
+		t.Fatalf("the job is %s", got)
+	}
+	s.report(t)
+}
+
 func TestAbortAndRetryAfterIt(t *testing.T) {
 	s := braked(t, "freeze", 1)
 	s.command(t, "abort")
