@@ -212,7 +212,7 @@ func quarantined(r *record) string {
 			return about(w) + fmt.Sprintf("brings %s again, which went back at %s", r.releases[w.To], since(s.to))
 		}
 		stays[came] = stay{from: w.At}
-		if s, ok := stays[left]; ok && !r.decided(appOf(w.Group), r.releases[w.From], s.from, w.At) {
+		if s, ok := stays[left]; ok && !r.decided(w, s.from) {
 			s.to = w.At
 			stays[left] = s
 		} else {
@@ -223,11 +223,24 @@ func quarantined(r *record) string {
 }
 
 // decided says whether people had a hand in that an app does not run a release
-// any more that it ran between two times: a commit, a command, or a write.
-func (r *record) decided(app, release string, from, to time.Time) bool {
-	between := func(at time.Time) bool { return at.After(from.Add(-time.Minute)) && at.Before(to) }
-	return slices.ContainsFunc(r.commits, func(c historyCommit) bool { return between(c.At) && c.Apps[app].Release != release }) || r.said(app, from, to) ||
-		slices.ContainsFunc(r.foreign, func(m meddling) bool { return m.App == app && between(m.At) })
+// any more that came at a time: Git says newer what comes instead, or somebody
+// gave a command or wrote.
+func (r *record) decided(w memory.Write, from time.Time) bool {
+	app := appOf(w.Group)
+	return r.committed(app, r.releases[w.To], w.At).After(r.committed(app, r.releases[w.From], w.At)) || r.said(app, from, w.At) ||
+		slices.ContainsFunc(r.foreign, func(m meddling) bool {
+			return m.App == app && m.At.After(from.Add(-time.Minute)) && m.At.Before(w.At)
+		})
+}
+
+// committed is when Git last said, before a time, that an app is to run a release.
+func (r *record) committed(app, release string, before time.Time) (at time.Time) {
+	for _, c := range r.commits {
+		if c.Apps[app].Release == release && c.At.Before(before) {
+			at = c.At
+		}
+	}
+	return at
 }
 
 // said says whether people gave a command about an app between two times.
