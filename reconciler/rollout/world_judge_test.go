@@ -85,7 +85,7 @@ func (w *world) judge(a schema.Action) {
 		return
 	}
 	at := w.seen.MembersAt[j.o.Group]
-	if a.Charge.Members > 0 && w.sim.now.Sub(at) > 10*time.Second {
+	if len(a.Victims) > 0 && w.sim.now.Sub(at) > 10*time.Second {
 		w.fail("P2: %s of %s on a reading of %s ago", a.Verb, a.Key, w.sim.now.Sub(at))
 	}
 	if disruptive && w.blind[j.o.Group] != "" {
@@ -149,11 +149,12 @@ func (w *world) judgePart(a schema.Action, group string, o schema.Object, part s
 	return v
 }
 
-// soaked judges P5: no batch starts while the last one fails, or is young.
+// soaked judges P5: no batch starts while the last one fails, or is young, but
+// for members that somebody accepted.
 func (w *world) soaked(a schema.Action, o schema.Object, members []schema.Member) {
-	if a.Verb == schema.VerbApprove && w.r.Restores(w.itemOf(a.Key)) == 0 && len(a.Victims) > 0 {
+	if it := w.itemOf(a.Key); a.Verb == schema.VerbApprove && w.r.Restores(it) == 0 && len(a.Victims) > 0 {
 		for _, m := range members {
-			if m.Release != o.Release {
+			if m.Release != o.Release || slices.Contains(it.Accepted, m.ID) {
 				continue
 			}
 			if !m.Running || m.Passing == nil || !*m.Passing {
