@@ -253,13 +253,17 @@ func (x *Index) find(ref schema.Ref) (kind, name string, err error) {
 	return "", "", unknown
 }
 
-// near gives the first name of a kind that holds all of name, or begins alike.
+// near gives the first name of a kind that holds all of name, else the one that
+// may have been meant.
 func (x *Index) near(kind, name string) string {
-	best := ""
-	for _, n := range x.all(kind) {
+	best, all := "", x.all(kind)
+	for _, n := range all {
 		if name != "" && strings.Contains(n, name) && (best == "" || cmp.Or(cmp.Compare(len(n), len(best)), strings.Compare(n, best)) < 0) {
 			best = n
 		}
+	}
+	if best == "" {
+		best = schema.Nearest(name, all)
 	}
 	return best
 }

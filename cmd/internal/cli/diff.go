@@ -23,17 +23,18 @@ func (s *shared) diffCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var hits []schema.ObjectReport
-			for _, o := range r.Objects {
-				if o.State == schema.StateSame || foreign != (o.State == schema.StateForeign) && foreign {
-					continue
-				}
-				if len(args) == 0 || about(o, args[0]) {
-					hits = append(hits, o)
+			objects := r.Objects
+			if len(args) == 1 {
+				objects = slices.DeleteFunc(slices.Clone(objects), func(o schema.ObjectReport) bool { return !about(o, args[0]) })
+				if len(objects) == 0 {
+					return nothingCalled(r, args[0])
 				}
 			}
+			hits := slices.DeleteFunc(slices.Clone(objects), func(o schema.ObjectReport) bool {
+				return o.State == schema.StateSame || foreign && o.State != schema.StateForeign
+			})
 			if s.wantsJSON() {
-				return s.json(hits)
+				return s.json(append([]schema.ObjectReport{}, hits...))
 			}
 			s.drift(hits, time.Now())
 			return nil
@@ -41,6 +42,15 @@ func (s *shared) diffCommand() *cobra.Command {
 	}
 	c.Flags().BoolVar(&foreign, "foreign", false, "only objects under our names that are not ours")
 	return c
+}
+
+// nothingCalled says that a name means no object, and which may have been meant.
+func nothingCalled(r schema.Report, name string) error {
+	hint := ""
+	if near := schema.Nearest(bareName(name), named(r)); near != "" {
+		hint = ": did you mean " + near + "?"
+	}
+	return Fail("`locktide get` lists the groups, `locktide diff` all that is not as desired", "there is no object of %s%s", name, hint)
 }
 
 // about says whether an object belongs to what the operator named: a key, a

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,9 @@ func (s *shared) outCommand() *cobra.Command {
 			_, r, err := s.report(cmd.Context())
 			if err != nil {
 				return err
+			}
+			if dc != "" && !slices.ContainsFunc(r.Groups, func(g schema.GroupReport) bool { return g.DC == dc }) {
+				return Fail("`locktide get datacenters` lists them", "no group runs in a datacenter %s", dc)
 			}
 			hits := []schema.MemberReport{}
 			var blind []schema.GroupReport

@@ -39,6 +39,9 @@ func (s *shared) related(ctx context.Context, ref, to string) error {
 	if s.wantsJSON() {
 		return s.json(a)
 	}
+	if len(a.Found) == 0 {
+		fmt.Fprintf(s.Out, "%s has no %s\n", a.Of, a.To)
+	}
 	s.list(a.Found)
 	return nil
 }

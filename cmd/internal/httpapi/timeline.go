@@ -17,7 +17,7 @@ import (
 // object of any kind with what is related to it, or a managed object's key.
 func (a *api) history(w http.ResponseWriter, req *http.Request) {
 	since, ok := a.since(w, req)
-	if !ok {
+	if !ok || !a.scoped(w, req) {
 		return
 	}
 	if all, ok := a.about(w, req, a.Fleet.History(since)); ok {
@@ -27,7 +27,7 @@ func (a *api) history(w http.ResponseWriter, req *http.Request) {
 
 func (a *api) changes(w http.ResponseWriter, req *http.Request) {
 	since, ok := a.since(w, req)
-	if !ok {
+	if !ok || !a.scoped(w, req) {
 		return
 	}
 	all, missing := a.Fleet.Changes(req.Context(), since)
@@ -47,6 +47,22 @@ func (a *api) since(w http.ResponseWriter, req *http.Request) (time.Time, bool) 
 			Message: fmt.Sprintf("since: %q is not a time", text), Next: "write for example 2026-01-31T12:00:00Z"})
 	}
 	return t, err == nil
+}
+
+// scoped refuses a team or datacenter that is not known: an empty timeline would
+// say that nothing happened there. Apps, groups and hosts may be gone by now.
+func (a *api) scoped(w http.ResponseWriter, req *http.Request) bool {
+	for filter, kind := range map[string]string{"team": relations.Teams, "dc": relations.Datacenters} {
+		name := req.URL.Query().Get(filter)
+		if name == "" {
+			continue
+		}
+		if _, err := a.Fleet.Relations().Overview(schema.NewRef(kind, name)); err != nil {
+			unknown(w, err)
+			return false
+		}
+	}
+	return true
 }
 
 // selected keeps the entries that all filters of the query let through. An
