@@ -350,7 +350,7 @@ func TestBrakeDirectNeedsNoDaemon(t *testing.T) {
 func TestCompletionOffersTheFleetsNames(t *testing.T) {
 	f, flags := daemon(t)
 	f.foreign = []schema.ObjectReport{{Key: schema.Key{Kind: "consul.key", Instance: "main", Name: "vendor/a"}, From: []schema.Ref{"consul/vendor"}, State: schema.StateForeign}}
-	for args, want := range map[string]string{"get ": "apps", "get shop": "shop.web\nshop.web/prod.dc1", "get cons": "consul", "get consul/": "consul/vendor", "get shop.web ow": "owner", "explain consul": "consul/vendor", "history cons": "consul/vendor", "adopt con": "consul/vendor", "hold n": "n1", "rollout ": "shop.web", "unpin sh": "shop.web", "unpin x": "", "sync ": ""} {
+	for args, want := range map[string]string{"get ": "apps", "get shop.web/": "shop.web/prod.dc1", "get cons": "consul", "get consul/": "consul/vendor", "get shop.web ow": "owner", "explain consul": "consul/vendor", "history cons": "consul/vendor", "adopt con": "consul/vendor", "hold n": "n1", "rollout ": "shop.web", "unpin sh": "shop.web", "unpin x": "", "sync ": ""} {
 		code, out, _ := run(t, &engine{}, append(append([]string{"__complete"}, flags...), strings.Split(args, " ")...)...)
 		first, _, _ := strings.Cut(out, "\n")
 		if strings.HasPrefix(first, ":") {
