@@ -165,7 +165,7 @@ func (l *Loop) ringMembers() {
 func (l *Loop) seen() rollout.Seen {
 	st := &l.st
 	s := rollout.Seen{ReadAt: st.readAt, Members: l.members().groups, Outcomes: st.outcomes, Answers: st.gates.answers,
-		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked()}
+		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked(), Unbrake: l.unbrake()}
 	s.Heirs, s.Leaving = l.heirs(s.Held), l.leaving()
 	maps.Copy(s.Held, s.Heirs)
 	for d := range st.quarantine {
@@ -212,7 +212,7 @@ func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][
 	}
 	for _, b := range st.ledger.Brakes {
 		if l.covers(b.Scope, r) {
-			s.Braked = fmt.Sprintf("%s by %s: %s", b.Scope, b.By, b.Reason)
+			s.Braked, s.Unbrake = fmt.Sprintf("%s by %s: %s", b.Scope, b.By, b.Reason), b.Lift()
 		}
 	}
 	return s
@@ -331,7 +331,13 @@ func (l *Loop) remember(app, commit string, now time.Time) {
 	if len(goods) > 0 && sameSnapshot(goods[0].Snapshot, g.Snapshot) {
 		return
 	}
-	older := slices.DeleteFunc(slices.Clone(goods), func(o good) bool { return sameSnapshot(o.Snapshot, g.Snapshot) })
+	older := slices.DeleteFunc(slices.Clone(goods), func(o good) bool {
+		same := sameSnapshot(o.Snapshot, g.Snapshot)
+		if same { // it came back: the definitions in force may say another release
+			g.Releases = o.Releases
+		}
+		return same
+	})
 	l.setGoods(app, append([]good{g}, older[:min(len(older), 2)]...))
 }
 

@@ -31,6 +31,7 @@ func TestBrakeIsDurableAndResumeGoesOn(t *testing.T) {
 			t.Fatalf("health %s %v brakes %v", r.Health, r.Because, r.Brakes)
 		}
 		w.says("shop.api", schema.WaitBrake, "looks odd")
+		w.says("shop.api", schema.WaitBrake, "locktide resume --all")
 		w.do(schema.Command{Verb: "resume", Target: "all"})
 		w.until(10*time.Minute, "resumed", w.onCommit("c2"))
 	})
@@ -131,7 +132,7 @@ func TestDirectBrakesWorkWithoutTheDaemon(t *testing.T) {
 		}
 		w.git.commit(fleet(one("2"), 2))
 		w.quiet(10*time.Minute, "the brake file exists")
-		w.says("shop.api", schema.WaitBrake, file)
+		w.says("shop.api", schema.WaitBrake, "remove the file "+file)
 		if err := os.Remove(file); err != nil {
 			t.Fatal(err)
 		}
@@ -145,6 +146,7 @@ func TestDirectBrakesWorkWithoutTheDaemon(t *testing.T) {
 		w.git.commit(fleet(one("3"), 2))
 		w.quiet(10*time.Minute, "braked beside the lease")
 		w.says("shop.api", schema.WaitBrake, "the network burns")
+		w.says("shop.api", schema.WaitBrake, "locktide resume --all --direct")
 		if err := lease.SetBrake(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}

@@ -54,7 +54,7 @@ func (l *Loop) brake(c schema.Command) schema.Answer {
 		a.Details = append(a.Details, "still finishing: "+text)
 	}
 	a.Details = append(a.Details, "not stopped: who serves at the proxies, the backends' own reschedules, "+l.scaling(c.Target),
-		"until: locktide resume "+flagOf(c.Target))
+		"until: "+schema.Brake{Scope: c.Target}.Lift())
 	return a
 }
 
@@ -152,15 +152,7 @@ func (l *Loop) scaling(scope string) string {
 		return "autoscalers"
 	}
 	slices.Sort(stuck)
-	return "autoscalers, except that " + strings.Join(stuck, ", ") + " cannot scale in the middle of a rollout: after brake_limit it goes back"
-}
-
-// flagOf writes a scope as the command line takes it.
-func flagOf(scope string) string {
-	if scope == "all" {
-		return "--all"
-	}
-	return scope
+	return "autoscalers, except that " + strings.Join(stuck, ", ") + " cannot scale before resume: in the middle of a rollout their backend scales nothing"
 }
 
 // resume lifts brakes and ends the observe mode. Its preview says what starts.
@@ -176,9 +168,9 @@ func (l *Loop) resume(c schema.Command) schema.Answer {
 			a.Message = "nothing is braked"
 		}
 		if why := l.braked(); why != "" {
-			a.Next = "another brake is: " + why + "; remove the file, or locktide resume --all --direct"
+			a.Next = l.unbrake() + ", as another brake is: " + why
 		} else if len(st.ledger.Brakes) > 0 {
-			a.Next = "locktide resume " + flagOf(st.ledger.Brakes[0].Scope)
+			a.Next = st.ledger.Brakes[0].Lift()
 		}
 		return a
 	}

@@ -102,6 +102,11 @@ func TestCellsOfADatacenterFollowOneAnother(t *testing.T) {
 		}
 		w.until(time.Minute, "the first cell rolls", func() bool { return contains(w.back.Contents()[spreadJob("shop.api", "east")], `"release":"2"`) })
 		w.says("groups/shop.api/prod.west", schema.WaitOrder, "east")
+		w.until(time.Minute, "explain of the second cell says what the first one waits for", func() bool {
+			return slices.ContainsFunc(w.loop.Explain("groups/shop.api/prod.west"), func(r schema.Reason) bool {
+				return r.Code == schema.WaitSoak && contains(r.Message, "east")
+			})
+		})
 		for range 1200 {
 			w.pass(time.Second / 2)
 			if release("2") {

@@ -195,7 +195,9 @@ func (l *Loop) steer(c schema.Command) schema.Answer {
 	}
 	next, err := rollout.Command(r, c.Verb, time.Now())
 	if err != nil {
-		return refuse("%v", err)
+		a := refuse("%v", err)
+		a.Next = "locktide rollout " + id + " shows where it stands and what is possible"
+		return a
 	}
 	l.keep(next)
 	l.aim(next)

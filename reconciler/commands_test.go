@@ -2,6 +2,7 @@ package reconciler_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -243,6 +244,32 @@ func TestRollbackSaysWhatItWillDo(t *testing.T) {
 			t.Fatalf("answer %+v", a)
 		}
 		w.quiet(10*time.Minute, "a preview")
+		if a = w.try(schema.Command{Verb: "rollback", Target: apiGroup, Reason: "only here"}); a.OK || !contains(a.Next, "locktide pin "+apiGroup) {
+			t.Fatalf("one group of an app: %+v", a)
+		}
+		goods := func() (out []string) {
+			for _, g := range w.loop.Report().Groups {
+				for _, x := range g.Goods {
+					out = append(out, fmt.Sprintf("%s by %d", x.Version, x.Back))
+				}
+			}
+			return out
+		}
+		if got := goods(); !slices.Equal(got, []string{"2 by 0", "1 by 1"}) {
+			t.Fatalf("goods %v: what runs is none to go back to", got)
+		}
+		w.do(schema.Command{Verb: "rollback", Target: "shop.api", Reason: "wrong"})
+		w.until(10*time.Minute, "release 1 is back", func() bool {
+			return contains(w.back.Contents()[apiJob], `"release":"1"`) && len(w.loop.Report().Partitions) == 0
+		})
+		if got := goods(); !slices.Equal(got, []string{"1 by 1", "2 by 0"}) {
+			t.Fatalf("goods %v: asked for twice, --to 1 goes to the same place", got)
+		}
+		for _, g := range w.loop.Report().Groups {
+			if g.Release != "1" {
+				t.Errorf("%s runs release 1, and is shown at %s, which Git says", g.Name, g.Release)
+			}
+		}
 	})
 }
 

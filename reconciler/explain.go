@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"locktide.dev/reconciler/rollout"
 	"locktide.dev/schema"
 )
 
@@ -69,7 +70,7 @@ func (l *Loop) why(k schema.Key, by []string) []schema.Reason {
 			out = append(out, schema.Reason{Code: schema.WaitLease, Message: "this daemon does not lead; the lease is held by " + orElse(st.holder, "nobody yet")})
 		}
 		if why := l.braked(); why != "" {
-			out = append(out, schema.Reason{Code: schema.WaitBrake, Message: why})
+			out = append(out, schema.Reason{Code: schema.WaitBrake, Message: why, Next: l.unbrake()})
 		}
 	}
 	return out
@@ -114,7 +115,7 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 	}
 	thing, rawName, raw := schema.ConsulObject(schema.Ref(ref))
 	var out []schema.Reason
-	known := name == ""
+	known, queued := name == "", map[schema.Key]bool{}
 	add := func(list []schema.Reason, about string) {
 		for _, why := range list {
 			if about != "" {
@@ -146,6 +147,17 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 		if matches {
 			known = true
 			add(o.Why, o.Key.String())
+			queued[o.Key] = slices.ContainsFunc(o.Why, func(why schema.Reason) bool { return why.Code == schema.WaitOrder })
+		}
+	}
+	for _, p := range r.Partitions { // who comes after others waits for what they wait for
+		if !slices.ContainsFunc(p.Items, func(it schema.ItemReport) bool { return queued[it.Key] }) {
+			continue
+		}
+		for _, it := range p.Items {
+			if it.State != rollout.StateDone && it.Why.Code != "" && it.Why.Code != schema.WaitOrder {
+				add([]schema.Reason{it.Why}, it.Key.String())
+			}
 		}
 	}
 	for _, host := range sortedKeys(r.HoldsWait) {

@@ -336,3 +336,11 @@ func (l *Loop) braked() string {
 	}
 	return l.st.directBrake
 }
+
+// unbrake says how such a brake ends, which the loop did not set and cannot lift.
+func (l *Loop) unbrake() string {
+	if _, err := os.Stat(l.cfg.BrakeFile); l.cfg.BrakeFile != "" && err == nil {
+		return "remove the file " + l.cfg.BrakeFile
+	}
+	return "locktide resume --all --direct"
+}

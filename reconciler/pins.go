@@ -366,19 +366,21 @@ func hasApp(f *schema.Fleet, name string) bool {
 // needs neither Git nor a render.
 func (l *Loop) rollback(p schema.Pin, n int, preview bool) schema.Answer {
 	st := &l.st
-	p.Group = ""
+	if p.Group != "" {
+		a := refuse("rollback takes a whole app back, its groups, routes and configuration together: %s is one group of %s", p.Group, p.App)
+		a.Next = "locktide rollback " + p.App + ", or for this group alone locktide pin " + p.Group + " RELEASE (locktide get " + p.Group + " lists the good ones)"
+		return a
+	}
 	current := schema.Snapshot{}
-	for k, e := range st.target {
-		if o, ok := l.body(e.Body); ok && len(o.Apps) > 0 && o.Apps[0] == p.App {
-			current[k] = e
-		}
+	for _, k := range st.byApp[p.App] {
+		current[k] = st.target[k]
 	}
 	p.Left = snapshotID(current)
 	if pinned := st.pins[p.App]; pinned.What == pinRollback { // asked for twice, it goes to the same place
 		p.Left = pinned.Left
 	}
 	for _, g := range st.goods[p.App] {
-		if snapshotID(g.Snapshot) == p.Left {
+		if l.leaves(p.App, g) {
 			continue
 		}
 		if n--; n > 0 {
@@ -407,6 +409,19 @@ func (l *Loop) rollback(p schema.Pin, n int, preview bool) schema.Answer {
 	a := refuse("%s has no earlier good snapshot to go back to; the journal keeps the last three", p.App)
 	a.Next = "locktide pin " + p.App + " RELEASE"
 	return a
+}
+
+// leaves says whether a rollback of an app goes away from a good snapshot: the app
+// runs at it or, rolled back already, did before.
+func (l *Loop) leaves(app string, g good) bool {
+	if p := l.st.pins[app]; p.What == pinRollback {
+		return snapshotID(g.Snapshot) == p.Left
+	}
+	keys := l.st.byApp[app]
+	return len(keys) == len(g.Snapshot) && !slices.ContainsFunc(keys, func(k schema.Key) bool {
+		e, had := g.Snapshot[k]
+		return !had || e.Digest != l.st.target[k].Digest
+	})
 }
 
 func shortCommit(id string) string { return id[:min(len(id), 10)] }

@@ -148,7 +148,7 @@ func (l *Loop) reportGroups(r *schema.Report, m *members) {
 			g.App = o.Apps[0]
 		}
 		if def, ok := l.group(o.Group); ok {
-			g.Release, g.DC = def.Release, def.Datacenter
+			g.Release, g.DC = l.version(def, o.Group, k), def.Datacenter
 			g.Team = orElse(def.Owner, st.fleet.Apps[def.App].Owner)
 			g.Contact = st.fleet.Teams[g.Team].Contact
 		}
@@ -189,11 +189,28 @@ func (l *Loop) reportGroups(r *schema.Report, m *members) {
 			}
 			g.Members = append(g.Members, mr)
 		}
+		back := 0
 		for _, x := range st.goods[g.App] {
-			g.Goods = append(g.Goods, schema.GoodReport{At: x.At, Commit: x.Commit, Release: x.Snapshot[k].Release, Version: x.Releases[o.Group]})
+			to := schema.GoodReport{At: x.At, Commit: x.Commit, Release: x.Snapshot[k].Release, Version: x.Releases[o.Group]}
+			if !l.leaves(g.App, x) {
+				back++
+				to.Back = back
+			}
+			g.Goods = append(g.Goods, to)
 		}
 		r.Groups = append(r.Groups, g)
 	}
+}
+
+// version is what people call the release that a group is driven at: as it was
+// called when it was good, else as its definition says.
+func (l *Loop) version(def schema.Group, group string, k schema.Key) string {
+	for _, g := range l.st.goods[def.App] {
+		if g.Snapshot[k].Release == l.st.target[k].Release && g.Releases[group] != "" {
+			return g.Releases[group]
+		}
+	}
+	return def.Release
 }
 
 // health sums the report up in one word, and says why it is not HEALTHY.
@@ -214,7 +231,11 @@ func (l *Loop) health(r *schema.Report) (string, []schema.Reason) {
 		add("DEGRADED", "Journal", st.appendErr, "make the journal writable: nothing is dispatched meanwhile")
 	}
 	for _, b := range r.Brakes {
-		add("BRAKED", schema.WaitBrake, b.Scope+" by "+b.By+": "+b.Reason, "locktide resume "+flagOf(b.Scope))
+		next := b.Lift()
+		if b.At.IsZero() {
+			next = l.unbrake()
+		}
+		add("BRAKED", schema.WaitBrake, b.Scope+" by "+b.By+": "+b.Reason, next)
 	}
 	for _, b := range r.Backends {
 		if b.Error != "" {

@@ -159,7 +159,7 @@ func plain(items []rollout.Item) []schema.Item {
 func (l *Loop) mayStart(p schema.Partition, overlaps []string, planned map[string]bool, now time.Time) schema.Reason {
 	st := &l.st
 	if l.observing() {
-		return schema.Reason{Code: schema.WaitObserve, Message: "this fleet is only observed", Next: "locktide resume"}
+		return schema.Reason{Code: schema.WaitObserve, Message: "this fleet is only observed", Next: "locktide resume --all"}
 	}
 	if !st.leading {
 		return schema.Reason{Code: schema.WaitLease, Message: "another daemon holds the lease: " + st.holder}

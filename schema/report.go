@@ -116,6 +116,14 @@ type Brake struct {
 	At     time.Time `json:"at"`
 }
 
+// Lift is the command that ends it.
+func (b Brake) Lift() string {
+	if b.Scope == "all" {
+		return "locktide resume --all"
+	}
+	return "locktide resume " + b.Scope
+}
+
 // Pin is a target set without Git; newer commits to its app wait.
 type Pin struct {
 	App     string    `json:"app"`
@@ -254,6 +262,9 @@ type GoodReport struct {
 	Commit  string    `json:"commit"`
 	Release Digest    `json:"release,omitempty"`
 	Version string    `json:"version,omitempty"` // the definition's release string
+	// Back is the number by which rollback --to goes to it; 0: what its app runs
+	// at, or went away from.
+	Back int `json:"back,omitempty"`
 }
 
 // Verdict is why a release digest failed, with the evidence.

@@ -95,7 +95,7 @@ func (l *Ledger) admit(a schema.Action, env *admission) (schema.Reason, bool) {
 		return schema.Reason{}, true
 	}
 	if b, ok := l.Braked(info, a); ok && !off.noBrake {
-		return schema.Reason{Code: schema.WaitBrake, Message: fmt.Sprintf("%s is braked by %s: %s", b.Scope, b.By, b.Reason), Next: "locktide resume " + b.Scope}, false
+		return schema.Reason{Code: schema.WaitBrake, Message: fmt.Sprintf("%s is braked by %s: %s", b.Scope, b.By, b.Reason), Next: b.Lift()}, false
 	}
 	members := a.Charge.Members > 0
 	if members && !off.noGroup {
@@ -174,7 +174,8 @@ func (l *Ledger) group(a schema.Action, env *admission) (schema.Reason, bool) {
 		return schema.Reason{}, true
 	}
 	if taken.At.Equal(env.now) || (taken.Rollout != a.Rollout && env.now.Before(taken.At.Add(env.Limits.GroupHold))) {
-		return schema.Reason{Code: schema.WaitCapacity, Message: fmt.Sprintf("%d members of %s were just taken by %s; a newer reading comes first", taken.Members, a.Charge.Group, taken.Rollout)}, false
+		return schema.Reason{Code: schema.WaitCapacity, Message: fmt.Sprintf("%d members of %s were just taken by %s; a newer reading comes first", taken.Members, a.Charge.Group, taken.Rollout),
+			Next: "nothing: it goes on with that reading, in seconds"}, false
 	}
 	return schema.Reason{}, true
 }

@@ -212,7 +212,7 @@ func history(seed []int, g guards) string {
 			return "an action got no answer"
 		}
 		for _, r := range refused {
-			if r.Reason.Code == "" || r.Reason.Message == "" {
+			if r.Reason.Code == "" || r.Reason.Message == "" || r.Reason.Next == "" {
 				return "a refusal without a reason"
 			}
 		}

@@ -77,9 +77,11 @@ func (l *Ledger) slot(info Info, env *admission) (schema.Reason, bool) {
 	c, inFleet := l.Commits.Get(info.Commit), l.used.fleets[info.Fleet]
 	switch {
 	case info.Commit != "" && c.InWave >= max(1, c.Wave) && !env.off.noSlow:
-		return schema.Reason{Code: schema.WaitSlowStart, Message: fmt.Sprintf("commit %s spreads in waves; this one has %d, %d are well", short(info.Commit), c.Wave, c.Clean)}, false
+		return schema.Reason{Code: schema.WaitSlowStart, Message: fmt.Sprintf("commit %s spreads in waves; this one has %d, %d are well", short(info.Commit), c.Wave, c.Clean),
+			Next: "the end of those of its rollouts that run (locktide status)"}, false
 	case inFleet >= env.Limits.Fleet && !env.off.noSlots:
-		return schema.Reason{Code: schema.WaitFleet, Message: fmt.Sprintf("%d of %d disruptive rollouts are open", inFleet, env.Limits.Fleet)}, false
+		return schema.Reason{Code: schema.WaitFleet, Message: fmt.Sprintf("%d of %d disruptive rollouts are open", inFleet, env.Limits.Fleet),
+			Next: "one of them ends (locktide status); or limits.rollouts of the daemon"}, false
 	}
 	return schema.Reason{}, true
 }

@@ -61,7 +61,7 @@ func (t *turn) settle(it *Item, g group) bool {
 	}
 	victims := nextOf(g.budget, p.Parallel, p.Canary, off, on, surge)
 	free := g.budget.every(victims, func(x portion) bool { return x.Touches(x.list)+among(x.coming, x.list) == 0 })
-	if g.budget.Touches(surge) == 0 || !free || t.braked() != "" {
+	if g.budget.Touches(surge) == 0 || !free || t.braked().Code != "" {
 		return false
 	}
 	a := schema.Action{Verb: schema.VerbApprove, Canary: p.Canary, Reason: schema.Reason{Code: schema.ReasonNextBatch,

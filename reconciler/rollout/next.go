@@ -268,25 +268,24 @@ func (t *turn) read(it *Item) {
 	}
 }
 
-// braked says why no disruptive dispatch may happen now; empty: it may.
-func (t *turn) braked() string {
+// braked says why no disruptive dispatch may happen now; zero: it may.
+func (t *turn) braked() schema.Reason {
 	switch {
 	case t.g.noBrake:
-		return ""
 	case t.s.Braked != "":
-		return t.s.Braked
+		return schema.Reason{Code: schema.WaitBrake, Message: t.s.Braked, Next: t.s.Unbrake}
 	case t.r.Phase == PhaseBraked:
-		return t.brakeReason().Message
+		return t.brakeReason()
 	}
-	return ""
+	return schema.Reason{}
 }
 
 // ask wants an action, unless a brake or the age of the readings forbids it.
 func (t *turn) ask(it *Item, a schema.Action) {
 	disruptive := a.Charge.Members > 0 || a.Charge.Opens || a.Charge.Deletes
 	restores := a.Verb == schema.VerbPark || a.Verb == schema.VerbApprove || a.Verb == schema.VerbMove || t.r.Back
-	if why := t.braked(); why != "" && (disruptive || !restores) {
-		t.why(it, schema.WaitBrake, why, "locktide resume")
+	if why := t.braked(); why.Code != "" && (disruptive || !restores) {
+		t.why(it, schema.WaitBrake, why.Message, why.Next)
 		return
 	}
 	if (disruptive || a.Stops()) && t.stale(it) { // what they give way to may have failed since

@@ -126,6 +126,7 @@ type Seen struct {
 	Datacenters map[string]string                 // group -> where its members are
 	Withholds   map[string]bool                   // groups whose consumers heed release bits
 	Braked      string                            // a brake of some scope covers this partition: why
+	Unbrake     string                            // how that brake ends
 	Quarantined map[schema.Digest]bool            // releases that failed
 	Answers     map[schema.Digest]schema.Judgment // by question, of what a Step asked
 	Override    time.Time                         // break-glass: waits and gates are set aside until then; zero: they hold

@@ -111,9 +111,29 @@ func (c *checker) fields(t *Type, n *tree.Node, path string) {
 	for _, k := range n.Sorted() {
 		if f := t.field(k); f != nil {
 			c.check(f.Type, n.Get(k), tree.Join(path, k))
+			if f.Positive {
+				c.positive(f, n.Get(k), tree.Join(path, k))
+			}
 		} else if !t.Open {
 			c.unknown(t, k, tree.Join(path, k), n.Get(k).At)
 		}
+	}
+}
+
+// positive finds a zero in a field for which Go would take it for not written.
+func (c *checker) positive(f *Field, n *tree.Node, path string) {
+	zero := n.Kind == tree.Number && strings.Trim(n.Text, "0") == ""
+	if n.Kind == tree.String {
+		var d schema.Duration
+		var r schema.Ratio
+		zero = d.UnmarshalText([]byte(n.Text)) == nil && d == 0 || r.UnmarshalText([]byte(n.Text)) == nil && r == 0
+	}
+	if zero {
+		next := f.Instead
+		if next == "" {
+			next = "leave it out for what docs/reference.md gives as its default"
+		}
+		c.fail("type", path, n.At, fmt.Sprintf("%s is %s: want more than zero", path, n.Text), next)
 	}
 }
 

@@ -44,6 +44,10 @@ type Field struct {
 	Type    *Type
 	Default string // CUE literal, or ""
 	Doc     string
+	// Positive says that it may not be zero: in Go zero stands for what was not
+	// written. Instead is what to write for what zero may have meant, or "".
+	Positive bool
+	Instead  string
 }
 
 // Schema is the compiled schema.
@@ -165,8 +169,17 @@ func compileStruct(x *ast.StructLit, owner string, embeds map[string][]string) (
 			}
 			field := Field{Name: name, Type: value, Doc: doc(d)}
 			for _, a := range d.Attrs {
-				if key, body := a.Split(); key == "default" {
+				switch key, body := a.Split(); key {
+				case "default":
 					field.Default = body
+				case "positive":
+					field.Positive = true
+					if body == "" {
+						continue
+					}
+					if field.Instead, err = strconv.Unquote(body); err != nil {
+						return nil, fmt.Errorf("%s: @positive: %w", name, err)
+					}
 				}
 			}
 			t.Fields = append(t.Fields, field)

@@ -98,6 +98,13 @@ func TestCheck(t *testing.T) {
 		{"App", `{"rollout": {"batches": [1, 0]}}`, `want a share`},
 		{"App", `{"ignite": {"http": "/", "every": "5s"}}`, `unknown field "ignite.every"`},
 		{"App", `{"uses": {"b": {"port": "http"}}}`, `unknown field "uses.b.port"`},
+		{"App", `{"rollout": {"soak": "0s"}}`, `rollout.soak is 0s: want more than zero`},
+		{"App", `{"rollout": {"start_timeout": "0m"}}`, `want more than zero`},
+		{"App", `{"rollout": {"repair_after": "0s"}}`, `want more than zero`},
+		{"App", `{"rollout": {"brake_limit": "0s"}}`, `want more than zero`},
+		{"App", `{"rollout": {"bastions": 0}}`, `want more than zero`},
+		{"App", `{"rollout": {"gates": {"g": {"bake_limit": "0s"}}}}`, `want more than zero`},
+		{"App", `{"rollout": {"gates": {"g": {"alpha": "0%"}}}}`, `want more than zero`},
 		{"App", `{"rollout": {"gates": {"g": {"errors": "1.00001%"}}}}`, `want a ratio`},
 		{"App", `{"rollout": {"gates": {"g": {"errors": "101%"}}}}`, `want a ratio`},
 		{"App", `{"rollout": {"gates": {"g": {"at_most": "3"}}}}`, `want a number`},
@@ -120,6 +127,7 @@ func TestCheck(t *testing.T) {
 	for _, ok := range []string{
 		`{"job": "old-name"}`, `{"job": {"ID": "x", "Meta": null}}`, `{"nomad": {"a": null}}`, `{"env": {"A": null}, "artifact": null}`,
 		`{"count": {"min": 1, "max": 4, "signal": {"busy": 0.6}}}`, `{"rollout": {"max_unavailable": 1, "batches": ["10%", 3]}}`,
+		`{"rollout": {"wait": "0s", "bake": "0s", "tail_wait": "0s", "surge": 0, "soak": null}}`, `{"rollout": {"gates": {"g": {"errors": "0%", "at_most": 0}}}}`,
 	} {
 		n, err := tree.ParseJSON("f.json", []byte(ok))
 		if err != nil {
@@ -131,9 +139,11 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// What is not written of brake_limit is none of the defaults: how long a brake
+// may last depends on the group.
 func TestDefaults(t *testing.T) {
 	got := string(schema.MustCanonical(load(t).Defaults("Body")))
-	want := `{"count":1,"kind":"service","resources":{"cpu_mhz":100,"memory_mib":128},"rollout":{"brake_limit":"15m","max_unavailable":"25%","on_failure":"rollback","repair_after":"15m","soak":"15s","start_timeout":"5m"},"stop":{"delay":"10s"}}`
+	want := `{"count":1,"kind":"service","resources":{"cpu_mhz":100,"memory_mib":128},"rollout":{"max_unavailable":"25%","on_failure":"rollback","repair_after":"15m","soak":"15s","start_timeout":"5m"},"stop":{"delay":"10s"}}`
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

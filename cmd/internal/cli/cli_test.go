@@ -94,7 +94,7 @@ func (f *fleet) Report() *schema.Report {
 				Members: 3, Done: 2, Next: []string{"aaaaaaaa-1111-2222-3333-444444444444"}}}}},
 		Groups: []schema.GroupReport{{Name: "shop.web/prod.dc1", App: "shop.web", Team: "shop", Contact: "#shop", Desired: 2, Serving: 1, Cap: 1, Release: "1.2.0",
 			Members: []schema.MemberReport{{Member: schema.Member{ID: "aaaaaaaa-1111-2222-3333-444444444444", Group: "shop.web/prod.dc1", Node: "n1", Running: true, Passing: &no, Since: now, Created: now}}},
-			Goods:   []schema.GoodReport{{Version: "1.1.0", Commit: "c1", At: now}}}},
+			Goods:   []schema.GoodReport{{Version: "1.2.0", Commit: "c2", At: now}, {Version: "1.1.0", Commit: "c1", At: now, Back: 1}}}},
 		Objects: append(f.foreign, schema.ObjectReport{Key: schema.Key{Kind: "nomad.job", Instance: "dc1", Name: "shop--web"}, Group: "shop.web/prod.dc1", Apps: []string{"shop.web"}, State: schema.StateDiffers,
 			Diff: []schema.Change{{Field: "count", Was: "2", Is: "5"}}, Writer: "eve", Why: []schema.Reason{{Code: schema.WaitRepair, Message: "repaired in 14 min", Next: "locktide repair shop.web"}}})}
 }
@@ -441,7 +441,7 @@ func TestLooking(t *testing.T) {
 		{"get consul", []string{"consul/vendor"}},
 		{"get consul/vendor", []string{"consul/vendor  owner teams/metal  (metal/consul.yaml:2)", "locktide get consul/vendor keys"}},
 		{"get keys/vendor/a owner", []string{"teams/metal"}},
-		{"get shop.web/prod.dc1", []string{"release 1.2.0, team shop, contact #shop", "2 desired, 1 serving, cap 1, 0 free", "aaaaaaaa", "its checks do not pass", "hor-", "1  1.1.0, commit c1"}},
+		{"get shop.web/prod.dc1", []string{"release 1.2.0, team shop, contact #shop", "2 desired, 1 serving, cap 1, 0 free", "aaaaaaaa", "its checks do not pass", "hor-", "locktide rollback shop.web --to 1"}},
 		{"diff", []string{"nomad.job:dc1:shop--web  differs", "by eve", "count: 2 -> 5", "repaired in 14 min", "next: locktide repair shop.web"}},
 		{"get domains/shop.example hosts", []string{"hosts/n1"}},
 		{"get apps/shop.web consul", []string{"apps/shop.web has no consul"}},

@@ -100,12 +100,15 @@ func (s *shared) group(g schema.GroupReport, now time.Time) {
 			fmt.Fprintf(s.Out, "%s of %s: %s\n", s.paint(yellow, "still seen by readers of Consul"), brief(m.ID), m.Exposed)
 		}
 	}
-	for n, good := range g.Goods {
-		if n == 0 {
-			fmt.Fprintln(s.Out, "last goods, newest first:")
+	rows = [][]string{{"GOOD", "SINCE", "COMMIT", "COMES BACK BY"}}
+	for _, good := range g.Goods {
+		by := ""
+		if good.Back > 0 {
+			by = fmt.Sprintf("locktide rollback %s --to %d", g.App, good.Back)
 		}
-		fmt.Fprintf(s.Out, "  %d  %s, commit %s, good %s\n", n+1, firstOf(good.Version, good.Release.Short()), short(good.Commit), age(now, good.At))
+		rows = append(rows, []string{firstOf(good.Version, good.Release.Short()), age(now, good.At), short(good.Commit), by})
 	}
+	s.table(rows)
 }
 
 // health is what is known of a member, and since when.

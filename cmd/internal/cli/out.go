@@ -78,6 +78,9 @@ func releaser(o schema.HoldReport, m schema.MemberReport) (bit, by string) {
 	scope, name, _ := strings.Cut(o.Scope, ":")
 	switch scope {
 	case "operator":
+		if o.Drain {
+			return "operator", "locktide undrain " + name
+		}
 		return "operator", "locktide unhold " + name
 	case "release":
 		return "release", "the rollout, or locktide abort " + m.Group

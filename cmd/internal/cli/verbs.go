@@ -27,8 +27,8 @@ type verb struct {
 
 // verbs are all of them, in the order of the help.
 var verbs = []verb{
-	{name: "approve", args: "DIGEST", about: "Approve a set of changes that waits (see status)", example: "approve 3f0c9a"},
-	{name: "retry", args: "APP|GROUP", about: "Try again what failed", force: "set the quarantine of a failed release aside", example: "retry shop.web"},
+	{name: "approve", args: "DIGEST", about: "Approve a set of changes that waits (see status)", example: "approve 3f0c9a1b"},
+	{name: "retry", args: "APP|GROUP", about: "Try again what failed, its quarantine set aside", example: "retry shop.web"},
 	{name: "continue", args: "APP|GROUP", about: "Go on with a braked rollout, accepting its failed members", example: "continue shop.web"},
 	{name: "abort", args: "APP|GROUP", about: "Take a rollout back to the last good release", example: "abort shop.web"},
 	{name: "hold", args: "MEMBER|HOST|GROUP", about: "Take a member, host or group out of rotation", reason: true, previews: true,
@@ -42,7 +42,7 @@ var verbs = []verb{
 		example: "resume --all"},
 	{name: "override-gates", args: "APP|GROUP", about: "Break-glass: set waits and gates aside for a time, never capacity, holds, caps or the lease", reason: true,
 		lasts: "how long, at most 4h", example: `override-gates shop.web --for 30m --reason "the fix for incident 42"`},
-	{name: "rollback", args: "APP|GROUP", about: "Go back to a good release now, without Git, and pin it", previews: true, example: "rollback shop.web --to 2"},
+	{name: "rollback", args: "APP", about: "Take an app back to a good release now, without Git, and pin it", previews: true, example: "rollback shop.web --to 2"},
 	{name: "pin", args: "APP|GROUP RELEASE", about: "Run a release without Git; newer commits wait until unpin", value: true,
 		lasts: "remind after this time; it never flips by itself", example: `pin shop.web 1.4.2 --for 4h --reason "hotfix"`},
 	{name: "unpin", args: "APP|GROUP", about: "Follow Git again", example: "unpin shop.web"},
