@@ -197,8 +197,8 @@ func (l *Loop) enqueue(a schema.Action, partition string, now time.Time) {
 }
 
 // recall takes back what waits in line and may not be sent any more, because
-// the lease or a brake came in between, or what it disrupts was judged too long
-// ago: it is decided anew.
+// the lease or a brake came in between, or what it disrupts or stops was judged
+// too long ago: it is decided anew.
 func (l *Loop) recall(now time.Time) {
 	st := &l.st
 	braked, may := l.braked() != "", l.mayWrite(now)
@@ -206,8 +206,8 @@ func (l *Loop) recall(now time.Time) {
 		q := st.queues[name]
 		q.waiting = slices.DeleteFunc(q.waiting, func(a pending) bool {
 			_, stopped := st.ledger.Braked(st.holders.infos[a.Rollout], a.Action)
-			old := now.Sub(a.at) > q.window+l.cfg.Staleness/2 && !l.off.noBlind
-			if may && !(ledger.Disruptive(a.Action) && (stopped || braked || old)) {
+			disrupts, old := ledger.Disruptive(a.Action), now.Sub(a.at) > q.window+l.cfg.Staleness/2 && !l.off.noBlind
+			if may && !(disrupts && (stopped || braked)) && !(old && (disrupts || a.Stops())) {
 				return false
 			}
 			st.news[st.owners[a.ID]] = true

@@ -254,3 +254,44 @@ func TestWhatIsSentLateIsJudgedAnew(t *testing.T) {
 		})
 	}
 }
+
+// So is what stops members that are held out: what they give way to may fail.
+func TestWhatStopsHeldMembersIsJudgedAnew(t *testing.T) {
+	inBubble(t, func(w *world) {
+		d := slow{w.back, &atomic.Int64{}, &atomic.Int64{}, &atomic.Int64{}}
+		commit := func(release string) {
+			f := fleet(map[string]string{"shop.api": release, "shop.web": "1"}, 8)
+			g := f.Groups.Get(apiGroup)
+			g.Rollout.Batches = []schema.Share{{Percent: 25}}
+			f.Groups = f.Groups.With(apiGroup, g)
+			w.git.commit(f)
+		}
+		commit("1")
+		w.startWith(func(c *reconciler.Config) { c.Drivers = []drivers.Driver{d} })
+		w.until(30*time.Minute, "runs", w.onCommit("c1"))
+		w.do(schema.Command{Verb: "hold", Target: "group:" + apiGroup, Force: true, Reason: "x"})
+		w.until(time.Minute, "nobody serves", func() bool { return len(w.inRotation(apiGroup)) == 0 })
+		n := len(w.back.Writes())
+		commit("2")
+		w.until(time.Minute, "the first batch starts", func() bool { return contains(w.verbs(n), "stage") })
+		w.pass(2 * time.Second)
+		d.takes.Store(int64(9 * time.Second))
+		for k := range w.back.Contents() {
+			if k.Kind == memory.KindConfig && contains(k.Name, "shop.web") {
+				w.back.Remove(k)
+			}
+		}
+		w.pass(5 * time.Second)
+		if contains(w.verbs(n), "approve") || w.object(apiJob).Why[0].Code != schema.ReasonNextBatch {
+			t.Fatalf("nothing waits in line: %s, %v", w.verbs(n), w.object(apiJob).Why)
+		}
+		w.back.Kill(w.back.Standing()[apiGroup].Members[0].ID)
+		d.takes.Store(0)
+		w.until(10*time.Minute, "it goes back", func() bool { return len(w.loop.Report().Quarantine) == 1 })
+		for _, x := range w.since(n) {
+			if x.Verb == schema.VerbApprove && x.Taken > 0 && !x.Failing.IsZero() {
+				t.Errorf("%d members gave way to a release that fails since %s", x.Taken, x.At.Sub(x.Failing))
+			}
+		}
+	})
+}
