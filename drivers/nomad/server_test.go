@@ -293,9 +293,16 @@ func TestAutoscaled(t *testing.T) {
 	t.Parallel()
 	d, _ := open(t, "scaled")
 	name, g := group(d, "scaled.app", 1, "one")
-	g.Count = schema.Count{Number: 1, Min: 1, Max: 4}
+	g.Count = schema.Count{Number: 1, Min: 1, Max: 4, Signal: json.RawMessage(`{"cooldown":"1m","check":{"busy":{"query":"busy","strategy":{"target-value":{"target":0.6}}}}}`)}
 	o := compile(t, d, name, g)
 	r := do(t, d, action(schema.VerbCreate, o, ""))
+	policies, _, err := d.api.Scaling().ListPolicies(query(t.Context(), ""))
+	if err != nil || len(policies) != 1 {
+		t.Fatalf("%d scaling policies, %v", len(policies), err)
+	}
+	if p, _, err := d.api.Scaling().GetPolicy(policies[0].ID, query(t.Context(), "")); err != nil || p.Policy["cooldown"] != "1m" || p.Policy["check"] == nil {
+		t.Errorf("what the autoscaler reads: %+v, %v", p, err)
+	}
 	until(t, "the deployment ends", func() bool { return see(t, d, o, r).Progress.Status == "successful" })
 	id, _ := splitName(o.Key.Name)
 	n := 3

@@ -122,3 +122,24 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// Whatever stands around it in an address, a password is not shown.
+func FuzzRedact(f *testing.F) {
+	for _, rest := range []string{"git.example/x.git", "a@b/c", "[::1", "%zz/", "x\ny", "h:99999/", "'", "h/?q=u:p@x"} {
+		for _, scheme := range []string{"https", "ssh", "file", "ext"} {
+			f.Add(scheme, rest)
+		}
+	}
+	f.Fuzz(func(t *testing.T, scheme, rest string) {
+		if scheme == "" || strings.Trim(scheme, "abcdefghijklmnopqrstuvwxyz") != "" || strings.Contains(rest, "sesame") {
+			return
+		}
+		address := scheme + "://ada:sesame@" + rest
+		if shown := gitsource.Redact(address); strings.Contains(shown, "sesame") {
+			t.Errorf("%q is shown as %q", address, shown)
+		}
+		if _, err := gitsource.New(gitsource.Config{URL: address, Client: "none"}); err == nil || strings.Contains(err.Error(), "sesame") {
+			t.Errorf("%q: %v", address, err)
+		}
+	})
+}

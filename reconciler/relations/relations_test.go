@@ -235,3 +235,26 @@ func TestAnswersAreCopies(t *testing.T) {
 		t.Errorf("the definitions were changed: %v", x.fleet.Routes["cart"].Domains)
 	}
 }
+
+// Whatever is asked for is answered, or is an error that says what to ask.
+func FuzzRelated(f *testing.F) {
+	for _, of := range []string{"apps/shop.cart", "shop.cart/prod.dc1", "keys/vendor/a", "entries/service-router/shop--cart", "hosts", "/", "apps//", "members/m1\x00"} {
+		f.Add(of, Hosts)
+		f.Add(of, Owner)
+	}
+	x := index()
+	f.Fuzz(func(t *testing.T, of, to string) {
+		ref := schema.Ref(of)
+		related, err := x.Related(ref, to)
+		if _, known := x.Overview(ref); known != nil && err == nil {
+			t.Errorf("%q is related to %v, and is not known: %v", of, related, known)
+		}
+		var unknown *Unknown
+		if err != nil && (!errors.As(err, &unknown) || unknown.Next == "") {
+			t.Errorf("%q to %q: %v", of, to, err)
+		}
+		if _, err := x.History([]schema.HistoryEntry{{App: of, Group: to}}, ref); err != nil && !errors.As(err, &unknown) {
+			t.Errorf("history of %q: %v", of, err)
+		}
+	})
+}

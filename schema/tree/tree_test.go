@@ -102,3 +102,19 @@ func TestSplitUndoesJoin(t *testing.T) {
 		}
 	}
 }
+
+// Whatever somebody writes for a path names some keys, and those always the same.
+func FuzzSplit(f *testing.F) {
+	for _, path := range []string{"a.b", `env."a.b".c`, `"`, `a."b`, "..", "", `"\u0000".x`, "`a`.b"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		keys, again := tree.Split(path), ""
+		for _, k := range keys {
+			again = tree.Join(again, k)
+		}
+		if got := tree.Split(again); len(keys) > 0 && !(len(keys) == 1 && keys[0] == "") && !slices.Equal(got, keys) {
+			t.Errorf("%q names %q, which is %q, which names %q", path, keys, again, got)
+		}
+	})
+}

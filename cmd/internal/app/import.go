@@ -29,6 +29,12 @@ func (e *engine) Import(ctx context.Context, o cli.ImportOptions) (out cli.Impor
 			return out, cli.Fail("for example --only 'shop-*'", "%q is no pattern of names", p)
 		}
 	}
+	var held importer.Terraform
+	if o.Terraform != "" {
+		if held, err = terraform(o.Terraform); err != nil {
+			return out, err
+		}
+	}
 	exported, err := e.export(ctx, o)
 	if err != nil {
 		return out, err
@@ -47,8 +53,20 @@ func (e *engine) Import(ctx context.Context, o cli.ImportOptions) (out cli.Impor
 		}
 		out.Files, out.Covered, out.Expires = slices.Sorted(maps.Keys(result.Files)), a.covered, a.expires
 	}
-	out.Defined, out.Refused = listed(result.Defined), listed(result.Refused)
+	out.Defined, out.Refused = listed(result.Defined, held), listed(result.Refused, nil)
 	return out, nil
+}
+
+// terraform reads a file with a state.
+func terraform(file string) (importer.Terraform, error) {
+	raw, err := os.ReadFile(file)
+	if err == nil {
+		var held importer.Terraform
+		if held, err = importer.ReadTerraform(raw); err == nil {
+			return held, nil
+		}
+	}
+	return nil, cli.Fail("write it with `terraform state pull > "+file+"`", "cannot read the Terraform state %s: %v", file, err)
 }
 
 // attempt is an import that was tried on a copy of the folder.
@@ -97,10 +115,10 @@ func (e *engine) attempt(ctx context.Context, o cli.ImportOptions, exported []dr
 	return a, err
 }
 
-func listed(items []importer.Item) []cli.ImportedObject {
+func listed(items []importer.Item, held importer.Terraform) []cli.ImportedObject {
 	out := make([]cli.ImportedObject, len(items))
 	for i, x := range items {
-		out[i] = cli.ImportedObject{Key: x.Key, Ref: x.Ref, File: x.File, Secrets: x.Secrets, Notes: x.Notes, At: x.At, Why: x.Why}
+		out[i] = cli.ImportedObject{Key: x.Key, Ref: x.Ref, File: x.File, Secrets: x.Secrets, Notes: x.Notes, At: x.At, Why: x.Why, Terraform: held.Address(x.Key)}
 	}
 	return out
 }
@@ -123,7 +141,7 @@ func (e *engine) export(ctx context.Context, o cli.ImportOptions) ([]drivers.Exp
 		}
 		found, err := x.Export(ctx)
 		if err != nil {
-			return nil, err
+			return nil, cli.Fail("`locktide doctor --config "+o.Config+"` says what each backend lacks", "%v", err)
 		}
 		out = append(out, found...)
 		if keys, ok := d.(drivers.KeyExporter); ok && len(o.Keys) > 0 {

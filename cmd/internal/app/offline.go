@@ -122,6 +122,9 @@ func (e *engine) Plan(ctx context.Context, folder, path string) (plan schema.Pla
 	if err != nil {
 		return plan, err
 	}
+	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
+		return plan, noFolder(folder)
+	}
 	c.Source = folderSource{folder}
 	err = planOnce(ctx, c, func(l *reconciler.Loop) error {
 		plan = l.Plan()

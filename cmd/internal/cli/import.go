@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +20,8 @@ type ImportOptions struct {
 	Stage     string
 	Expires   time.Duration // of the baseline of exceptions, from today
 	Overwrite bool
-	Typed     bool // jobs as fields where they come to the same
+	Typed     bool   // jobs as fields where they come to the same
+	Terraform string // file of a Terraform state; "": none
 }
 
 // Imported is what an import wrote.
@@ -39,6 +42,8 @@ type ImportedObject struct {
 	Notes   []string   `json:"notes,omitempty"`
 	At      string     `json:"at,omitempty"`  // FILE:LINE of the configuration that says it
 	Why     string     `json:"why,omitempty"` // it is not defined
+	// Terraform is the address of the resource that manages it so far.
+	Terraform string `json:"terraform,omitempty"`
 }
 
 func (s *shared) importCommand() *cobra.Command {
@@ -53,7 +58,8 @@ func (s *shared) importCommand() *cobra.Command {
 			"keys that --keys names. What policies would deny gets a baseline of exceptions\n" +
 			"that expire. Nothing is written before the definitions render and plan to no change; existing files stay.\n" +
 			"What cannot be defined is listed, and the exit code is 1 then; the rest is written. Values that look like\n" +
-			"secrets are written as they are and listed: move them to Vault or Nomad variables before you push.",
+			"secrets are written as they are and listed: move them to Vault or Nomad variables before you push.\n" +
+			"With --terraform-state it says what has to leave that state, so that nobody undoes what the other does.",
 		Example: "  locktide import fleet --config locktide.yaml --only 'shop-*'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -86,6 +92,7 @@ func (s *shared) importCommand() *cobra.Command {
 	f.StringVar(&o.Stage, "stage", "prod", "stage of the groups")
 	f.IntVar(&days, "expires-days", 90, "days until the baseline of exceptions expires")
 	f.BoolVar(&o.Typed, "typed", false, "write a job as fields of a group where that compiles to the same job, digest and all")
+	f.StringVar(&o.Terraform, "terraform-state", "", "a Terraform state, as `terraform state pull` prints it: say what of it is imported")
 	f.BoolVar(&o.Overwrite, "overwrite", false, "replace files that exist")
 	return c
 }
@@ -116,6 +123,19 @@ func (s *shared) imported(done Imported, folder string) {
 	fmt.Fprintf(s.Out, "%d defined, %d not; the plan of what was defined is empty\n", len(done.Defined), len(done.Refused))
 	if done.Covered > 0 {
 		fmt.Fprintf(s.Out, "%d findings of policies are excepted until %s\n", done.Covered, done.Expires)
+	}
+	var states []string
+	for _, item := range done.Defined {
+		if item.Terraform != "" {
+			states = append(states, item.Terraform)
+		}
+	}
+	slices.Sort(states)
+	if states = slices.Compact(states); len(states) > 0 {
+		fmt.Fprintln(s.Out, "Terraform manages some of it: take that out of its state and files before you adopt, or its next apply undoes what Locktide does")
+		for _, address := range states {
+			fmt.Fprintf(s.Out, "  terraform state rm '%s'\n", strings.ReplaceAll(address, "'", `'\''`))
+		}
 	}
 	if len(done.Defined) > 0 {
 		fmt.Fprintf(s.Out, "Next: commit %s; once the daemon has read it: locktide adopt %s, or adopt --all\n", folder, done.Defined[0].Ref)
