@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,6 +106,9 @@ func TestNobodyGivesWayOnAnOldReading(t *testing.T) {
 			g.budget = x.budget(it)
 			if x.approve(it, g, g.on, 0); len(x.step.Want) != want {
 				t.Errorf("held: %t, read %s ago: %d approvals, want %d: %v", held, age, len(x.step.Want), want, x.step.Want)
+			}
+			if why := x.step.Why[keyJob].Message; want == 0 && !strings.Contains(why, age.String()) {
+				t.Errorf("held: %t, read %s ago: it says %q", held, age, why)
 			}
 		}
 	}

@@ -290,7 +290,7 @@ func (t *turn) ask(it *Item, a schema.Action) {
 	}
 	if (disruptive || a.Stops()) && t.stale(it) { // what they give way to may have failed since
 		t.read(it)
-		t.why(it, schema.WaitObserve, fmt.Sprintf("a write that stops members needs a reading younger than %s: the last one is %s old", t.staleness(), t.now.Sub(t.s.ReadAt[it.Key]).Round(time.Second)), "")
+		t.why(it, schema.WaitObserve, fmt.Sprintf("a write that stops members needs a reading younger than %s: the last one is %s old", t.staleness(), t.now.Sub(t.oldest(it)).Round(time.Second)), "")
 		return
 	}
 	a.Rollout, a.Key, a.To, a.Round = t.r.ID, it.Key, it.To, it.Serial
@@ -319,11 +319,19 @@ func (t *turn) staleness() time.Duration {
 
 // stale says whether the readings are too old for a disruptive dispatch.
 func (t *turn) stale(it *Item) bool {
-	oldest := t.now.Add(-t.staleness())
 	if t.g.noStale || it.Group == "" || it.Paced == nil {
 		return false
 	}
-	return t.membersBefore(it, oldest) || t.s.ReadAt[it.Key].Before(oldest)
+	return t.now.Sub(t.oldest(it)) >= t.staleness()
+}
+
+// oldest is when the older one of the readings began that the item is decided on.
+func (t *turn) oldest(it *Item) time.Time {
+	at := t.s.ReadAt[it.Key]
+	if listed, ok := t.s.MembersAt[it.Group]; ok && listed.Before(at) {
+		return listed
+	}
+	return at
 }
 
 // live gives the object's reading if it says something about the present.
