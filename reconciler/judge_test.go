@@ -223,11 +223,11 @@ func quarantined(r *record) string {
 }
 
 // decided says whether people had a hand in that an app does not run a release
-// any more that came at a time: Git says newer what comes instead, or somebody
+// any more that came at a time: Git said later what comes instead, or somebody
 // gave a command or wrote.
 func (r *record) decided(w memory.Write, from time.Time) bool {
 	app := appOf(w.Group)
-	return r.committed(app, r.releases[w.To], w.At).After(r.committed(app, r.releases[w.From], w.At)) || r.said(app, from, w.At) ||
+	return r.committed(app, r.releases[w.To], w.At).After(r.committed(app, r.releases[w.From], from)) || r.said(app, from, w.At) ||
 		slices.ContainsFunc(r.foreign, func(m meddling) bool {
 			return m.App == app && m.At.After(from.Add(-time.Minute)) && m.At.Before(w.At)
 		})
