@@ -75,6 +75,7 @@ func table(cfg Config) []*rule {
 		{code: "reference-missing", kind: groups, check: each(poolOfGroup)},
 		{code: "reference-missing", kind: hosts, check: one(poolOfHost)},
 		{code: "reference-missing", kind: routes, check: one(targetsOfRoute)},
+		{code: "reference-missing", always: true, check: whole(stagesOfQuotas)},
 		{code: "remove-defined", always: true, check: whole(removeDefined)},
 		{code: "route-conflict", kind: routes, key: claims, check: routeConflict},
 		{code: "route-overlap", kind: routes, key: paths, check: routeOverlap},

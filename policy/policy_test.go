@@ -210,6 +210,13 @@ func TestBuiltinRules(t *testing.T) {
 		"window-invalid": {[]func(*Input){func(in *Input) {
 			in.Fleet.Stages = map[string]schema.Stage{"prod": {Windows: map[string]schema.Window{"night": {Spans: []schema.Span{{From: "2am", To: "3am"}}}}}}
 		}}, "deny window-invalid stages/prod"},
+		"window-invalid, of no datacenter": {[]func(*Input){func(in *Input) {
+			in.Fleet.Stages = map[string]schema.Stage{"prod": {Datacenters: []string{"dc1", "dc2"}, Windows: map[string]schema.Window{"night": {Datacenters: []string{"dc2", "dc9"}, Spans: []schema.Span{{From: "22:00", To: "06:00"}}}}}}
+		}}, "deny window-invalid stages/prod"},
+		"reference-missing, a quota's stage": {[]func(*Input){func(in *Input) {
+			in.Fleet.Stages = map[string]schema.Stage{"prod": {}}
+			in.Fleet.Teams = map[string]schema.Team{"shop": {May: []string{"nomad"}, Quota: map[string]schema.Quota{"prod": {Members: 100}, "prd": {Members: 1}}}}
+		}}, "deny reference-missing teams/shop"},
 		"window-invalid, well": {[]func(*Input){func(in *Input) {
 			in.Fleet.Stages = map[string]schema.Stage{"prod": {Windows: map[string]schema.Window{"night": {Spans: []schema.Span{{From: "02:00", To: "03:00"}}}}}}
 		}}, ""},

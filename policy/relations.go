@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"locktide.dev/policy/calendar"
 	"locktide.dev/schema"
@@ -56,6 +57,25 @@ func windowInvalid(v *view, name string, report report) {
 	for _, window := range sortedKeys(windows) {
 		if why := calendar.Check(windows[window]); why != "" {
 			report(schema.Finding{Severity: schema.Deny, Field: "windows." + window, Message: why, Next: "see docs/policies.md for what a window looks like"})
+		}
+		for _, dc := range windows[window].Datacenters {
+			if known := v.Fleet.Stages[name].Datacenters; len(known) > 0 && !slices.Contains(known, dc) {
+				report(schema.Finding{Severity: schema.Deny, Field: "windows." + window + ".datacenters", Message: fmt.Sprintf("datacenter %s is not one of the stage: nothing would be covered there", dc),
+					Next: "write one of " + strings.Join(known, ", ")})
+			}
+		}
+	}
+}
+
+// stagesOfQuotas finds quotas that would bound nothing.
+func stagesOfQuotas(v *view, report report) {
+	stages := sortedKeys(v.Fleet.Stages)
+	for _, team := range sortedKeys(v.Fleet.Teams) {
+		for _, stage := range sortedKeys(v.Fleet.Teams[team].Quota) {
+			if len(stages) > 0 && !slices.Contains(stages, stage) {
+				report(schema.Finding{Severity: schema.Deny, Ref: schema.NewRef("teams", team), Field: "quota." + stage,
+					Message: fmt.Sprintf("a quota for stage %s, which is not defined, limits nothing", stage), Next: "write one of " + strings.Join(stages, ", ")})
+			}
 		}
 	}
 }

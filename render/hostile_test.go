@@ -112,6 +112,12 @@ func TestErrors(t *testing.T) {
 		"unknown network":        {one("a.yaml", "apps: {a: {stages: {prod: {groups: {dc1:\n  {network: bridged}}}}}}\n"), "type", "a.yaml:2", "want host, bridge, none or cni/NAME"},
 		"port out of range":      {one("a.yaml", "apps: {a: {stages: {prod: {groups: {dc1: {}}}},\n  ports: {\n  http: {static: 70000}}}}\n"), "type", "a.yaml:3", "70000 is no port"},
 		"signal of a raw job":    {one("a.yaml", "apps: {a: {job: {TaskGroups: []}, stages: {prod: {groups: {dc1: {}}}},\n  count: {max: 3, signal: {x: 1}}}}\n"), "type", "a.yaml:2", "scaling block"},
+		"route without via":      {one("a.yaml", "apps: {a: {}}\nroutes:\n  r: {domains: [x], to: [{app: a}]}\n"), "type", "a.yaml:3", "via is missing"},
+		"default of no tier":     {one("a.yaml", "apps: {a: {}}\ndefaults: {tier: {storge: {count: 3}}}\n"), "unknown-field", "a.yaml:2", `did you mean "storage"?`},
+		"window of no tier":      {one("a.yaml", "apps: {a: {}}\nstages: {prod: {windows: {w: {tiers: [storge]}}}}\n"), "type", "a.yaml:2", `want one of "storage"`},
+		"grant that is none":     {one("a.yaml", "apps: {a: {}}\nteams: {t: {may: [raw-exec]}}\n"), "type", "a.yaml:2", `want one of "raw_exec"`},
+		"kind that is none":      {one("a.yaml", "apps: {a: {}}\nteams: {t: {kinds: [app]}}\n"), "type", "a.yaml:2", `"apps"`},
+		"hold until some day":    {one("a.yaml", "apps: {a: {}}\nhosts: {h: {hold: {reason: x, until: tomorrow}}}\n"), "type", "a.yaml:2", "want a time such as"},
 		"owner against path":     {one("t/a.yaml", "teams: {x: {paths: [t]}}\napps:\n  a: {owner: y}\n"), "owner", "t/a.yaml:3", `team "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,6 +31,11 @@ func (r *resolver) refer(ref schema.Ref, d definition) bool {
 			r.report(d.unit, missing(d.at, "app", app, apps()))
 		}
 	case "routes":
+		if len(fleet.Routes[name].Via) == 0 {
+			f := deny("type", ref, d.at, "via is missing: nobody serves this route")
+			f.Field, f.Next = "via", "name the proxy (or the Consul) that serves it"
+			r.report(d.unit, f)
+		}
 		for i, to := range fleet.Routes[name].To {
 			at := func() schema.Position { return d.node().Get("to").Items[i].At }
 			switch {

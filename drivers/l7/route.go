@@ -103,8 +103,11 @@ func (r Route) Check() []Problem {
 			bad("to", "weight %d: want 0 to 10000", b.Weight)
 		}
 	}
-	if r.Timeout < 0 || r.Retries < 0 || r.Retries > 10 || r.MaxBody < 0 {
-		bad("timeout", "timeout, retries (at most 10) and max_body_bytes must not be negative")
+	if r.Timeout < 0 || r.MaxBody < 0 {
+		bad("timeout", "timeout and max_body_bytes must not be negative")
+	}
+	if r.Retries < 0 || r.Retries > 10 {
+		bad("retries", "%d retries: want 0 to 10", r.Retries)
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"locktide.dev/schema"
 	"locktide.dev/schema/tree"
@@ -106,6 +107,11 @@ func (c *checker) fields(t *Type, n *tree.Node, path string) {
 			if err := count.UnmarshalJSON(b); err != nil {
 				c.fail("type", path, n.At, err.Error(), "")
 			}
+		}
+	}
+	if until := n.Get("until"); t.Name == "Hold" && until != nil && until.Kind == tree.String {
+		if _, err := time.Parse(time.RFC3339, until.Text); err != nil {
+			c.wrong(tree.Join(path, "until"), until, "a time such as 2026-12-24T18:00:00Z")
 		}
 	}
 	for _, k := range n.Sorted() {
