@@ -32,13 +32,14 @@ func (e *engine) Dev(ctx context.Context, o cli.DevOptions) error {
 	if o.Demo {
 		return e.demo(ctx, o, n)
 	}
-	if _, err := os.Stat(o.Folder); err != nil {
-		return noFolder(o.Folder)
+	tree, err := openFolder(o.Folder)
+	if err != nil {
+		return err
 	}
 	if o.Listen == "" {
 		o.Listen = cli.DefaultListen
 	}
-	f, err := e.startFleet(ctx, o, n, os.DirFS(o.Folder))
+	f, err := e.startFleet(ctx, o, n, tree)
 	if err != nil {
 		return err
 	}

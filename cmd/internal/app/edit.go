@@ -20,7 +20,11 @@ import (
 // whatever language. The edit is made only if it changes that value and
 // nothing else.
 func (e *engine) Set(ctx context.Context, folder string, edit cli.Edit) (cli.Edited, error) {
-	files, err := inMemory(os.DirFS(folder))
+	tree, err := openFolder(folder)
+	if err != nil {
+		return cli.Edited{}, err
+	}
+	files, err := inMemory(tree)
 	if err != nil {
 		return cli.Edited{}, err
 	}

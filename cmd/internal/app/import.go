@@ -141,7 +141,7 @@ func (e *engine) export(ctx context.Context, o cli.ImportOptions) ([]drivers.Exp
 		}
 		found, err := x.Export(ctx)
 		if err != nil {
-			return nil, cli.Fail("`locktide doctor --config "+o.Config+"` says what each backend lacks", "%v", err)
+			return nil, cli.Fail("look at what it names; `locktide doctor --config "+o.Config+"` checks every backend", "%v", err)
 		}
 		out = append(out, found...)
 		if keys, ok := d.(drivers.KeyExporter); ok && len(o.Keys) > 0 {

@@ -26,7 +26,11 @@ import (
 // NewApp implements cli.Engine: the definition is written only if the
 // repository validates with it.
 func (e *engine) NewApp(ctx context.Context, folder string, n cli.NewApp) (string, error) {
-	files, err := inMemory(os.DirFS(folder))
+	tree, err := openFolder(folder)
+	if err != nil {
+		return "", err
+	}
+	files, err := inMemory(tree)
 	if err != nil {
 		return "", err
 	}

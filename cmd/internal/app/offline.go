@@ -37,14 +37,19 @@ func (e *engine) Vet(ctx context.Context, folder, path string) ([]schema.Finding
 }
 
 func (e *engine) judgedFolder(ctx context.Context, folder, path string, advice bool) (cli.Rendered, error) {
-	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return cli.Rendered{}, noFolder(folder)
+	tree, err := openFolder(folder)
+	if err != nil {
+		return cli.Rendered{}, err
 	}
-	return e.judged(ctx, os.DirFS(folder), path, advice)
+	return e.judged(ctx, tree, path, advice)
 }
 
-func noFolder(name string) error {
-	return cli.Fail("`locktide init "+name+"` writes a starter fleet", "there is no folder %s", name)
+// openFolder gives a folder of definitions.
+func openFolder(name string) (fs.FS, error) {
+	if info, err := os.Stat(name); err != nil || !info.IsDir() {
+		return nil, cli.Fail("`locktide init "+name+"` writes a starter fleet", "there is no folder %s", name)
+	}
+	return os.DirFS(name), nil
 }
 
 // judged renders definitions and judges them, with advice if that is asked for.
@@ -122,8 +127,8 @@ func (e *engine) Plan(ctx context.Context, folder, path string) (plan schema.Pla
 	if err != nil {
 		return plan, err
 	}
-	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return plan, noFolder(folder)
+	if _, err := openFolder(folder); err != nil {
+		return plan, err
 	}
 	c.Source = folderSource{folder}
 	err = planOnce(ctx, c, func(l *reconciler.Loop) error {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"sort"
@@ -35,16 +34,16 @@ type policyCase struct {
 
 // TestPolicies implements cli.Engine.
 func (e *engine) TestPolicies(ctx context.Context, folder string) ([]cli.PolicyTest, error) {
-	if info, err := os.Stat(folder); err != nil || !info.IsDir() {
-		return nil, noFolder(folder)
+	tree, err := openFolder(folder)
+	if err != nil {
+		return nil, err
 	}
-	tree := os.DirFS(folder)
 	rules, bad := rulefiles.Load(ctx, tree, e.ask)
 	for _, f := range bad {
 		return nil, cli.Fail(f.Next, "%s", f)
 	}
 	var files, strange []string
-	err := fs.WalkDir(tree, rulefiles.Tests, func(name string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(tree, rulefiles.Tests, func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil || d.IsDir():
 		case rulefiles.IsYAML(name):

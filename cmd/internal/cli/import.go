@@ -120,6 +120,10 @@ func (s *shared) imported(done Imported, folder string) {
 		}
 		fmt.Fprintf(s.Out, "%s: %s: %s\n", s.paint(red, "not imported"), item.Key, why)
 	}
+	if len(done.Defined)+len(done.Refused) == 0 {
+		fmt.Fprintln(s.Out, "nothing to import: all that was found is defined already, or is this fleet's")
+		return
+	}
 	fmt.Fprintf(s.Out, "%d defined, %d not; the plan of what was defined is empty\n", len(done.Defined), len(done.Refused))
 	if done.Covered > 0 {
 		fmt.Fprintf(s.Out, "%d findings of policies are excepted until %s\n", done.Covered, done.Expires)
