@@ -2,6 +2,7 @@ package render
 
 import (
 	"cmp"
+	"sync"
 
 	"locktide.dev/schema"
 	"locktide.dev/schema/tree"
@@ -18,7 +19,11 @@ type layers struct {
 	defaults *tree.Node
 	stages   map[string]schema.Stage
 	teams    map[string]schema.Team
+	shared   sync.Map // *tree.Node by foundation: whoever asks where a value comes from asks beside the session
 }
+
+// foundation is what decides which layers of the whole fleet a group stands on.
+type foundation struct{ tier, stage, team string }
 
 // place is what decides which layers a group has.
 type place struct {
@@ -45,20 +50,36 @@ func (l *layers) merge(p place) *tree.Node {
 			tier = v.Text
 		}
 	}
-	out := l.builtin
-	for _, layer := range []struct {
-		name string
-		node *tree.Node
-	}{
-		{"defaults.fleet", l.defaults.Get("fleet")},
-		{"defaults.tier." + tier, l.defaults.Get("tier", tier)},
-		{"defaults.stage." + p.stage, l.defaults.Get("stage", p.stage)},
-		{"defaults.team." + p.team, l.defaults.Get("team", p.team)},
-		{"app", without(p.body, "stages", "uses", "after")},
-		{"app.stages." + p.stage, without(stage, "groups")},
-		{"app.stages." + p.stage + ".groups." + p.cell, group},
-		{"groups", p.flat},
-	} {
+	return stack(l.under(foundation{tier, p.stage, p.team}),
+		layer{"app", without(p.body, "stages", "uses", "after")},
+		layer{"app.stages." + p.stage, without(stage, "groups")},
+		layer{"app.stages." + p.stage + ".groups." + p.cell, group},
+		layer{"groups", p.flat})
+}
+
+// under gives what the layers of the whole fleet come to, the same for all
+// groups on one foundation.
+func (l *layers) under(f foundation) *tree.Node {
+	if known, ok := l.shared.Load(f); ok {
+		return known.(*tree.Node)
+	}
+	out := stack(l.builtin,
+		layer{"defaults.fleet", l.defaults.Get("fleet")},
+		layer{"defaults.tier." + f.tier, l.defaults.Get("tier", f.tier)},
+		layer{"defaults.stage." + f.stage, l.defaults.Get("stage", f.stage)},
+		layer{"defaults.team." + f.team, l.defaults.Get("team", f.team)})
+	l.shared.Store(f, out)
+	return out
+}
+
+type layer struct {
+	name string
+	node *tree.Node
+}
+
+// stack lays layers upon out, lowest first.
+func stack(out *tree.Node, above ...layer) *tree.Node {
+	for _, layer := range above {
 		if layer.node != nil && layer.node.Kind == tree.Map {
 			out = tree.Merge(out, layer.node, layer.name, patches...)
 		}

@@ -34,7 +34,10 @@ func New(path, program string, report func(error)) *File {
 	return &File{path: path, program: program, report: report, live: map[string]int{}}
 }
 
-const maxRecord = 64 << 20
+const (
+	maxRecord = 64 << 20
+	buffer    = 64 << 10 // of writes: each commit has one
+)
 
 // Load implements render.Store.
 func (f *File) Load() render.Kept {
@@ -111,7 +114,7 @@ func (f *File) add(kept render.Kept) (err error) {
 	if _, err := out.Seek(int64(f.size), io.SeekStart); err != nil {
 		return err
 	}
-	w := bufio.NewWriterSize(out, 1<<20)
+	w := bufio.NewWriterSize(out, buffer)
 	size := f.size
 	if size == 0 {
 		size += writeRecord(w, []byte(f.header()))
@@ -132,7 +135,7 @@ func (f *File) compact() (err error) {
 	if err != nil {
 		return err
 	}
-	w := bufio.NewWriterSize(temp, 1<<20)
+	w := bufio.NewWriterSize(temp, buffer)
 	size := writeRecord(w, []byte(f.header()))
 	size += f.write(w, kept)
 	if err := errors.Join(w.Flush(), temp.Close()); err != nil {

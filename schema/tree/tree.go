@@ -45,8 +45,8 @@ type Node struct {
 }
 
 // few keys are found by looking at each, which takes a fifth of the memory of a
-// map of Go's; nearly all maps of definitions have no more.
-const few = 12
+// map of Go's; nearly all maps of definitions have no more, bodies of groups among them.
+const few = 32
 
 // NewMap gives an empty map.
 func NewMap(at schema.Position) *Node { return &Node{Kind: Map, At: at} }
