@@ -97,6 +97,9 @@ func earlier(a, b time.Time) time.Time {
 
 // note keeps a write that took effect, with what it did to those who were there.
 func (d *Driver) note(w Write, was, up []*alloc) {
+	if d.opt.Unlogged {
+		return
+	}
 	if j := d.jobs[w.Key]; j != nil {
 		stays, releases := map[string]bool{}, map[schema.Digest]bool{}
 		for _, m := range j.allocs {

@@ -35,6 +35,7 @@ type Options struct {
 	Nodes       int           // that a system job runs on; default 3
 	Ignites     bool          // ignition is asked: somebody answers for members, which have no address
 	StartDelay  time.Duration // from placement to running and passing; default 1 s
+	Unlogged    bool          // writes are not kept, so that memory stays as it is for however long
 	// Behave says how a member of a release lives. Nil: all are healthy.
 	Behave func(o schema.Object, index int) Behaviour
 }
