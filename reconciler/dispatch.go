@@ -272,8 +272,8 @@ func (l *Loop) apply(ctx context.Context, q *queue, name string, waited []pendin
 	limit, batch := l.writeBy(now), make([]schema.Action, len(waited))
 	for i, a := range waited {
 		batch[i] = a.Action
-		if old := a.at.Add(q.window + l.cfg.Staleness); ledger.Disruptive(a.Action) && !l.off.noBlind {
-			limit = earliest(limit, old) // whoever stood still meanwhile judges anew
+		if a.Charge.Group != "" && !l.off.noBlind { // it was judged by who serves, and is judged anew once that is old
+			limit = earliest(limit, a.at.Add(q.window+l.cfg.Staleness))
 		}
 	}
 	l.work(func() {

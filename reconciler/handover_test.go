@@ -206,6 +206,20 @@ func TestHoldsInHasteLeaveOneServing(t *testing.T) {
 	})
 }
 
+// A proxy may take its time over the deletion of a route: that was not judged by
+// who serves.
+func TestASlowDeletionOfARouteIsMade(t *testing.T) {
+	queued(t, func(w *world, d slow) {
+		routed := groups(12, "1")
+		routed.Routes = map[string]schema.Route{"shop.a00": {Domains: []string{"a00.example"}, Path: "/", To: []schema.Target{{App: "shop.a00"}}, Via: schema.StringList{"m"}}}
+		w.git.commit(routed)
+		w.until(10*time.Minute, "the route stands", w.onCommit("c2"))
+		d.takes.Store(int64(20 * time.Second))
+		w.git.commit(groups(12, "1"))
+		w.until(5*time.Minute, "the route is gone", w.onCommit("c3"))
+	})
+}
+
 // What disrupts is judged anew before it is old, whether it waits in line or is
 // under way: whoever went out meanwhile counts.
 func TestWhatIsSentLateIsJudgedAnew(t *testing.T) {
