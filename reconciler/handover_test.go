@@ -3,6 +3,7 @@ package reconciler_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -210,13 +211,15 @@ func TestHoldsInHasteLeaveOneServing(t *testing.T) {
 // who serves.
 func TestASlowDeletionOfARouteIsMade(t *testing.T) {
 	queued(t, func(w *world, d slow) {
-		routed := groups(12, "1")
-		routed.Routes = map[string]schema.Route{"shop.a00": {Domains: []string{"a00.example"}, Path: "/", To: []schema.Target{{App: "shop.a00"}}, Via: schema.StringList{"m"}}}
-		w.git.commit(routed)
-		w.until(10*time.Minute, "the route stands", w.onCommit("c2"))
+		for i, path := range []string{"/a", "/b"} { // so that it is no revert to take it away
+			f := groups(12, "1")
+			f.Routes = map[string]schema.Route{"shop.a00": {Domains: []string{"a00.example"}, Path: path, To: []schema.Target{{App: "shop.a00"}}, Via: schema.StringList{"m"}}}
+			w.git.commit(f)
+			w.until(10*time.Minute, "the route stands", w.onCommit(fmt.Sprint("c", 2+i)))
+		}
 		d.takes.Store(int64(20 * time.Second))
 		w.git.commit(groups(12, "1"))
-		w.until(5*time.Minute, "the route is gone", w.onCommit("c3"))
+		w.until(5*time.Minute, "the route is gone", w.onCommit("c4"))
 	})
 }
 
