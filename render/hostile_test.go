@@ -112,6 +112,7 @@ func TestErrors(t *testing.T) {
 		"unknown network":        {one("a.yaml", "apps: {a: {stages: {prod: {groups: {dc1:\n  {network: bridged}}}}}}\n"), "type", "a.yaml:2", "want host, bridge, none or cni/NAME"},
 		"port out of range":      {one("a.yaml", "apps: {a: {stages: {prod: {groups: {dc1: {}}}},\n  ports: {\n  http: {static: 70000}}}}\n"), "type", "a.yaml:3", "70000 is no port"},
 		"signal of a raw job":    {one("a.yaml", "apps: {a: {job: {TaskGroups: []}, stages: {prod: {groups: {dc1: {}}}},\n  count: {max: 3, signal: {x: 1}}}}\n"), "type", "a.yaml:2", "scaling block"},
+		"default of no stage":    {one("a.yaml", "apps: {a: {}}\nstages: {prod: {}}\ndefaults: {stage: {prd: {count: 3}}}\n"), "unknown-reference", "a.yaml:3", `stage "prd" is not defined: did you mean "prod"?`},
 		"route without via":      {one("a.yaml", "apps: {a: {}}\nroutes:\n  r: {domains: [x], to: [{app: a}]}\n"), "type", "a.yaml:3", "via is missing"},
 		"default of no tier":     {one("a.yaml", "apps: {a: {}}\ndefaults: {tier: {storge: {count: 3}}}\n"), "unknown-field", "a.yaml:2", `did you mean "storage"?`},
 		"window of no tier":      {one("a.yaml", "apps: {a: {}}\nstages: {prod: {windows: {w: {tiers: [storge]}}}}\n"), "type", "a.yaml:2", `want one of "storage"`},

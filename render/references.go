@@ -7,7 +7,41 @@ import (
 	"strings"
 
 	"locktide.dev/schema"
+	"locktide.dev/schema/tree"
 )
+
+// undefined is a finding about a name that nothing is called.
+func undefined(ref schema.Ref, at schema.Position, what, name string, names []string) schema.Finding {
+	f := deny("unknown-reference", ref, at, "%s %q is not defined", what, name)
+	if near := schema.Nearest(name, names); near != "" {
+		f.Message += fmt.Sprintf(": did you mean %q?", near)
+	}
+	return f
+}
+
+// known says whether something has a name, as far as that can be told.
+func (r *resolver) known(kind, name string) bool {
+	return r.broken || r.named[schema.NewRef(kind, name)]
+}
+
+// referDefaults reports defaults for a stage that is not defined, and, since an
+// owner need be no team, warns of those for such a team: they would lie under
+// nothing.
+func (r *resolver) referDefaults(unit string, defaults *tree.Node) {
+	stages, teams := slices.Sorted(maps.Keys(r.out.Fleet.Stages)), slices.Sorted(maps.Keys(r.out.Fleet.Teams))
+	for _, name := range defaults.Get("stage").Sorted() {
+		if len(stages) > 0 && !r.known("stages", name) {
+			r.report(unit, undefined("defaults", defaults.Get("stage", name).At, "stage", name, stages))
+		}
+	}
+	for _, name := range defaults.Get("team").Sorted() {
+		if len(teams) > 0 && !r.known("teams", name) {
+			f := undefined("defaults", defaults.Get("team", name).At, "team", name, teams)
+			f.Severity = schema.Warn
+			r.report(unit, f)
+		}
+	}
+}
 
 // refer reports what of a definition points at nothing, and says whether
 // anything does.
@@ -15,15 +49,9 @@ func (r *resolver) refer(ref schema.Ref, d definition) bool {
 	fleet := r.out.Fleet
 	before := len(r.found)
 	missing := func(at schema.Position, what, name string, names []string) schema.Finding {
-		f := deny("unknown-reference", ref, at, "%s %q is not defined", what, name)
-		if near := schema.Nearest(name, names); near != "" {
-			f.Message += fmt.Sprintf(": did you mean %q?", near)
-		}
-		return f
+		return undefined(ref, at, what, name, names)
 	}
-	known := func(kind, name string) bool {
-		return r.broken || r.named[schema.NewRef(kind, name)]
-	}
+	known := r.known
 	apps := func() []string { return slices.Sorted(maps.Keys(fleet.Apps)) }
 	switch kind, name := ref.Split(); kind {
 	case "groups":

@@ -143,6 +143,11 @@ func (s *Session) resolve(g *gathered, next *state) Result {
 			stages: r.out.Fleet.Stages, teams: r.out.Fleet.Teams}
 		r.layers.stamp = r.stampOf(g.layered)
 	}
+	for _, c := range g.layered {
+		for _, n := range c.defaults {
+			r.referDefaults(c.unit, n)
+		}
+	}
 	for _, ref := range byKind["apps"] {
 		r.use(g.defs[ref])
 	}
