@@ -33,6 +33,16 @@ func stands(code string) act {
 	})
 }
 
+// atOnce is stands, within a minute: before a release that is tried could fail.
+func atOnce(code string) act {
+	return func(p *play) {
+		p.t.Helper()
+		if p.pass(time.Minute); !p.waits(code) {
+			p.t.Fatalf("a minute later nothing waits for %s", code)
+		}
+	}
+}
+
 func waits(what string, ok func(p *play) bool) act {
 	return func(p *play) { p.t.Helper(); p.until(time.Hour, what, func() bool { return ok(p) }) }
 }

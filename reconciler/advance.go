@@ -68,7 +68,7 @@ func (l *Loop) roll(now time.Time) (wants []schema.Action, wake time.Time) {
 		step := rollout.Next(st.rollouts[id], l.seenBy(st.rollouts[id], seen, writes), now)
 		l.took(id, step, now)
 		l.aim(step.Rollout)
-		if v := step.Rollout.Verdict; v != nil && step.Rollout.Back && !v.TooLittle {
+		if step.Rollout.Back {
 			l.quarantine(step.Rollout)
 		}
 		if s, open := st.ledger.Open.Find(step.Rollout.ID); open && step.Rollout.Phase == rollout.PhaseBraked && step.Rollout.Verdict != nil && !s.Judged {
@@ -252,17 +252,17 @@ func (l *Loop) consume(shown map[string]bool) {
 	}
 }
 
-// quarantine keeps the releases that failed from being tried again.
+// quarantine keeps what failed from being tried again, as soon as its rollout
+// goes back or is given up. One that stands braked may still be continued.
 func (l *Loop) quarantine(r rollout.Rollout) {
-	for _, it := range r.Origin {
-		if it.Group != r.Verdict.Group || it.To.Release == "" || it.To.Release == it.From.Release {
-			continue
-		}
-		if _, known := l.st.quarantine[it.To.Release]; !known {
-			l.st.quarantine[it.To.Release] = *r.Verdict
-			l.note(schema.HistoryEntry{Writer: "locktide", What: "quarantined release " + it.To.Release.Short(), App: r.Partition, Group: it.Group,
-				Commit: r.Commit, Reason: r.Verdict.Gate + ": " + r.Verdict.Why})
-		}
+	it, failed := r.Failed()
+	if !failed || it.To.Release == it.From.Release {
+		return
+	}
+	if _, known := l.st.quarantine[it.To.Release]; !known {
+		l.st.quarantine[it.To.Release] = *r.Verdict
+		l.note(schema.HistoryEntry{Writer: "locktide", What: "quarantined release " + it.To.Release.Short(), App: r.Partition, Group: it.Group,
+			Commit: r.Commit, Reason: r.Verdict.Gate + ": " + r.Verdict.Why})
 	}
 }
 

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -180,13 +181,7 @@ func (l *Loop) steer(c schema.Command) schema.Answer {
 		if refused && ref.Rollout != nil {
 			return l.steerIncomplete(c, id, *ref.Rollout)
 		}
-		if c.Verb == "retry" && refused {
-			delete(st.refused, id)
-			for d, v := range st.quarantine {
-				if v.Group == ref.Verdict.Group {
-					delete(st.quarantine, d)
-				}
-			}
+		if c.Verb == "retry" && l.readmit(id) {
 			return done("%s is tried again; its quarantine is set aside", id)
 		}
 		a := refuse("%s has no rollout to %s", orElse(c.Target, "nothing"), c.Verb)
@@ -199,10 +194,31 @@ func (l *Loop) steer(c schema.Command) schema.Answer {
 		a.Next = "locktide rollout " + id + " shows where it stands and what is possible"
 		return a
 	}
+	if next.Back {
+		l.quarantine(r)
+	}
 	l.keep(next)
 	l.aim(next)
 	st.news[id] = true
 	return done("%s: %s", c.Verb, id)
+}
+
+// readmit lets what failed of a partition be tried again; not ok: nothing did.
+func (l *Loop) readmit(id string) bool {
+	st := &l.st
+	ref, refused := st.refused[id]
+	delete(st.refused, id)
+	wanted := map[schema.Digest]bool{}
+	for _, p := range st.lastPlan.Partitions {
+		for _, it := range p.Items {
+			wanted[it.To.Release] = wanted[it.To.Release] || p.ID == id
+		}
+	}
+	before := len(st.quarantine)
+	maps.DeleteFunc(st.quarantine, func(release schema.Digest, v schema.Verdict) bool {
+		return wanted[release] || refused && v.Group == ref.Verdict.Group
+	})
+	return refused || len(st.quarantine) < before
 }
 
 // steerIncomplete takes up a rollout that ended with members that fail: it is

@@ -198,21 +198,30 @@ func oneSnapshot(r *record) string {
 	return ""
 }
 
-// quarantined: a release that went back by itself is not brought again, unless
-// people say so.
+// quarantined: a release that failed, or went back by itself, is not brought
+// again, unless people say so; of one that failed, in so many words.
 func quarantined(r *record) string {
-	type stay struct{ from, to time.Time }
+	type stay struct {
+		from, to time.Time
+		failed   bool
+	}
 	stays := map[string]stay{} // by job and release
 	for _, w := range r.writes {
 		if w.Key.Kind != memory.KindJob || w.From == w.To || w.From == "" || w.Verb == schema.VerbDelete {
 			continue
 		}
-		left, came := w.Key.Name+string(w.From), w.Key.Name+string(w.To)
-		if s, ok := stays[came]; ok && !s.to.IsZero() && !r.said(appOf(w.Group), s.to, w.At) {
+		app, left, came := appOf(w.Group), w.Key.Name+string(w.From), w.Key.Name+string(w.To)
+		s, ok := stays[came]
+		excused := r.said(app, s.to, w.At)
+		if s.failed {
+			excused = r.said(app, s.from, w.At, "retry", "continue")
+		}
+		if ok && !s.to.IsZero() && !excused {
 			return about(w) + fmt.Sprintf("brings %s again, which went back at %s", r.releases[w.To], since(s.to))
 		}
 		stays[came] = stay{from: w.At}
-		if s, ok := stays[left]; ok && !r.decided(w, s.from) {
+		s, ok = stays[left]
+		if s.failed = ok && r.failed(app, w.From, s.from, w.At); ok && (s.failed || !r.decided(w, s.from)) {
 			s.to = w.At
 			stays[left] = s
 		} else {
@@ -222,15 +231,29 @@ func quarantined(r *record) string {
 	return ""
 }
 
+// failed says whether a release that came and left was surely seen to fail, and
+// nobody took that back.
+func (r *record) failed(app string, release schema.Digest, from, to time.Time) bool {
+	fate := r.fates[r.releases[release]]
+	return (fate == "crash" || fate == "fail") && to.Sub(from) > 2*historyStartTimeout &&
+		!r.accepted(app, to) && !r.said(app, from, to, "retry") &&
+		!slices.ContainsFunc(r.troubles, func(at time.Time) bool { return at.After(from.Add(-time.Minute)) && at.Before(to) }) &&
+		!r.meddled(app, from, to)
+}
+
 // decided says whether people had a hand in that an app does not run a release
 // any more that came at a time: Git said later what comes instead, or somebody
 // gave a command or wrote.
 func (r *record) decided(w memory.Write, from time.Time) bool {
 	app := appOf(w.Group)
-	return r.committed(app, r.releases[w.To], w.At).After(r.committed(app, r.releases[w.From], from)) || r.said(app, from, w.At) ||
-		slices.ContainsFunc(r.foreign, func(m meddling) bool {
-			return m.App == app && m.At.After(from.Add(-time.Minute)) && m.At.Before(w.At)
-		})
+	return r.committed(app, r.releases[w.To], w.At).After(r.committed(app, r.releases[w.From], from)) || r.said(app, from, w.At) || r.meddled(app, from, w.At)
+}
+
+// meddled says whether somebody else wrote to an app between two times.
+func (r *record) meddled(app string, from, to time.Time) bool {
+	return slices.ContainsFunc(r.foreign, func(m meddling) bool {
+		return m.App == app && m.At.After(from.Add(-time.Minute)) && m.At.Before(to)
+	})
 }
 
 // committed is when Git last said, before a time, that an app is to run a release.
@@ -243,10 +266,11 @@ func (r *record) committed(app, release string, before time.Time) (at time.Time)
 	return at
 }
 
-// said says whether people gave a command about an app between two times.
-func (r *record) said(app string, from, to time.Time) bool {
+// said says whether people gave a command about an app between two times, one
+// of the verbs if there are any.
+func (r *record) said(app string, from, to time.Time, verbs ...string) bool {
 	return slices.ContainsFunc(r.orders, func(o order) bool {
-		return o.May && (o.Command.Target == app || o.Command.Target == "app:"+app) && o.Asked.After(from.Add(-time.Minute)) && o.Asked.Before(to)
+		return o.May && (len(verbs) == 0 || slices.Contains(verbs, o.Command.Verb)) && (o.Command.Target == app || o.Command.Target == "app:"+app) && o.Asked.After(from.Add(-time.Minute)) && o.Asked.Before(to)
 	})
 }
 

@@ -313,6 +313,9 @@ func (l *Loop) start(p schema.Partition, over []string, now time.Time) {
 	if len(over) == 1 {
 		old := st.rollouts[over[0]]
 		r = rollout.Supersede(old, p, l.body, st.meta.InForce, now)
+		if r.Verdict == nil { // else it stands as the old one did
+			l.quarantine(old)
+		}
 		if r.ID != old.ID {
 			st.ledger.Drop(old.ID)
 		}

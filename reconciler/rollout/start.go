@@ -47,7 +47,8 @@ func pacedOf(bodies Bodies, e schema.Entry) *schema.Paced {
 // as it is and goes on where it stands; one that p names changes its end. Both
 // keep the good state from before old to go back to; where nothing was before,
 // a first release whose members all stand is good, though its route may be
-// still to come.
+// still to come. Where old stands because a release failed that p still brings,
+// it goes on standing.
 func Supersede(old Rollout, p schema.Partition, bodies Bodies, commit string, now time.Time) Rollout {
 	r := Start(p, bodies, commit, now)
 	old = old.clone()
@@ -68,7 +69,37 @@ func Supersede(old Rollout, p schema.Partition, bodies Bodies, commit string, no
 		r.Items[i].replaces(o, old.Back, now)
 	}
 	slices.SortStableFunc(r.Items, inOrder)
+	if it, failed := old.accused(); failed && !old.Back && r.brings(it) {
+		r.Phase, r.Verdict, r.Frozen, r.BrakedAt, r.BrakeLimit = old.Phase, old.Verdict, old.Frozen, old.BrakedAt, old.BrakeLimit
+	}
 	return r
+}
+
+// accused gives the item that the verdict is about.
+func (r Rollout) accused() (it Item, ok bool) {
+	items := r.Items
+	if r.Back {
+		items = r.Origin
+	}
+	i := slices.IndexFunc(items, func(it Item) bool {
+		return r.Verdict != nil && it.Group == r.Verdict.Group && it.To.Release != ""
+	})
+	if i < 0 {
+		return Item{}, false
+	}
+	return items[i], true
+}
+
+// Failed gives the item whose release failed, unless an operator took that
+// back. Too little data to judge by is no failure.
+func (r Rollout) Failed() (it Item, ok bool) {
+	it, ok = r.accused()
+	return it, ok && !r.Verdict.TooLittle
+}
+
+// brings says whether the rollout has an item's release for its end, too.
+func (r Rollout) brings(o Item) bool {
+	return slices.ContainsFunc(r.Items, func(it Item) bool { return it.Key == o.Key && it.To.Release == o.To.Release })
 }
 
 // replaces makes n the newer end of what o was doing.
