@@ -93,7 +93,7 @@ func (l *Loop) reportRollouts(r *schema.Report, m *members) {
 
 func (l *Loop) reportObjects(r *schema.Report) {
 	st := &l.st
-	keys := map[schema.Key]bool{}
+	keys := make(map[schema.Key]bool, len(st.target))
 	for k := range st.head.Keys() {
 		keys[k] = true
 	}
@@ -107,6 +107,7 @@ func (l *Loop) reportObjects(r *schema.Report) {
 			by[it.Key] = append(by[it.Key], id)
 		}
 	}
+	r.Objects = make([]schema.ObjectReport, 0, len(keys))
 	for _, k := range sortKeys(keys) {
 		live := st.live[k]
 		o := schema.ObjectReport{Key: k, State: live.State, ReadAt: st.readAt[k], Since: st.drift[k], Diff: live.Diff, Writer: live.Writer, Why: l.why(k, by[k])}
@@ -133,6 +134,7 @@ func (l *Loop) reportGroups(r *schema.Report, m *members) {
 	bits := l.bits()
 	held := l.held()
 	routed := m.routed
+	r.Groups = make([]schema.GroupReport, 0, len(m.groups))
 	for _, k := range sortKeys(st.target) {
 		o, ok := l.body(st.target[k].Body)
 		if !ok || o.Paced == nil || o.Group == "" {
