@@ -139,3 +139,59 @@ func TestABrakeOfADatacenterTakesBackWhatIsInLine(t *testing.T) {
 		w.until(3*time.Hour, "resumed", w.onCommit("c2"))
 	})
 }
+
+// A release that does not stand any more where it is finished goes no further.
+// What was finished stays.
+func TestWhatIsFinishedAndFailsHoldsWhatComesAfter(t *testing.T) {
+	for name, c := range map[string]struct {
+		fleet   func(release string) schema.Fleet
+		first   string // the group that comes first, of those
+		then    string
+		killed  int    // of its members, once it is done
+		stands  string // what is left of it, for people
+		command schema.Command
+		ends    string // the release that runs everywhere in the end
+	}{
+		"in a datacenter": {inDatacenters, "prod.dc1", "prod.dc2", 2, "2 of 4 pass", schema.Command{Verb: "abort", Target: "shop.api"}, "1"},
+		"in a stage":      {twoStages, "canary.dc1", "prod.dc1", 1, "0 of 1 pass", schema.Command{Verb: "abort", Target: "shop.api"}, "1"},
+		"and gates are set aside": {inDatacenters, "prod.dc1", "prod.dc2", 4, "0 of 4 pass",
+			schema.Command{Verb: "override-gates", Target: "app:shop.api", For: time.Hour, Reason: "it is lost anyway"}, "2"},
+		"as few as may be out": {inDatacenters, "prod.dc1", "prod.dc2", 1, "", schema.Command{}, "2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				commit := func(release string) {
+					f := c.fleet(release)
+					for group, g := range f.Groups.All() {
+						g.Rollout.Soak = schema.Duration(20 * time.Second)
+						f.Groups = f.Groups.With(group, g)
+					}
+					w.git.commit(f)
+				}
+				runs := func(cell, release string) bool {
+					k := apiJob
+					k.Name = "shop--api--" + strings.ReplaceAll(cell, ".", "--")
+					return contains(w.back.Contents()[k], `"release":"`+release+`"`)
+				}
+				commit("1")
+				w.start()
+				w.until(time.Hour, "runs", w.onCommit("c1"))
+				commit("2")
+				w.until(time.Hour, "the first is done and the next has begun", func() bool { return runs(c.first, "2") && runs(c.then, "2") })
+				for _, m := range w.back.Standing()["shop.api/"+c.first].Members[:c.killed] {
+					w.back.Kill(m.ID)
+				}
+				if c.stands != "" {
+					w.pass(10 * time.Second)
+					w.quiet(time.Hour, "what is finished fails")
+					w.says("shop.api", schema.WaitFailed, "shop.api/"+c.first+" is finished, and too many of its members fail since: "+c.stands)
+					w.do(c.command)
+				}
+				w.until(2*time.Hour, "it ends", func() bool {
+					rolls := slices.ContainsFunc(w.loop.Report().Partitions, func(p schema.PartitionReport) bool { return p.Phase == "rolling" || p.Phase == "back" })
+					return !rolls && runs(c.first, c.ends) && runs(c.then, c.ends)
+				})
+			})
+		})
+	}
+}

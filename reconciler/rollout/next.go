@@ -47,6 +47,7 @@ type turn struct {
 	verdict *schema.Verdict     // first failure found
 	failing int                 // item that the verdict is about
 	hold    string              // the verdict is too little data: hold or operator
+	ails    *schema.Reason      // why what is finished holds the rest, once somebody asked
 }
 
 // Next decides what a rollout does now. It is total: it never fails and never
@@ -287,6 +288,12 @@ func (t *turn) ask(it *Item, a schema.Action) {
 	if why := t.braked(); why.Code != "" && (disruptive || !restores) {
 		t.why(it, schema.WaitBrake, why.Message, why.Next)
 		return
+	}
+	if (disruptive || !restores) && !t.restores(it) {
+		if why := t.ailing(); why.Code != "" {
+			t.step.Why[it.Key] = why
+			return
+		}
 	}
 	if (disruptive || a.Stops()) && t.stale(it) { // what they give way to may have failed since
 		t.read(it)
