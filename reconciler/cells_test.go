@@ -2,6 +2,7 @@ package reconciler_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,6 +134,18 @@ func TestCellsOfADatacenterFollowOneAnother(t *testing.T) {
 		}
 		w.do(schema.Command{Verb: "unpin", Target: "shop.api"})
 		w.until(10*time.Minute, "follows Git again", w.onCommit("c2"))
+
+		// It passes its soak, and dies where it is done while the second cell rolls.
+		w.bad.Store("4", memory.Behaviour{Dies: 25 * time.Second})
+		n = len(w.back.Writes())
+		w.git.commit(cells("4"))
+		w.until(10*time.Minute, "the release is given up", func() bool { return w.ended("failed") })
+		if stages := strings.Count(w.verbs(n), "prod--west"); stages == 0 || len(w.inRotation("shop.api/prod.west")) < 3 {
+			t.Errorf("it was to fail while the second cell rolls: %s", w.verbs(n))
+		}
+		w.says("shop.api", schema.WaitQuarantine, "after their group was done")
+		w.git.commit(cells("2"))
+		w.until(10*time.Minute, "what was good runs", w.onCommit("c4"))
 
 		w.bad.Store("3", memory.Behaviour{Fail: true})
 		n = len(w.back.Writes())

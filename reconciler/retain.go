@@ -80,6 +80,35 @@ func (l *Loop) forget(k schema.Key) {
 	}
 }
 
+// forgetRefused drops what was refused where Git wants nothing else any more than
+// what runs: a revert, say. One that ended incomplete waits for somebody.
+func (l *Loop) forgetRefused() {
+	st := &l.st
+	if len(st.refused) == 0 || !l.complete() {
+		return
+	}
+	wanted := map[string]bool{}
+	want := func(o schema.Object, known bool) {
+		if !known {
+			return
+		}
+		wanted[partitionOf(&o)] = true
+		for _, app := range o.Apps {
+			wanted[app] = true
+		}
+	}
+	for k := range st.differs {
+		w, defined := st.head.Find(k)
+		want(w.Object, defined)
+		want(l.body(st.target[k].Body))
+	}
+	maps.DeleteFunc(st.refused, func(id string, r refused) bool {
+		over := r.Rollout == nil && !slices.ContainsFunc(append([]string{id}, r.Apps...), func(name string) bool { return wanted[name] })
+		st.dirty = st.dirty || over
+		return over
+	})
+}
+
 // forgetApps drops, now and then, what was refused of apps that nobody defines
 // or drives any more, and in the end what was good of them.
 func (l *Loop) forgetApps(now time.Time) {

@@ -30,6 +30,7 @@ func (l *Loop) replan(now time.Time) (next time.Time) {
 	l.useUpApprovals()
 	l.useUpLifted(now)
 	l.takeNews()
+	l.forgetRefused()
 	l.forgetApps(now)
 	in := l.planInput(now)
 	plan := planner.Plan(in)

@@ -34,6 +34,7 @@ type guards struct {
 	noLeaving   bool // nobody moves members away meanwhile
 	noWithdraw  bool // members that fail stay in rotation
 	noUnstarted bool // members that could not be started are like those that fail
+	noRelapse   bool // what fails where it is done goes on elsewhere
 }
 
 // turn is one evaluation.
@@ -75,6 +76,11 @@ func next(r Rollout, s Seen, now time.Time, g guards) Step {
 			return next(t.back(), s, now, g)
 		}
 		t.wake(over)
+	}
+	for i := range t.r.Items {
+		if v := t.relapse(&t.r.Items[i]); v != nil && t.verdict == nil {
+			t.verdict, t.failing = v, i
+		}
 	}
 	t.waves()
 	if t.verdict != nil && t.r.Phase == PhaseRolling {
