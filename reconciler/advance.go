@@ -165,7 +165,10 @@ func (l *Loop) ringMembers() {
 func (l *Loop) seen() rollout.Seen {
 	st := &l.st
 	s := rollout.Seen{ReadAt: st.readAt, Members: l.members().groups, Outcomes: st.outcomes, Answers: st.gates.answers,
-		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked(), Unbrake: l.unbrake()}
+		Held: l.held(), Quarantined: map[schema.Digest]bool{}, Staleness: l.cfg.Staleness, Braked: l.braked()}
+	if s.Braked != "" {
+		s.Unbrake = l.unbrake()
+	}
 	s.Heirs, s.Leaving = l.heirs(s.Held), l.leaving()
 	maps.Copy(s.Held, s.Heirs)
 	for d := range st.quarantine {
@@ -210,9 +213,14 @@ func (l *Loop) seenBy(r rollout.Rollout, s rollout.Seen, writes map[schema.Key][
 	if s.Override = l.aside(r); l.off.noWaits {
 		s.Override = st.now.Add(time.Hour)
 	}
-	for _, b := range st.ledger.Brakes {
+	return l.brakedIn(r, s)
+}
+
+// brakedIn adds the brake of a scope that covers a rollout.
+func (l *Loop) brakedIn(r rollout.Rollout, s rollout.Seen) rollout.Seen {
+	for _, b := range l.st.ledger.Brakes {
 		if l.covers(b.Scope, r) {
-			s.Braked, s.Unbrake = fmt.Sprintf("%s by %s: %s", b.Scope, b.By, b.Reason), b.Lift()
+			s.Braked, s.Unbrake = fmt.Sprintf("%s is braked by %s: %s", b.Scope, b.By, b.Reason), b.Lift()
 		}
 	}
 	return s
@@ -297,9 +305,9 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 		items = r.Origin
 	}
 	why := schema.Reason{Code: schema.WaitQuarantine, Message: "it was " + r.Phase, Next: "a commit that changes it, or locktide retry " + id}
-	ref := refused{Apps: r.Apps, Set: setOf(plain(items))}
+	ref := refused{Apps: r.Apps, Set: setOf(plain(items)), Phase: r.Phase}
 	if v := r.Verdict; v != nil {
-		why.Message = fmt.Sprintf("%s: gate %s of %s: %s", r.Phase, v.Gate, v.Group, v.Why)
+		why.Message = fmt.Sprintf("%s: %s", r.Phase, v)
 		ref.Verdict = *v
 		h.Reason = why.Message
 	}

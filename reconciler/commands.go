@@ -186,6 +186,9 @@ func (l *Loop) steer(c schema.Command) schema.Answer {
 		}
 		a := refuse("%s has no rollout to %s", orElse(c.Target, "nothing"), c.Verb)
 		a.Next = "locktide status lists the running ones"
+		if refused {
+			a.Message, a.Next = a.Message+": "+ref.Why.Message, ref.Why.Next
+		}
 		return a
 	}
 	next, err := rollout.Command(r, c.Verb, time.Now())
@@ -197,10 +200,24 @@ func (l *Loop) steer(c schema.Command) schema.Answer {
 	if next.Back {
 		l.quarantine(r)
 	}
+	return l.steered(c.Verb, r, next)
+}
+
+// steered takes up what a command made of a rollout, and says what that means.
+func (l *Loop) steered(verb string, was, next rollout.Rollout) schema.Answer {
+	id := next.Partition
+	said := map[string]string{"continue": "%s goes on; members that fail now are accepted", "retry": "%s tries again what failed, its quarantine set aside", "abort": "%s goes back to what was good"}
+	a := done(said[verb], id)
+	if verb == "abort" {
+		a.Details = append(a.Details, l.ifAbort(was, l.members(), l.held()))
+	}
 	l.keep(next)
 	l.aim(next)
-	st.news[id] = true
-	return done("%s: %s", c.Verb, id)
+	l.st.news[id] = true
+	if s := l.brakedIn(next, l.seen()); s.Braked != "" {
+		a.Details = append(a.Details, "what disrupts waits: "+s.Braked, "until: "+s.Unbrake)
+	}
+	return a
 }
 
 // readmit lets what failed of a partition be tried again; not ok: nothing did.
@@ -234,10 +251,7 @@ func (l *Loop) steerIncomplete(c schema.Command, id string, r rollout.Rollout) s
 		l.finish(next, time.Now())
 		return done("%s is accepted as it is: it is good to go back to from now on", id)
 	}
-	l.keep(next)
-	l.aim(next)
-	st.news[id] = true
-	return done("%s: %s", c.Verb, id)
+	return l.steered(c.Verb, r, next)
 }
 
 // partitionNamed finds a partition by its id, an app, a group or a key.

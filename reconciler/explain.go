@@ -30,7 +30,11 @@ func (l *Loop) why(k schema.Key, by []string) []schema.Reason {
 				out = append(out, r)
 			}
 			if v := r.Verdict; v != nil {
-				out = append(out, schema.Reason{Code: schema.WaitFailed, Message: "gate " + v.Gate + " of " + v.Group + ": " + v.Why})
+				why := schema.Reason{Code: schema.WaitFailed, Message: v.String()}
+				if v.Group == "" { // an operator wants it
+					why.Code = schema.ReasonRollback
+				}
+				out = append(out, why)
 			}
 		}
 	}
@@ -166,6 +170,11 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 			add([]schema.Reason{r.HoldsWait[host]}, "the hold of hosts/"+host)
 		}
 	}
+	if name != "" {
+		list, found := explainMembers(r, name)
+		known = known || found
+		add(list, "")
+	}
 	for _, g := range r.Groups {
 		for _, m := range g.Members {
 			if m.Exposed != "" && (name == "" || name == g.Name || name == g.App || name == m.ID) {
@@ -184,7 +193,7 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 		add(why, "")
 	}
 	if !known {
-		out = []schema.Reason{{Code: schema.WaitNotDefined, Message: "there is no app, group, route, consul definition or object " + ref + " in the commit in force", Next: "locktide get lists the groups"}}
+		out = []schema.Reason{{Code: schema.WaitNotDefined, Message: "there is no app, group, route, consul definition or object " + ref + " in the commit in force, and no member or host with members", Next: "locktide get lists the groups"}}
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -68,5 +69,56 @@ func TestARevertEndsAFailure(t *testing.T) {
 		}
 		w.git.commit(shop("1"))
 		w.until(time.Minute, "all is as Git says", w.onCommit("c3"))
+	})
+}
+
+// Explain names who does not serve, and what brings them back: of a group that is
+// as desired otherwise, of a member and of a host.
+func TestExplainNamesWhoDoesNotServe(t *testing.T) {
+	running(t, one("1"), 4, func(w *world) {
+		if why := w.loop.Explain(apiGroup); len(why) > 0 {
+			t.Fatalf("all serve: %v", why)
+		}
+		held := w.member(0)
+		w.do(schema.Command{Verb: "hold", Target: "member:" + held.ID, Reason: "its disk"})
+		w.pass(5 * time.Second)
+		for _, name := range []string{apiGroup, "groups/" + apiGroup, "shop.api", held.ID, held.Node, "hosts/" + held.Node} {
+			w.says(name, schema.WaitHeld, "held out of rotation by ada: its disk")
+			w.says(name, schema.WaitHeld, "locktide unhold "+held.ID)
+		}
+		if why := w.loop.Explain(w.member(1).ID); len(why) > 0 {
+			t.Errorf("another member serves: %v", why)
+		}
+		w.do(schema.Command{Verb: "unhold", Target: "member:" + held.ID})
+		w.do(schema.Command{Verb: "drain", Target: held.Node, Reason: "kernel"})
+		w.pass(time.Second)
+		w.says("hosts/"+held.Node, schema.WaitHeld, "locktide undrain "+held.Node)
+	})
+}
+
+// An abort says what it does, and what keeps it from that; afterwards it is
+// called what it was.
+func TestAnAbortSaysWhatItDoes(t *testing.T) {
+	running(t, one("1"), 8, func(w *world) {
+		n := len(w.back.Writes())
+		w.git.commit(fleet(one("2"), 8))
+		w.until(5*time.Minute, "the rollout runs", func() bool { return contains(w.verbs(n), "approve") })
+		w.do(schema.Command{Verb: "brake", Target: "app:shop.api", Reason: "odd"})
+		w.pass(10 * time.Second)
+		a := w.try(schema.Command{Verb: "abort", Target: "shop.api"})
+		if text := strings.Join(a.Details, "\n"); !a.OK || !contains(text, "members replaced again") || !contains(text, "app:shop.api is braked by ada: odd") || !contains(text, "locktide resume app:shop.api") {
+			t.Fatalf("answer %+v", a)
+		}
+		w.pass(5 * time.Second)
+		w.says("shop.api", schema.ReasonRollback, "an operator aborted it")
+		w.do(schema.Command{Verb: "resume", Target: "app:shop.api"})
+		w.until(10*time.Minute, "it went back", func() bool { return w.ended("aborted") })
+		w.pass(5 * time.Second)
+		if p := w.loop.Report().Partitions; len(p) != 1 || p[0].Phase != "aborted" || !contains(p[0].Why[0].Message, "aborted: an operator aborted it") {
+			t.Fatalf("partitions %+v", p)
+		}
+		if a = w.refused(schema.Command{Verb: "continue", Target: "shop.api"}); !contains(a.Next, "locktide retry shop.api") {
+			t.Fatalf("answer %+v", a)
+		}
 	})
 }

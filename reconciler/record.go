@@ -85,6 +85,7 @@ type refused struct {
 	Set  schema.Digest `json:"set"`
 	Apps []string      `json:"apps,omitempty"`
 
+	Phase   string           `json:"phase,omitempty"`   // of the rollout that ended
 	Rollout *rollout.Rollout `json:"rollout,omitempty"` // one that ended incomplete: it can go on
 	Why     schema.Reason    `json:"why"`
 	Verdict schema.Verdict   `json:"verdict"`

@@ -87,7 +87,12 @@ func (l *Loop) reportRollouts(r *schema.Report, m *members) {
 	}
 	for _, id := range sortedKeys(st.refused) {
 		x := st.refused[id]
-		r.Partitions = append(r.Partitions, schema.PartitionReport{ID: id, Phase: rollout.PhaseFailed, Why: []schema.Reason{x.Why}})
+		p := schema.PartitionReport{ID: id, Phase: orElse(x.Phase, rollout.PhaseFailed), Commit: x.Verdict.Commit, Why: []schema.Reason{x.Why}}
+		if x.Rollout != nil {
+			p.Started, p.Commit = x.Rollout.Started, x.Rollout.Commit
+			p.IfContinue, p.IfAbort = ifContinue(*x.Rollout, nil), l.ifAbort(*x.Rollout, m, held)
+		}
+		r.Partitions = append(r.Partitions, p)
 	}
 }
 

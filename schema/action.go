@@ -131,6 +131,7 @@ const (
 	WaitNotDefined   = "NotDefined" // there is nothing of this name
 	WaitUnserved     = "Unserved"   // its via names no backend of this daemon
 	WaitMoves        = "MoveLimit"  // members were placed anew as often as they may be in an hour
+	WaitHeld         = "Held"       // somebody holds a member out of rotation
 	WaitExposed      = "Exposed"    // held out at proxies, and still seen in the service catalog
 	WaitInPlace      = "InPlace"    // the backend would replace members that need no replacing
 )

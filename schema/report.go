@@ -184,6 +184,11 @@ type PartitionReport struct {
 	IfAbort    string `json:"if_abort,omitempty"`
 }
 
+// Ended says whether it is over, and not as Git wants.
+func (p PartitionReport) Ended() bool {
+	return p.Phase == "failed" || p.Phase == "aborted" || p.Phase == "incomplete"
+}
+
 // ItemReport is one item of a rollout.
 type ItemReport struct {
 	Key     Key    `json:"key"`
@@ -279,6 +284,14 @@ type Verdict struct {
 	TooLittle bool `json:"too_little,omitempty"`
 	// Members are those that failed, by id.
 	Members []string `json:"members,omitempty"`
+}
+
+// String says what was found, or what somebody wanted.
+func (v Verdict) String() string {
+	if v.Group == "" {
+		return v.Why
+	}
+	return fmt.Sprintf("gate %s of %s: %s", v.Gate, v.Group, v.Why)
 }
 
 // HistoryEntry is one line of the timeline of all writers.

@@ -55,6 +55,9 @@ func (t *turn) gates(it *Item, g group, members []schema.Member, which func(sche
 		if answered {
 			said = fmt.Sprintf("%s: %s", j.Result, j.Why)
 		}
+		if j.Result == schema.GatePass { // it has to pass once more, on what came since
+			said = fmt.Sprintf("passed at %s, and is asked about the time until %s", j.To.UTC().Format(time.TimeOnly), until.UTC().Format(time.TimeOnly))
+		}
 		if t.now.Before(excused) {
 			t.wake(excused)
 			said += "; a bad answer does not count until " + excused.UTC().Format(time.TimeOnly)

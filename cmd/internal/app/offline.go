@@ -272,7 +272,7 @@ func (e *engine) Apply(ctx context.Context, folder, path string, timeout time.Du
 			return false, cli.Fail("change it in smaller steps, or let the daemon do it and approve it there", "%d changes need an approval (%s): %s", len(a.Items), a.Rule, a.Why)
 		}
 		for _, p := range r.Partitions {
-			if p.Phase == "failed" || p.Phase == "aborted" || p.Phase == "braked" {
+			if p.Ended() || p.Phase == "braked" {
 				return false, cli.Fail("correct the definition and apply again", "%s %s: %s", p.ID, p.Phase, sentence(p.Why))
 			}
 		}

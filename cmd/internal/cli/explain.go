@@ -14,7 +14,7 @@ func (s *shared) explainCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "explain NAME",
 		Short:   "Say why something is not as desired, and what unblocks it",
-		Example: "  locktide explain groups/shop.cart.api/prod.dc1\n  locktide explain shop.cart.api\n  locktide explain routes/cart\n  locktide explain consul/vendor",
+		Example: "  locktide explain groups/shop.cart.api/prod.dc1\n  locktide explain hosts/dc1-r4-n7\n  locktide explain shop.cart.api\n  locktide explain routes/cart\n  locktide explain consul/vendor",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var why []schema.Reason

@@ -90,7 +90,7 @@ func (s *shared) follow(ctx context.Context, name string) error {
 				last = text
 			}
 		}
-		if !ok || p.Phase == "failed" || p.Phase == "aborted" {
+		if !ok || p.Ended() {
 			return s.ended(seen, ok, name)
 		}
 		select {
@@ -138,7 +138,13 @@ func (s *shared) gates(judged []schema.Judgment, now time.Time) {
 }
 
 func (s *shared) rollout(p schema.PartitionReport, r schema.Report, now time.Time) {
-	fmt.Fprintf(s.Out, "%s  %s, commit %s, started %s", s.paint(bold, p.ID), phase(p), short(p.Commit), age(now, p.Started))
+	fmt.Fprintf(s.Out, "%s  %s", s.paint(bold, p.ID), phase(p))
+	if p.Commit != "" {
+		fmt.Fprintf(s.Out, ", commit %s", short(p.Commit))
+	}
+	if !p.Started.IsZero() {
+		fmt.Fprintf(s.Out, ", started %s", age(now, p.Started))
+	}
 	if !p.ETA.IsZero() {
 		fmt.Fprintf(s.Out, ", about %s left", span(p.ETA.Sub(now)))
 	}
