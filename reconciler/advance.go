@@ -321,7 +321,10 @@ func (l *Loop) finish(r rollout.Rollout, now time.Time) {
 	l.note(h)
 }
 
-// remember keeps the app's present target as a good snapshot, three at most.
+// waysBack is how many good snapshots are kept besides the one that an app runs at.
+const waysBack = 3
+
+// remember keeps the app's present target as a good snapshot.
 func (l *Loop) remember(app, commit string, now time.Time) {
 	g := good{At: now, Commit: commit, Releases: map[string]string{}, Snapshot: schema.Snapshot{}}
 	for _, k := range l.st.byApp[app] {
@@ -346,7 +349,7 @@ func (l *Loop) remember(app, commit string, now time.Time) {
 		}
 		return same
 	})
-	l.setGoods(app, append([]good{g}, older[:min(len(older), 2)]...))
+	l.setGoods(app, append([]good{g}, older[:min(len(older), waysBack)]...))
 }
 
 // index enters an object of the target under its owning app and the group whose

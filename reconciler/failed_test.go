@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -120,5 +121,20 @@ func TestAnAbortSaysWhatItDoes(t *testing.T) {
 		if a = w.refused(schema.Command{Verb: "continue", Target: "shop.api"}); !contains(a.Next, "locktide retry shop.api") {
 			t.Fatalf("answer %+v", a)
 		}
+	})
+}
+
+// Three good releases can be gone back to besides the one that runs.
+func TestThreeReleasesComeBack(t *testing.T) {
+	running(t, one("1"), 2, func(w *world) {
+		for n, release := range []string{"2", "3", "4", "5"} {
+			w.git.commit(fleet(one(release), 2))
+			w.until(10*time.Minute, "release "+release+" runs", w.onCommit("c"+strconv.Itoa(n+2)))
+		}
+		w.refused(schema.Command{Verb: "rollback", Target: "shop.api", Number: 4})
+		w.do(schema.Command{Verb: "rollback", Target: "shop.api", Number: 3, Reason: "all later ones leak"})
+		w.until(10*time.Minute, "release 2 runs again", func() bool {
+			return contains(w.back.Contents()[apiJob], `"release":"2"`) && w.back.Passing(apiGroup) == 2
+		})
 	})
 }

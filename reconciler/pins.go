@@ -406,7 +406,7 @@ func (l *Loop) rollback(p schema.Pin, n int, preview bool) schema.Answer {
 		delete(st.refused, p.App)
 		return a
 	}
-	a := refuse("%s has no earlier good snapshot to go back to; the journal keeps the last three", p.App)
+	a := refuse("%s has no earlier good snapshot to go back to; the journal keeps %d besides what runs", p.App, waysBack)
 	a.Next = "locktide pin " + p.App + " RELEASE"
 	return a
 }

@@ -21,7 +21,7 @@ const (
 	tableMeta       = "meta"       // "state": meta
 	tableHead       = "head"       // key -> entry: what Git (and pins) say
 	tableTarget     = "target"     // key -> entry: what we drive at
-	tableGoods      = "goods"      // app -> last three good snapshots
+	tableGoods      = "goods"      // app -> the good snapshot that it runs at, and those before it
 	tableRollouts   = "rollouts"   // partition -> rollout
 	tableAuthors    = "authors"    // key -> who wrote the commit that changed it, until it is driven at that
 	tableReceipts   = "receipts"   // key -> receipt
