@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -101,7 +102,7 @@ func TestExplainNamesWhoDoesNotServe(t *testing.T) {
 // called what it was.
 func TestAnAbortSaysWhatItDoes(t *testing.T) {
 	running(t, one("1"), 8, func(w *world) {
-		n := len(w.back.Writes())
+		n, began := len(w.back.Writes()), time.Now()
 		w.git.commit(fleet(one("2"), 8))
 		w.until(5*time.Minute, "the rollout runs", func() bool { return contains(w.verbs(n), "approve") })
 		w.do(schema.Command{Verb: "brake", Target: "app:shop.api", Reason: "odd"})
@@ -112,6 +113,15 @@ func TestAnAbortSaysWhatItDoes(t *testing.T) {
 		}
 		w.pass(5 * time.Second)
 		w.says("shop.api", schema.ReasonRollback, "an operator aborted it")
+		for _, it := range w.loop.Report().Partitions[0].Items {
+			for _, g := range w.loop.Report().Groups {
+				for _, m := range g.Members {
+					if slices.Contains(it.Starting, m.ID) && m.Created.Before(began) {
+						t.Errorf("%s ran before the commit, and is shown as starting", m.ID)
+					}
+				}
+			}
+		}
 		w.do(schema.Command{Verb: "resume", Target: "app:shop.api"})
 		w.until(10*time.Minute, "it went back", func() bool { return w.ended("aborted") })
 		w.pass(5 * time.Second)

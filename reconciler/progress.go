@@ -34,7 +34,7 @@ func (l *Loop) progress(p *schema.PartitionReport, r rollout.Rollout, m *members
 				x.Starting = append(x.Starting, y.ID)
 			case y.Release != it.To.Release:
 				waiting = append(waiting, y)
-			case it.State != rollout.StateDone && (y.Approved == nil || !*y.Approved):
+			case it.State != rollout.StateDone && (y.Approved == nil || !*y.Approved) && !slices.Contains(it.Known, y.ID): // who was there stays
 				x.Starting = append(x.Starting, y.ID)
 			default:
 				x.Done++
