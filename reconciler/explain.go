@@ -180,7 +180,7 @@ func (l *Loop) Explain(ref string) []schema.Reason {
 			if m.Exposed != "" && (name == "" || name == g.Name || name == g.App || name == m.ID) {
 				known = true
 				add([]schema.Reason{{Code: schema.WaitExposed, Message: fmt.Sprintf("member %s is held out by %s, which is not in effect in Consul: %s", m.ID, m.Out[0].Owner, m.Exposed),
-					Next: "its consumers that read Consul still use it: make the agent reachable (docs/operating.md)"}}, "")
+					Next: "its consumers that read Consul still use it: make the agent reachable (docs/proxy.md)"}}, "")
 			}
 		}
 	}
