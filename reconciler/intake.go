@@ -270,7 +270,7 @@ func (l *Loop) headed(before schema.Head) (moved []schema.Key) {
 	for _, r := range st.rollouts {
 		st.holders.infos[r.ID] = l.info(r) // whose team it is may be another
 	}
-	st.bitsMoved, st.planDue, st.dirty = true, true, true
+	st.planDue, st.dirty = true, true
 	st.planPause = 0 // a commit's plan is made at once
 	return moved
 }

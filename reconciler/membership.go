@@ -115,14 +115,15 @@ func (l *Loop) leaving() map[string]bool {
 
 // enforceFleet puts definitions, with pins, in force.
 func (l *Loop) enforceFleet(f *schema.Fleet) {
-	st := &l.st
-	st.fleet, st.hostBits, st.bitsMoved = f, map[string]schema.Bit{}, true
-	st.defined = planner.Input{}.WithFleet(f)
+	st, bits := &l.st, map[string]schema.Bit{}
 	for name, h := range f.Hosts {
 		if h.Hold != nil && !st.meta.HoldsWait[name] {
-			st.hostBits[name] = schema.Bit{Owner: "git", Reason: h.Hold.Reason}
+			bits[name] = schema.Bit{Owner: "git", Reason: h.Hold.Reason}
 		}
 	}
+	st.bitsMoved = st.bitsMoved || st.fleet == nil || !maps.Equal(st.hostBits, bits)
+	st.fleet, st.hostBits = f, bits
+	st.defined = planner.Input{}.WithFleet(f)
 }
 
 // serve decides who serves and feeds the proxies. It is level-triggered and
