@@ -78,19 +78,17 @@ type Reason struct {
 
 // Reason codes of actions.
 const (
-	ReasonChanged     = "Changed"
-	ReasonAdded       = "Added"
-	ReasonRemoved     = "Removed"
-	ReasonDrifted     = "Drifted"
-	ReasonRecompiled  = "Recompiled"
-	ReasonRollback    = "Rollback"
-	ReasonUnreferred  = "Unreferenced"
-	ReasonPin         = "Pinned"
-	ReasonAdopt       = "Adopt"
-	ReasonNextBatch   = "NextBatch"
-	ReasonPark        = "Park"
-	ReasonRetry       = "Retry"
-	ReasonUnreachable = "Unreachable"
+	ReasonChanged    = "Changed"
+	ReasonAdded      = "Added"
+	ReasonRemoved    = "Removed"
+	ReasonDrifted    = "Drifted"
+	ReasonRecompiled = "Recompiled"
+	ReasonRollback   = "Rollback"
+	ReasonUnreferred = "Unreferenced"
+	ReasonAdopt      = "Adopt"
+	ReasonNextBatch  = "NextBatch"
+	ReasonPark       = "Park"
+	ReasonRetry      = "Retry"
 )
 
 // Reason codes of waiting.
@@ -117,7 +115,6 @@ const (
 	WaitQuarantine   = "Quarantined"
 	WaitFailed       = "MembersFailed"
 	WaitPolicy       = "Policy"
-	WaitPin          = "Pinned"
 	WaitRepair       = "RepairAfter"
 	WaitLease        = "NotLeading"
 	WaitInvalid      = "Invalid"
