@@ -28,13 +28,15 @@ func (t *turn) retryMembers(it *Item, g group) bool {
 
 // revive has dead members placed anew while a surge makes up for them, which can
 // neither go on nor be given up: those of the good release, and of one that is
-// not in quarantine. As long as a surge is not promoted, Nomad places a member in
+// not in quarantine, unless nothing else was ever there. As long as a surge is not promoted, Nomad places a member in
 // the release that it had (facts, nomad-consul N7).
 func (t *turn) revive(it *Item, g group) bool {
 	good := it.good().Release
-	dead := slices.DeleteFunc(join(g.off, g.on), func(m schema.Member) bool {
-		return m.Canary || m.Running || m.Release != good && t.s.Quarantined[m.Release]
-	})
+	dead := slices.DeleteFunc(join(g.off, g.on), func(m schema.Member) bool { return m.Canary || m.Running })
+	failed := func(m schema.Member) bool { return m.Release != good && t.s.Quarantined[m.Release] }
+	if well := slices.DeleteFunc(slices.Clone(dead), failed); len(well) > 0 || good != "" {
+		dead = well
+	}
 	return canaries(t.members(it)) > 0 && t.relocate(it, g, dead)
 }
 
