@@ -12,17 +12,17 @@ import (
 
 // small is how much garbage may gather in any process: collecting costs the more
 // the less that is.
-const small = 100 << 20
+const small = 80 << 20
 
 // Garbage is at most so many percent of what lives, and may be at least so many.
 const (
 	most  = 400
-	least = 33
+	least = 25
 )
 
 // Bound has garbage collected, until ctx ends, when small of it gathered, or a
-// third of what lives if that is more, and holds the process at four times
-// small or two thirds more than lives. Whoever sets GOGC or GOMEMLIMIT decides
+// quarter of what lives if that is more, and holds the process at four times
+// small or half as much again as lives. Whoever sets GOGC or GOMEMLIMIT decides
 // instead.
 func Bound(ctx context.Context) {
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
@@ -46,7 +46,7 @@ func bound(ctx context.Context, small int64, every time.Duration) {
 			live, beside := used()
 			// The limit counts the gaps between what lives, and holds the
 			// process where they are wide.
-			if want := max(4*small, live+2*live/3+beside); apart(want, limit) {
+			if want := max(4*small, live+live/2+beside); apart(want, limit) {
 				limit = want
 				debug.SetMemoryLimit(limit)
 			}
