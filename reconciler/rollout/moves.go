@@ -28,8 +28,9 @@ func (t *turn) retryMembers(it *Item, g group) bool {
 
 // revive has dead members placed anew while a surge makes up for them, which can
 // neither go on nor be given up: those of the good release, and of one that is
-// not in quarantine, unless nothing else was ever there. As long as a surge is not promoted, Nomad places a member in
-// the release that it had (facts, nomad-consul N7).
+// not in quarantine, unless nothing else was ever there. As long as a surge is
+// not promoted, Nomad places a member in the release that it had (facts,
+// nomad-consul N7).
 func (t *turn) revive(it *Item, g group) bool {
 	good := it.good().Release
 	dead := slices.DeleteFunc(join(g.off, g.on), func(m schema.Member) bool { return m.Canary || m.Running })

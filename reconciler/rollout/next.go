@@ -230,8 +230,6 @@ func (t *turn) outcome() string {
 	switch {
 	case t.r.Back && t.r.Verdict != nil && t.r.Verdict.Gate == gateAbort:
 		return PhaseAborted
-	case t.r.Back && t.r.Verdict != nil && t.r.Verdict.Gate == gateRollback:
-		return PhaseDone
 	case t.r.Back:
 		return PhaseFailed
 	case slices.ContainsFunc(t.r.Items, func(it Item) bool { return len(it.Accepted) > 0 }):

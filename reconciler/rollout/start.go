@@ -310,10 +310,7 @@ func Command(r Rollout, verb string, now time.Time) (Rollout, error) {
 	return r, fmt.Errorf("could not %s %s: it is %s", verb, r.Partition, r.Phase)
 }
 
-const (
-	gateAbort    = "abort"    // an operator's wish, not a failure
-	gateRollback = "rollback" // an operator's rollback to a good snapshot
-)
+const gateAbort = "abort" // an operator's wish, not a failure
 
 func (r Rollout) released() Rollout {
 	r.Phase, r.BrakedAt, r.Frozen = PhaseRolling, time.Time{}, false
