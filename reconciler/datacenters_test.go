@@ -140,14 +140,14 @@ func TestABrakeOfADatacenterTakesBackWhatIsInLine(t *testing.T) {
 	})
 }
 
-// A release that does not stand any more where it is finished goes no further.
-// What was finished stays.
+// A release whose members do not pass any more where it is finished goes no
+// further. What was finished stays: it may be for another reason.
 func TestWhatIsFinishedAndFailsHoldsWhatComesAfter(t *testing.T) {
 	for name, c := range map[string]struct {
 		fleet   func(release string) schema.Fleet
 		first   string // the group that comes first, of those
 		then    string
-		killed  int    // of its members, once it is done
+		sick    int    // of its members, once it is done
 		stands  string // what is left of it, for people
 		command schema.Command
 		ends    string // the release that runs everywhere in the end
@@ -178,8 +178,8 @@ func TestWhatIsFinishedAndFailsHoldsWhatComesAfter(t *testing.T) {
 				w.until(time.Hour, "runs", w.onCommit("c1"))
 				commit("2")
 				w.until(time.Hour, "the first is done and the next has begun", func() bool { return runs(c.first, "2") && runs(c.then, "2") })
-				for _, m := range w.back.Standing()["shop.api/"+c.first].Members[:c.killed] {
-					w.back.Kill(m.ID)
+				for _, m := range w.back.Standing()["shop.api/"+c.first].Members[:c.sick] {
+					w.back.Sicken(m.ID)
 				}
 				if c.stands != "" {
 					w.pass(10 * time.Second)

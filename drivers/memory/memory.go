@@ -306,13 +306,20 @@ func (d *Driver) byHand(k schema.Key, what string, change func(*job) bool) bool 
 
 // Kill fails one running member for good on its present release.
 func (d *Driver) Kill(id string) {
+	d.harm(id, func(a *alloc) { a.behave.Crash, a.died = true, d.opt.Now() })
+}
+
+// Sicken has one running member pass its checks no more.
+func (d *Driver) Sicken(id string) { d.harm(id, func(a *alloc) { a.behave.Fail = true }) }
+
+func (d *Driver) harm(id string, how func(*alloc)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.advance()
 	for _, j := range d.jobs {
 		for _, a := range j.allocs {
 			if a.id == id {
-				a.behave.Crash, a.died = true, d.opt.Now()
+				how(a)
 			}
 		}
 	}

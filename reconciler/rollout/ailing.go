@@ -9,8 +9,9 @@ import (
 )
 
 // ailing says why nothing may begin beside or after what the rollout finished:
-// the release that it brought there stands no more, or nobody knows. What is
-// finished is not judged again, so that it stays as it is.
+// the release that it brought there passes no more, or nobody knows. What is
+// finished stays as it is: only what dies there is its own fault for sure (see
+// relapse).
 func (t *turn) ailing() schema.Reason {
 	if t.ails == nil {
 		why := t.ail()

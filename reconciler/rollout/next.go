@@ -34,7 +34,6 @@ type guards struct {
 	noLeaving   bool // nobody moves members away meanwhile
 	noWithdraw  bool // members that fail stay in rotation
 	noUnstarted bool // members that could not be started are like those that fail
-	noRelapse   bool // what fails where it is done goes on elsewhere
 }
 
 // turn is one evaluation.

@@ -11,7 +11,7 @@ import (
 // and its bake: it goes no further into other groups. One member that restarts
 // now and then is no sign of that; more than may be out are, or all of them.
 func (t *turn) relapse(it *Item) *schema.Verdict {
-	if it.State != StateDone || it.Paced == nil || !it.Paced.Gated || it.To == (schema.Entry{}) || !it.fresh() || t.restores(it) || t.g.noRelapse {
+	if it.State != StateDone || it.Paced == nil || !it.Paced.Gated || it.To == (schema.Entry{}) || !it.fresh() || t.restores(it) {
 		return nil
 	}
 	if at := t.s.MembersAt[it.Group]; at.IsZero() || t.s.Blind[it.Group] != "" {
