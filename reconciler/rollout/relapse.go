@@ -10,6 +10,7 @@ import (
 // relapse notices a release that fails where it is done already, after its soak
 // and its bake: it goes no further into other groups. One member that restarts
 // now and then is no sign of that; more than may be out are, or all of them.
+// Nor are restarts of those that were there before, and were edited in place.
 func (t *turn) relapse(it *Item) *schema.Verdict {
 	if it.State != StateDone || it.Paced == nil || !it.Paced.Gated || it.To == (schema.Entry{}) || !it.fresh() || t.restores(it) {
 		return nil
@@ -19,7 +20,7 @@ func (t *turn) relapse(it *Item) *schema.Verdict {
 	}
 	var failed []schema.Member
 	for _, m := range t.members(it) {
-		if m.Release == it.To.Release && (m.Failed || m.Restarts > 0) && !slices.Contains(it.Accepted, m.ID) {
+		if m.Release == it.To.Release && (m.Failed || m.Restarts > 0 && m.Created.After(t.r.Started)) && !slices.Contains(it.Accepted, m.ID) {
 			failed = append(failed, m)
 		}
 	}
