@@ -117,6 +117,7 @@ func failure(ctx context.Context, key schema.Key, err error) *schema.Failure {
 // base is what is in force with the newest membership.
 func (d *Driver) base() state {
 	s := d.state
+	s.Revision = 0 // what an earlier process fed counts otherwise
 	d.pendMu.Lock()
 	defer d.pendMu.Unlock()
 	if d.pending.Groups != nil {

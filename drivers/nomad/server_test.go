@@ -296,15 +296,16 @@ func TestAutoscaled(t *testing.T) {
 	g.Count = schema.Count{Number: 1, Min: 1, Max: 4, Signal: json.RawMessage(`{"cooldown":"1m","check":{"busy":{"query":"busy","strategy":{"target-value":{"target":0.6}}}}}`)}
 	o := compile(t, d, name, g)
 	r := do(t, d, action(schema.VerbCreate, o, ""))
+	id, _ := splitName(o.Key.Name)
 	policies, _, err := d.api.Scaling().ListPolicies(query(t.Context(), ""))
+	policies = slices.DeleteFunc(policies, func(p *api.ScalingPolicyListStub) bool { return p.Target["Job"] != id })
 	if err != nil || len(policies) != 1 {
-		t.Fatalf("%d scaling policies, %v", len(policies), err)
+		t.Fatalf("%d scaling policies of the job, %v", len(policies), err)
 	}
 	if p, _, err := d.api.Scaling().GetPolicy(policies[0].ID, query(t.Context(), "")); err != nil || p.Policy["cooldown"] != "1m" || p.Policy["check"] == nil {
 		t.Errorf("what the autoscaler reads: %+v, %v", p, err)
 	}
 	until(t, "the deployment ends", func() bool { return see(t, d, o, r).Progress.Status == "successful" })
-	id, _ := splitName(o.Key.Name)
 	n := 3
 	if _, _, err := d.api.Jobs().Scale(id, groupName, &n, "busy", false, nil, writing(t.Context(), "")); err != nil {
 		t.Fatal(err)
