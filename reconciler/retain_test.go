@@ -9,7 +9,7 @@ import (
 )
 
 // The content store stops growing, and whatever can still be asked for (the
-// last three goods, the revert of the last commit) is there after a restart.
+// goods, the revert of the last commit) is there after a restart.
 func TestOldBodiesAreDroppedAndGoodOnesStay(t *testing.T) {
 	running(t, one("1"), 2, func(w *world) {
 		most := 0
